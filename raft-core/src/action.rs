@@ -1,0 +1,147 @@
+//! Every output of a [`Node`](crate::Node).
+//!
+//! The contract is one sentence: **perform each action as soon as you like, in the order given, and report each
+//! [`Write`] once it is durable.** Nothing that promises durability is handed out before the
+//! [`Persisted`](crate::Event::Persisted) that makes it true, so a leader's disk write may overlap its messages without
+//! any ordering rule for the caller to get wrong.
+//!
+//! Invariant: an `Action` is at most 72 bytes (at 136 the prototype lost a third of its speed), so rare large fields
+//! are boxed.
+
+use alloc::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Fault, Refusal};
+use crate::message::Message;
+use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
+
+/// One output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this message, or lose it.
+    Send(Message),
+    /// Begin this write, and report it with [`Persisted`](crate::Event::Persisted) once durable.
+    Persist(Write),
+    /// Apply the entries of this range, both ends included, in order; then report
+    /// [`Applied`](crate::Event::Applied). [`Node::entries`](crate::Node::entries) lends them.
+    Apply {
+        /// The first entry to apply.
+        first: LogIndex,
+        /// The last entry to apply.
+        last: LogIndex,
+    },
+    /// The proposal of this step stands in the log at these positions. Whether it commits, [`Apply`](Self::Apply) tells:
+    /// an entry of this term at its index is it, an entry of another term there means that it is lost.
+    ProposalAppended {
+        /// Position of its first payload.
+        first: LogIndex,
+        /// Position of its last payload.
+        last: LogIndex,
+        /// The term they were appended in.
+        term: Term,
+    },
+    /// The proposal of this step was not appended.
+    ProposalRefused(Refusal),
+    /// This read may be served from the state machine now: it has applied everything that was committed when the read
+    /// arrived.
+    ReadReady {
+        /// The caller's name for it.
+        read: ReadId,
+        /// The commit index that it waited for.
+        index: LogIndex,
+    },
+    /// This read cannot be served here.
+    ReadFailed {
+        /// The caller's name for it.
+        read: ReadId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// Role, term or known leader has changed.
+    RoleChanged {
+        /// The role now.
+        role: RoleName,
+        /// The term now.
+        term: Term,
+        /// The leader of that term, where known.
+        leader: Option<NodeId>,
+    },
+    /// A follower's log differs from this leader's at an index and term that both hold.
+    PeerDiverged {
+        /// The follower.
+        peer: NodeId,
+        /// Where it differs.
+        index: LogIndex,
+    },
+    /// The node has stopped for good: every later event is ignored. Start it anew from a storage that can be trusted.
+    Halt(Fault),
+}
+
+/// One write to the storage. Writes are begun in the order of their ids and become durable in that order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Names it in [`Persisted`](crate::Event::Persisted).
+    pub id: WriteId,
+    /// What to write.
+    pub op: WriteOp,
+}
+
+/// What a [`Write`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteOp {
+    /// Replace the hard state.
+    HardState(HardState),
+    /// Remove the entry at this index and all that follow.
+    Truncate(LogIndex),
+    /// Append these entries: never empty, the first directly after the storage's last.
+    Append {
+        /// The entries.
+        entries: Entries,
+        /// The chain digest of each, as the storage's `link` gave it; none where it does not link.
+        digests: Option<Arc<[Digest]>>,
+    },
+}
+
+/// What must survive a crash besides the log ("persistent state on all servers", Figure 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// Latest term this server has seen.
+    pub current_term: Term,
+    /// The candidate that received its vote in that term.
+    pub voted_for: Option<NodeId>,
+}
+
+/// The name of a role, without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RoleName {
+    /// Receives entries.
+    Follower,
+    /// Asks whether it would be elected (dissertation §9.6).
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Sends entries.
+    Leader,
+}
+
+impl core::fmt::Display for RoleName {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_stays_within_72_bytes() {
+        assert!(size_of::<Action>() <= 72, "{} bytes", size_of::<Action>());
+    }
+}

@@ -1,0 +1,127 @@
+//! Errors, split by blame: the request came at the wrong place or time ([`Refusal`]), the configuration is wrong
+//! ([`ConfigError`]), the storage failed ([`StorageError`]), the node had to stop ([`Fault`]).
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LogIndex, NodeId};
+
+/// Why a proposal or a read was not taken. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// This server does not lead.
+    #[error("{}", hint(*.leader))]
+    NotLeader {
+        /// Whom to ask instead, where known.
+        leader: Option<NodeId>,
+    },
+    /// This server led when the request came, and has stepped down since.
+    #[error("leadership was lost: ask again")]
+    LeadershipLost,
+    /// The proposal holds no payload.
+    #[error("an empty proposal: give at least one payload")]
+    Empty,
+    /// Too much is waiting already.
+    #[error("too much is waiting to be committed: ask again later")]
+    Busy,
+    /// The request is larger than this server takes.
+    #[error("the request is too large: at most {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Another leader's entry took this one's place: it was not applied and never will be.
+    #[error("another leader's entry took its place: it was not applied, ask again")]
+    Superseded,
+    /// The node has halted.
+    #[error("this server has halted after a storage fault: ask another")]
+    Halted,
+}
+
+fn hint(leader: Option<NodeId>) -> String {
+    leader.map_or_else(
+        || String::from("no leader is known here: ask another server, or again later"),
+        |id| alloc::format!("node {id} is the leader: ask it"),
+    )
+}
+
+/// What is wrong with a [`Config`](crate::Config).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A heartbeat interval of zero or one that is not below the election timeout.
+    #[error("heartbeat_ticks ({heartbeat}) must be at least 1 and below election_timeout_ticks ({election})")]
+    Timeouts {
+        /// As given.
+        heartbeat: u32,
+        /// As given.
+        election: u32,
+    },
+    /// A limit that would let nothing through.
+    #[error("{name} must be at least 1")]
+    Zero {
+        /// The field.
+        name: &'static str,
+    },
+}
+
+/// What a storage answers instead of data. A compacted or damaged index is an error, never a zero (faults L7, D9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum StorageError {
+    /// The entry was removed by compaction.
+    #[error("entry {index} is compacted: the log begins at {first}")]
+    Compacted {
+        /// Asked for.
+        index: LogIndex,
+        /// First index held.
+        first: LogIndex,
+    },
+    /// The entry was never written.
+    #[error("entry {index} does not exist: the log ends at {last}")]
+    OutOfRange {
+        /// Asked for.
+        index: LogIndex,
+        /// Last index held.
+        last: LogIndex,
+    },
+    /// The bytes on the disk are not what was written.
+    #[error("damaged at {place}: {what}")]
+    Damaged {
+        /// File and offset.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A write that does not continue what the storage holds: a caller's error.
+    #[error("write out of order: {what}")]
+    OutOfOrder {
+        /// What was expected.
+        what: String,
+    },
+    /// An earlier write or sync failed: nothing is written any more (fault D3).
+    #[error("the storage is poisoned by an earlier failure: {what}")]
+    Poisoned {
+        /// The first failure.
+        what: String,
+    },
+    /// The device or the file system failed.
+    #[error("{what}")]
+    Io {
+        /// The operation and the system's words.
+        what: String,
+    },
+}
+
+/// Why a node halted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Fault {
+    /// The storage could not be read or written.
+    #[error("storage: {0}")]
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}

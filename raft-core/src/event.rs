@@ -1,0 +1,44 @@
+//! Every input of a [`Node`](crate::Node).
+//!
+//! There is no other way in: no clock, no entropy, no callback. So a run is the list of its events, and replaying the
+//! list replays the run, byte for byte.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::StorageError;
+use crate::message::Message;
+use crate::types::{LogIndex, NodeId, ReadId, WriteId};
+
+/// One input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// One unit of time has passed; what a unit is, the caller decides. Timeouts are counted in ticks.
+    Tick,
+    /// A message from a peer.
+    Message(Message),
+    /// Append these payloads, an entry each: one disk write, one message a follower. Answered in the same step by
+    /// [`ProposalAppended`](crate::Action::ProposalAppended) or [`ProposalRefused`](crate::Action::ProposalRefused).
+    Propose(Vec<Bytes>),
+    /// A linearizable read. Answered once, now or later, by [`ReadReady`](crate::Action::ReadReady) or
+    /// [`ReadFailed`](crate::Action::ReadFailed).
+    Read(ReadId),
+    /// Start an election now, unless this node leads already (fault E12).
+    Campaign,
+    /// Every write up to this one is durable.
+    Persisted(WriteId),
+    /// A write failed: the node halts, for after a failed write nobody knows what the disk holds (fault D3).
+    WriteFailed(StorageError),
+    /// The state machine has applied every entry up to this one.
+    Applied(LogIndex),
+    /// The transport lost messages to this peer or its connection: probe before sending more.
+    Unreachable(NodeId),
+}
+
+impl From<Message> for Event {
+    fn from(message: Message) -> Self {
+        Self::Message(message)
+    }
+}

@@ -1,0 +1,141 @@
+//! What servers say to each other: one struct a remote procedure call of the paper (Figure 2), its reply beside it.
+//!
+//! A message is plain data and may be lost, repeated, delayed and reordered. Every message carries its sender's
+//! `current_term`; the term rule (§5.1, "if RPC request or response contains term T > currentTerm…") stands once, in
+//! `node.rs`. Nothing here promises durability by itself: a `Node` hands a message out only when what it promises is
+//! durable.
+
+use alloc::boxed::Box;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Digest, Entries, LogIndex, NodeId, Term};
+
+/// One message from one server to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who says it. A transport overwrites it with the peer that it has identified.
+    pub from: NodeId,
+    /// Whom it is for.
+    pub to: NodeId,
+    /// The sender's `current_term`.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The calls and their replies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// "Would you vote for me?", before any term is disturbed (dissertation §9.6).
+    PreVote(PreVote),
+    /// The answer to it; it promises nothing.
+    PreVoteResponse(PreVoteResponse),
+    /// `RequestVote` (§5.2, §5.4.1).
+    RequestVote(RequestVote),
+    /// The answer to it; a grant is durable.
+    RequestVoteResponse(RequestVoteResponse),
+    /// `AppendEntries` (§5.3).
+    AppendEntries(AppendEntries),
+    /// The answer to it; an acceptance is durable.
+    AppendEntriesResponse(AppendEntriesResponse),
+    /// The leader lives, and asks whether it still leads (§5.2, §8). It carries no log position, so that it is the
+    /// same few bytes whatever the log holds.
+    Heartbeat(Heartbeat),
+    /// The answer to it.
+    HeartbeatResponse(HeartbeatResponse),
+}
+
+/// Asks for a vote in a term that the sender has not entered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreVote {
+    /// The term in which it would campaign: its own plus one.
+    pub next_term: Term,
+    /// Index of its last log entry.
+    pub last_log_index: LogIndex,
+    /// Term of its last log entry.
+    pub last_log_term: Term,
+}
+
+/// Answers [`PreVote`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreVoteResponse {
+    /// The term that was asked about: names the round, so that a late answer counts for no other.
+    pub next_term: Term,
+    /// Whether the vote would be granted.
+    pub vote_granted: bool,
+}
+
+/// Asks for a vote in the message's term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestVote {
+    /// Index of the candidate's last log entry.
+    pub last_log_index: LogIndex,
+    /// Term of the candidate's last log entry.
+    pub last_log_term: Term,
+}
+
+/// Answers [`RequestVote`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestVoteResponse {
+    /// Whether the candidate has this server's vote in the message's term.
+    pub vote_granted: bool,
+}
+
+/// Replicates log entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendEntries {
+    /// Index of the entry immediately before the new ones.
+    pub prev_log_index: LogIndex,
+    /// Term of that entry.
+    pub prev_log_term: Term,
+    /// Chain digest of that entry, where the storage links entries into a chain.
+    pub prev_log_hash: Option<Box<Digest>>,
+    /// The leader's `commit_index`.
+    pub leader_commit: LogIndex,
+    /// The new entries: consecutive, from `prev_log_index + 1`; empty for a probe.
+    pub entries: Entries,
+}
+
+/// Answers [`AppendEntries`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppendEntriesResponse {
+    /// Everything up to `match_index` equals the leader's log and is durable here.
+    Accepted {
+        /// `prev_log_index` plus the number of entries received: what was verified, not the follower's own tail
+        /// (fault L4).
+        match_index: LogIndex,
+    },
+    /// There is no entry at `prev_log_index` with `prev_log_term`.
+    Rejected {
+        /// The `prev_log_index` that was refused: names the request, so that a late answer is known (fault L6).
+        prev_log_index: LogIndex,
+        /// The highest index, at most `prev_log_index`, at which the follower's term is at most `prev_log_term`:
+        /// with its term, enough to skip a whole term a round trip (§5.3).
+        hint_index: LogIndex,
+        /// The follower's term at `hint_index`.
+        hint_term: Term,
+    },
+    /// Term and index agree and the chain digest does not: the two logs were the same and are not. Nothing is
+    /// acknowledged.
+    Diverged {
+        /// The `prev_log_index` at which they differ.
+        prev_log_index: LogIndex,
+    },
+}
+
+/// Says that the leader lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The leader's `commit_index`, but never beyond what the receiver has acknowledged (fault L3).
+    pub leader_commit: LogIndex,
+    /// The leader's read round: (term, round) is the token of every read that waits for it.
+    pub round: u64,
+}
+
+/// Answers [`Heartbeat`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatResponse {
+    /// The round that was asked about.
+    pub round: u64,
+}

@@ -1,0 +1,57 @@
+//! What is replicated: the one trait a newcomer implements.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::types::{Digest, LogIndex, Term};
+
+/// A deterministic machine: equal commands in equal order give equal states and equal replies on every server (§2).
+///
+/// # Contract
+///
+/// 1. `apply` depends on the state, `at` and `command` alone: no clock, no entropy, no iteration over a randomly
+///    ordered map.
+/// 2. `apply` never fails: a command that makes no sense gets a reply that says so.
+/// 3. `query` changes nothing.
+/// 4. `restore(snapshot())` gives an equal state: replaced, never merged. Equal states have equal digests.
+pub trait StateMachine {
+    /// Applies a committed command and returns what its client is told.
+    fn apply(&mut self, at: &Position, command: &[u8]) -> Bytes;
+
+    /// Answers a question about the state.
+    fn query(&self, query: &[u8]) -> Bytes;
+
+    /// The whole state as bytes.
+    fn snapshot(&self) -> Vec<u8>;
+
+    /// Replaces the state by one that `snapshot` gave.
+    ///
+    /// # Errors
+    /// The bytes are no snapshot of this machine; the state is then what it was before.
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
+
+    /// A digest of the state: replicas that have applied the same entries have equal ones.
+    fn digest(&self) -> Digest;
+}
+
+/// Where a command stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Index of its entry: the height of its block.
+    pub index: LogIndex,
+    /// Term of its entry.
+    pub term: Term,
+    /// Its place among the commands of that entry, from 0.
+    pub number: u32,
+    /// Chain digest of its entry, where the storage links.
+    pub digest: Option<Digest>,
+}
+
+/// The bytes given to [`StateMachine::restore`] are no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a snapshot of this state machine: {what}")]
+pub struct RestoreError {
+    /// What is wrong with them.
+    pub what: alloc::string::String,
+}

@@ -1,0 +1,246 @@
+//! What a server keeps: the trait, its contract numbered, and [`MemStorage`] for tests and examples.
+//!
+//! A [`Node`](crate::Node) reads; a [`Replica`](crate::Replica), or your own loop, writes. The `Node` keeps in memory
+//! every entry that is not durable and applied, so a storage is read only at start and for followers that lag.
+//!
+//! # Contract
+//!
+//! 1. Writes begin in the order of their ids, each continuing the state that the ones before it leave. One that does
+//!    not is refused with [`StorageError::OutOfOrder`] and changes nothing.
+//! 2. [`persisted`](Storage::persisted) names the last write such that it and all before it survive a crash. It never
+//!    falls, and never names a write whose bytes could still be lost.
+//! 3. After a crash the storage holds some prefix of the writes begun, at least up to the last one reported.
+//! 4. A read answers for every index that is durable and not removed by a write that has begun. It answers with what
+//!    was written or with an error, never with a default: an index below the log is `Compacted` (only the snapshot's
+//!    own index still has a term and a digest), one above it is `OutOfRange`, wrong bytes are `Damaged`.
+//! 5. Once a write or a sync has failed, every later write fails with [`StorageError::Poisoned`]. A failed sync is
+//!    never tried again: the kernel may have dropped the pages and report success.
+
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{HardState, Write, WriteOp};
+use crate::error::StorageError;
+use crate::quorum::Configuration;
+use crate::types::{Digest, Entry, LogIndex, Term, WriteId};
+
+/// Where a server keeps its hard state and its log.
+pub trait Storage {
+    /// Term and vote as last written; term 0 and no vote in a new storage.
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    fn hard_state(&self) -> Result<HardState, StorageError>;
+
+    /// What the log follows: the last snapshot, or the genesis (index 0, term 0, the founding configuration).
+    ///
+    /// # Errors
+    /// The storage cannot be read.
+    fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError>;
+
+    /// Index of the last entry; the snapshot's index where there is none.
+    fn last_index(&self) -> LogIndex;
+
+    /// Term of the entry at `index`; the snapshot's at the snapshot's index.
+    ///
+    /// # Errors
+    /// Contract 4.
+    fn term(&self, index: LogIndex) -> Result<Term, StorageError>;
+
+    /// Chain digest of the entry at `index`; `None` where this storage does not link.
+    ///
+    /// # Errors
+    /// Contract 4.
+    fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError>;
+
+    /// The entries from `first` to `last`, both included, cut after the one that brings their summed
+    /// [`cost`](Entry::cost) to `max_bytes` or more: at least one, unless `first > last`.
+    ///
+    /// # Errors
+    /// Contract 4.
+    fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError>;
+
+    /// The chain digest of `entry` after an entry with digest `prev`. `None`, always, where this storage does not
+    /// link; where it does, every `AppendEntries` is checked against it.
+    fn link(&self, prev: &Digest, entry: &Entry) -> Option<Digest> {
+        let _ = (prev, entry);
+        None
+    }
+
+    /// Begins a write. It may be durable on return or later.
+    ///
+    /// # Errors
+    /// Contracts 1 and 5.
+    fn write(&mut self, write: Write) -> Result<(), StorageError>;
+
+    /// The last write that is durable with all before it; `WriteId(0)` before the first. Does not wait.
+    ///
+    /// # Errors
+    /// A write failed since: the storage is poisoned (contract 5).
+    fn persisted(&mut self) -> Result<WriteId, StorageError>;
+}
+
+/// What a log follows: a snapshot's name, without its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The last entry that it covers; 0 for the genesis.
+    pub last_included_index: LogIndex,
+    /// That entry's term.
+    pub last_included_term: Term,
+    /// That entry's chain digest, where the storage links: the anchor of the chain that follows.
+    pub digest: Option<Digest>,
+    /// The configuration exactly there.
+    pub configuration: Configuration,
+}
+
+impl SnapshotMeta {
+    /// The beginning of a cluster of these members.
+    #[must_use]
+    pub const fn genesis(configuration: Configuration) -> Self {
+        Self { last_included_index: LogIndex(0), last_included_term: Term(0), digest: None, configuration }
+    }
+}
+
+/// A storage in memory: durable as soon as written, gone with the process.
+#[derive(Clone, Debug)]
+pub struct MemStorage {
+    hard_state: HardState,
+    meta: SnapshotMeta,
+    entries: Vec<Entry>,
+    digests: Vec<Digest>,
+    persisted: WriteId,
+}
+
+impl MemStorage {
+    /// A new storage for a cluster founded with this configuration.
+    #[must_use]
+    pub const fn new(configuration: Configuration) -> Self {
+        Self {
+            hard_state: HardState { current_term: Term(0), voted_for: None },
+            meta: SnapshotMeta::genesis(configuration),
+            entries: Vec::new(),
+            digests: Vec::new(),
+            persisted: WriteId(0),
+        }
+    }
+
+    /// A storage that holds this hard state and these entries, as after an earlier life.
+    ///
+    /// # Errors
+    /// The entries do not run from index 1 on with terms that never fall and never pass the hard state's.
+    pub fn with_log(
+        configuration: Configuration,
+        hard_state: HardState,
+        entries: Vec<Entry>,
+    ) -> Result<Self, StorageError> {
+        let mut storage = Self { hard_state, ..Self::new(configuration) };
+        if entries.last().is_some_and(|entry| entry.term > hard_state.current_term) {
+            return Err(StorageError::OutOfOrder { what: format!("terms up to {}", hard_state.current_term) });
+        }
+        storage.append(&entries, None)?;
+        Ok(storage)
+    }
+
+    fn append(&mut self, entries: &[Entry], digests: Option<Arc<[Digest]>>) -> Result<(), StorageError> {
+        let mut last_index = self.last_index();
+        let mut last_term = self.term(last_index)?;
+        for entry in entries {
+            if entry.index != last_index.next() || entry.term < last_term {
+                let what = format!("entry {} of term {last_term} or above", last_index.next());
+                return Err(StorageError::OutOfOrder { what });
+            }
+            (last_index, last_term) = (entry.index, entry.term);
+        }
+        self.entries.extend_from_slice(entries);
+        self.digests.extend(digests.iter().flat_map(|digests| digests.iter()));
+        Ok(())
+    }
+
+    /// Place of `index` in `entries`; only for an index that the log holds.
+    fn position(&self, index: LogIndex) -> Result<usize, StorageError> {
+        let first = self.meta.last_included_index.next();
+        if index < first {
+            return Err(StorageError::Compacted { index, first });
+        }
+        if index > self.last_index() {
+            return Err(StorageError::OutOfRange { index, last: self.last_index() });
+        }
+        usize::try_from(index.0.saturating_sub(first.0))
+            .map_err(|_| StorageError::OutOfRange { index, last: self.last_index() })
+    }
+}
+
+impl Storage for MemStorage {
+    fn hard_state(&self) -> Result<HardState, StorageError> {
+        Ok(self.hard_state)
+    }
+
+    fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
+        Ok(self.meta.clone())
+    }
+
+    fn last_index(&self) -> LogIndex {
+        self.entries.last().map_or(self.meta.last_included_index, |entry| entry.index)
+    }
+
+    fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
+        if index == self.meta.last_included_index {
+            return Ok(self.meta.last_included_term);
+        }
+        let at = self.position(index)?;
+        self.entries.get(at).map(|entry| entry.term).ok_or(out_of_range(index, self))
+    }
+
+    fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
+        if index == self.meta.last_included_index {
+            return Ok(self.meta.digest);
+        }
+        let at = self.position(index)?;
+        Ok(self.digests.get(at).copied())
+    }
+
+    fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let (from, to) = (self.position(first)?, self.position(last)?);
+        let mut bytes = 0_usize;
+        let mut entries = Vec::new();
+        for entry in self.entries.get(from..=to).unwrap_or_default() {
+            entries.push(entry.clone());
+            bytes = bytes.saturating_add(entry.cost());
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    fn write(&mut self, write: Write) -> Result<(), StorageError> {
+        if write.id != self.persisted.next() {
+            return Err(StorageError::OutOfOrder { what: format!("write {}", self.persisted.next().0) });
+        }
+        match write.op {
+            WriteOp::HardState(hard_state) => self.hard_state = hard_state,
+            WriteOp::Truncate(from) => {
+                let keep = self.position(from)?;
+                self.entries.truncate(keep);
+                self.digests.truncate(keep);
+            }
+            WriteOp::Append { entries, digests } => self.append(&entries, digests)?,
+        }
+        self.persisted = write.id;
+        Ok(())
+    }
+
+    fn persisted(&mut self) -> Result<WriteId, StorageError> {
+        Ok(self.persisted)
+    }
+}
+
+fn out_of_range(index: LogIndex, storage: &MemStorage) -> StorageError {
+    StorageError::OutOfRange { index, last: storage.last_index() }
+}
