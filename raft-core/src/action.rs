@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Fault, Refusal};
+use crate::error::{Fault, PeerFault, Refusal};
 use crate::message::Message;
 use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
 
@@ -67,12 +67,20 @@ pub enum Action {
         /// The leader of that term, where known.
         leader: Option<NodeId>,
     },
-    /// A follower's log differs from this leader's at an index and term that both hold.
+    /// A peer's log and this one differ at an entry that both hold and that should be the same. Neither is changed,
+    /// and nothing is acknowledged between them.
     PeerDiverged {
-        /// The follower.
+        /// The peer.
         peer: NodeId,
         /// Where it differs.
         index: LogIndex,
+    },
+    /// A message was dropped unanswered, for a correct peer does not send it.
+    MessageDropped {
+        /// Who sent it.
+        from: NodeId,
+        /// What is wrong with it.
+        reason: PeerFault,
     },
     /// The node has stopped for good: every later event is ignored. Start it anew from a storage that can be trusted.
     Halt(Fault),

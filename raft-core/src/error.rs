@@ -65,6 +65,17 @@ pub enum ConfigError {
     },
 }
 
+/// Why a [`Node`](crate::Node) cannot start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The storage cannot be read.
+    #[error("storage: {0}")]
+    Storage(#[from] StorageError),
+}
+
 /// What a storage answers instead of data. A compacted or damaged index is an error, never a zero (faults L7, D9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum StorageError {
@@ -112,16 +123,24 @@ pub enum StorageError {
     },
 }
 
+/// Why a peer's message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum PeerFault {
+    /// It is for another server, or from this one.
+    #[error("the message is not for this server")]
+    Misrouted,
+    /// Its entries do not follow each other, or are of a term that their sender has not reached.
+    #[error("the entries do not follow each other")]
+    Malformed,
+    /// Two servers claim to lead one term: Election Safety is broken (§5.2).
+    #[error("a second leader in one term")]
+    SecondLeader,
+}
+
 /// Why a node halted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Fault {
     /// The storage could not be read or written.
     #[error("storage: {0}")]
     Storage(StorageError),
-}
-
-impl From<StorageError> for Fault {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
 }

@@ -1,0 +1,137 @@
+//! Leader election (§5.2, §5.4.1) with pre-vote (dissertation §9.6): sender, receiver and reply of `PreVote` and of
+//! `RequestVote`.
+//!
+//! Invariants: one vote a term, durable before it is told (§5.2); a vote goes only to a log at least as up-to-date as
+//! the voter's (§5.4.1); a server that hears a leader votes for nobody (§6), so a server that was removed or cut off
+//! cannot depose it.
+
+use alloc::vec::Vec;
+
+use crate::action::Action;
+use crate::error::StorageError;
+use crate::message::{Body, PreVote, PreVoteResponse, RequestVote, RequestVoteResponse};
+use crate::node::Node;
+use crate::quorum::VoteResult;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{LogIndex, NodeId, Term};
+
+impl<S: Storage> Node<S> {
+    /// One tick without leading: "If election timeout elapses…" (Followers and Candidates, Figure 2).
+    pub(crate) fn tick_election(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
+        if self.election_elapsed >= self.randomized_election_timeout {
+            self.on_campaign(actions)?;
+        }
+        Ok(())
+    }
+
+    /// Asks for pre-votes. Nothing on a leader (fault E12) and on a server that is no voter (fault M6).
+    pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        if matches!(self.role, Role::Leader(_)) || !self.configuration.is_voter(self.config.id) {
+            return Ok(());
+        }
+        self.become_pre_candidate();
+        let last = self.log.last();
+        let request =
+            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
+        self.ask_voters(&Body::PreVote(request), actions);
+        self.record_vote(self.config.id, true, actions)
+    }
+
+    /// `PreVote`: would this server vote so? It changes nothing here.
+    pub(crate) fn on_pre_vote(&mut self, from: NodeId, request: PreVote, actions: &mut Vec<Action>) {
+        let vote_granted = request.next_term > self.current_term
+            && !self.hears_leader()
+            && self.is_up_to_date(request.last_log_term, request.last_log_index);
+        // A refusal carries this server's term, so that a candidate that lags behind it catches up (faults E4, E5).
+        let response = PreVoteResponse { next_term: request.next_term, vote_granted };
+        self.send(from, Body::PreVoteResponse(response), actions);
+    }
+
+    pub(crate) fn on_pre_vote_response(
+        &mut self,
+        from: NodeId,
+        response: PreVoteResponse,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
+        // Winning, losing and starting anew all end the round, so a late answer counts for nothing (fault E7).
+        if matches!(self.role, Role::PreCandidate { .. }) && response.next_term == self.current_term.next() {
+            self.record_vote(from, response.vote_granted, actions)?;
+        }
+        Ok(())
+    }
+
+    /// `RequestVote` in this server's term: the term rule has run.
+    pub(crate) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, actions: &mut Vec<Action>) {
+        // RequestVote receiver 2 (Figure 2): votedFor is null or candidateId, and candidate's log is at least as
+        // up-to-date as receiver's log: grant vote.
+        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && self.leader().is_none());
+        let vote_granted = free && self.is_up_to_date(request.last_log_term, request.last_log_index);
+        if vote_granted {
+            self.vote_for(from);
+            self.become_follower(self.current_term, None, actions);
+        }
+        self.send(from, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }), actions);
+    }
+
+    pub(crate) fn on_request_vote_response(
+        &mut self,
+        from: NodeId,
+        response: RequestVoteResponse,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
+        if matches!(self.role, Role::Candidate { .. }) {
+            self.record_vote(from, response.vote_granted, actions)?;
+        }
+        Ok(())
+    }
+
+    /// A candidate counts its own vote once it is durable (fault E2).
+    pub(crate) fn count_own_vote(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        match &self.role {
+            Role::Candidate { own_vote, .. } if self.gate.is_persisted(*own_vote) => {
+                self.record_vote(self.config.id, true, actions)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
+        votes.record(voter, granted);
+        match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
+            (VoteResult::Pending, _) => Ok(()),
+            (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(actions),
+            (VoteResult::Won, _) => self.become_leader(actions),
+            (VoteResult::Lost, _) => {
+                self.become_follower(self.current_term, None, actions);
+                Ok(())
+            }
+        }
+    }
+
+    fn request_votes(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        // Candidates 1 (Figure 2): increment currentTerm, vote for self, reset election timer, send RequestVote RPCs
+        // to all other servers.
+        self.become_candidate(actions);
+        let last = self.log.last();
+        let request = RequestVote { last_log_index: last.index, last_log_term: last.term };
+        self.ask_voters(&Body::RequestVote(request), actions);
+        self.count_own_vote(actions)
+    }
+
+    fn ask_voters(&mut self, request: &Body, actions: &mut Vec<Action>) {
+        for voter in self.configuration.members() {
+            if voter != self.config.id && self.configuration.is_voter(voter) {
+                self.send(voter, request.clone(), actions);
+            }
+        }
+    }
+
+    /// §5.4.1: the later last term wins; in one term the longer log.
+    fn is_up_to_date(&self, last_log_term: Term, last_log_index: LogIndex) -> bool {
+        let last = self.log.last();
+        (last_log_term, last_log_index) >= (last.term, last.index)
+    }
+}

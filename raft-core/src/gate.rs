@@ -1,0 +1,82 @@
+//! The one place that decides when a message may leave: never before what it promises is durable.
+//!
+//! Invariants ("Updated on stable storage before responding to RPCs", Figure 2; faults E2, D5): no message leaves in a
+//! term or with a vote that a crash could take back; no acceptance leaves before its entries are durable. Messages
+//! that must wait are dropped when the term rises: the promise was made to a leader or candidate that is no more.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::action::Action;
+use crate::message::{AppendEntriesResponse, Body, Message};
+use crate::types::WriteId;
+
+/// Hands out write ids and holds messages back until their writes are durable.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    issued: WriteId,
+    persisted: WriteId,
+    /// The last write of the hard state: every later message waits for it.
+    hard_state: WriteId,
+    /// Ascending by write.
+    waiting: VecDeque<(WriteId, Message)>,
+}
+
+impl Gate {
+    /// The id of the next write.
+    pub(crate) const fn begin(&mut self) -> WriteId {
+        self.issued = self.issued.next();
+        self.issued
+    }
+
+    /// The id of the next write, which holds the hard state.
+    pub(crate) const fn begin_hard_state(&mut self) -> WriteId {
+        self.hard_state = self.begin();
+        self.hard_state
+    }
+
+    /// Whether `write` is durable.
+    pub(crate) fn is_persisted(&self, write: WriteId) -> bool {
+        write <= self.persisted
+    }
+
+    /// Sends now, or once the hard state and the write that the message `needs` are durable.
+    pub(crate) fn send(&mut self, message: Message, needs: Option<WriteId>, actions: &mut Vec<Action>) {
+        let needs = self.hard_state.max(needs.unwrap_or_default());
+        if self.is_persisted(needs) {
+            actions.push(Action::Send(message));
+        } else {
+            let at = self.waiting.partition_point(|(write, _)| *write <= needs);
+            self.waiting.insert(at, (needs, message));
+        }
+    }
+
+    /// Everything up to `write` is durable. `false` where that is no news, or no write of ours.
+    pub(crate) fn persisted(&mut self, write: WriteId) -> bool {
+        let news = write > self.persisted && write <= self.issued;
+        if news {
+            self.persisted = write;
+        }
+        news
+    }
+
+    /// Sends what need not wait any more. Of several acceptances for one leader the last says it all.
+    pub(crate) fn release(&mut self, actions: &mut Vec<Action>) {
+        let persisted = self.persisted;
+        while let Some((_, message)) = self.waiting.pop_front_if(|(write, _)| *write <= persisted) {
+            let next = self.waiting.front().filter(|(write, _)| *write <= persisted);
+            if !next.is_some_and(|(_, next)| next.to == message.to && is_acceptance(next) && is_acceptance(&message)) {
+                actions.push(Action::Send(message));
+            }
+        }
+    }
+
+    /// The term has risen: nothing said in the old one is worth saying.
+    pub(crate) fn forget(&mut self) {
+        self.waiting.clear();
+    }
+}
+
+const fn is_acceptance(message: &Message) -> bool {
+    matches!(message.body, Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { .. }))
+}

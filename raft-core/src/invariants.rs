@@ -1,0 +1,74 @@
+//! What must hold of a node's state, and of any step from one state to the next. On in debug builds after every step;
+//! what spans several nodes (Election Safety, Log Matching, …) the tests hold over the cluster.
+
+use crate::action::RoleName;
+use crate::node::Node;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{LogIndex, NodeId, Term};
+
+/// The parts of a state that a transition is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    role: RoleName,
+    current_term: Term,
+    voted_for: Option<NodeId>,
+    last_index: LogIndex,
+    commit_index: LogIndex,
+    last_applied: LogIndex,
+}
+
+impl Summary {
+    pub(crate) fn of<S: Storage>(node: &Node<S>) -> Self {
+        Self {
+            role: node.role.name(),
+            current_term: node.current_term,
+            voted_for: node.voted_for,
+            last_index: node.log.last().index,
+            commit_index: node.log.commit_index(),
+            last_applied: node.log.last_applied(),
+        }
+    }
+}
+
+/// The first rule that the state breaks.
+pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str> {
+    let log = &node.log;
+    let rules = [
+        (log.snapshot_index() <= log.last_applied(), "snapshot <= applied"),
+        (log.last_applied() <= log.applying(), "applied <= handed out"),
+        (log.applying() <= log.commit_index(), "handed out <= commit"),
+        (log.commit_index() <= log.last().index, "commit <= last"),
+        (log.persisted_index() <= log.last().index, "durable <= last"),
+        (log.last().term <= node.current_term, "no entry is of a later term than the current one"),
+    ];
+    for (holds, rule) in rules {
+        if !holds {
+            return Err(rule);
+        }
+    }
+    match &node.role {
+        Role::Candidate { .. } if node.voted_for != Some(node.config.id) => Err("a candidate votes for itself"),
+        Role::Leader(leader) => {
+            let ordered = leader.followers().iter().all(|(_, progress)| {
+                progress.match_index() < progress.next_index() && progress.next_index() <= log.last().index.next()
+            });
+            if ordered { Ok(()) } else { Err("match < next <= last + 1") }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first rule that the step from `before` to `after` breaks.
+pub(crate) fn check_transition(before: &Summary, after: &Summary) -> Result<(), &'static str> {
+    let same_term = before.current_term == after.current_term;
+    let led = before.role == RoleName::Leader && after.role == RoleName::Leader && same_term;
+    let rules = [
+        (before.current_term <= after.current_term, "the term never falls"),
+        (before.commit_index <= after.commit_index, "the commit index never falls"),
+        (before.last_applied <= after.last_applied, "the applied index never falls"),
+        (!same_term || before.voted_for.is_none() || before.voted_for == after.voted_for, "one vote a term (§5.2)"),
+        (!led || before.last_index <= after.last_index, "Leader Append-Only (§5.3)"),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+}

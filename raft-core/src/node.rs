@@ -1,0 +1,512 @@
+//! The server as a fold: one state, one event, some actions. Holds the state of Figure 2, the term rule, the dispatch,
+//! and the only methods that change the role. The rules themselves stand in the file of their section of the paper.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::action::{Action, HardState, RoleName, Write, WriteOp};
+use crate::config::Config;
+use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
+use crate::event::Event;
+use crate::gate::Gate;
+use crate::log::Log;
+use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse, RequestVoteResponse};
+use crate::progress::Progress;
+use crate::quorum::Configuration;
+use crate::role::{Leader, Role, Votes};
+use crate::storage::Storage;
+use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
+
+/// One server's protocol state. See the crate's documentation for the contract.
+#[derive(Debug)]
+pub struct Node<S> {
+    pub(crate) config: Config,
+    pub(crate) storage: S,
+    pub(crate) configuration: Configuration,
+    // Persistent state (Figure 2): `log` and these two.
+    pub(crate) current_term: Term,
+    pub(crate) voted_for: Option<NodeId>,
+    /// The two above have changed and no write holds them yet.
+    hard_state_changed: bool,
+    pub(crate) log: Log,
+    pub(crate) role: Role,
+    pub(crate) gate: Gate,
+    /// Ticks since the node was made.
+    pub(crate) now: u64,
+    /// Ticks since a leader was heard, a vote was given, or an election began.
+    pub(crate) election_elapsed: u32,
+    pub(crate) randomized_election_timeout: u32,
+    rng: ChaCha8Rng,
+    /// Reads that a quorum has confirmed, until their index is applied.
+    pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    fault: Option<Fault>,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This server.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its `current_term`.
+    pub term: Term,
+    /// The leader of that term, where known.
+    pub leader: Option<NodeId>,
+    /// Who takes part.
+    pub configuration: Configuration,
+    /// Last entry in the log, durable or not.
+    pub last_index: LogIndex,
+    /// Last entry that is durable here.
+    pub persisted_index: LogIndex,
+    /// Last entry known to be committed.
+    pub commit_index: LogIndex,
+    /// Last entry applied here.
+    pub last_applied: LogIndex,
+    /// Chain digest of the last entry, where the storage links.
+    pub head: Option<Digest>,
+    /// On a leader: what it knows of every other member.
+    pub followers: Vec<(NodeId, Progress)>,
+    /// Why the node has halted, if it has.
+    pub fault: Option<Fault>,
+}
+
+// What a caller uses.
+impl<S: Storage> Node<S> {
+    /// A node over what its storage holds, as a follower (§5.2: "When servers start up, they begin as followers").
+    ///
+    /// # Errors
+    /// The configuration cannot work, or the storage cannot be read.
+    pub fn new(config: Config, storage: S) -> Result<Self, StartError> {
+        config.validate()?;
+        let HardState { current_term, voted_for } = storage.hard_state()?;
+        let configuration = storage.snapshot_meta()?.configuration;
+        let log = Log::open(&storage)?;
+        let mut node = Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            config,
+            storage,
+            configuration,
+            current_term,
+            voted_for,
+            hard_state_changed: false,
+            log,
+            role: Role::Follower { leader: None },
+            gate: Gate::default(),
+            now: 0,
+            election_elapsed: 0,
+            randomized_election_timeout: 0,
+            confirmed_reads: VecDeque::new(),
+            fault: None,
+        };
+        node.reset_election_timer();
+        Ok(node)
+    }
+
+    /// Takes one event and returns what must be done for it.
+    pub fn step(&mut self, event: impl Into<Event>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.step_into(event, &mut actions);
+        actions
+    }
+
+    /// Takes one event and adds what must be done for it to the caller's buffer.
+    pub fn step_into(&mut self, event: impl Into<Event>, actions: &mut Vec<Action>) {
+        let event = event.into();
+        if self.fault.is_some() {
+            refuse(&event, actions);
+            return;
+        }
+        #[cfg(debug_assertions)]
+        let before = crate::invariants::Summary::of(self);
+        let visible = self.visible();
+        match self.dispatch(event, actions) {
+            Ok(()) => self.conclude(visible, actions),
+            Err(error) => self.halt(error, actions),
+        }
+        #[cfg(debug_assertions)]
+        {
+            let violated = crate::invariants::check_state(self)
+                .and_then(|()| crate::invariants::check_transition(&before, &crate::invariants::Summary::of(self)));
+            debug_assert_eq!(violated, Ok(()), "our own state is broken");
+        }
+    }
+
+    /// Entries from `first` to at most `last`, at least one: what [`Action::Apply`] asks to apply. Ask again from
+    /// where it ends until all are there.
+    ///
+    /// # Errors
+    /// The storage cannot be read, or the log does not hold them.
+    pub fn entries(&self, first: LogIndex, last: LogIndex) -> Result<Cow<'_, [Entry]>, StorageError> {
+        self.log.lend(&self.storage, first, last)
+    }
+
+    /// Chain digest of the entry at `index`; `None` where the storage does not link.
+    ///
+    /// # Errors
+    /// The storage cannot be read, or the log does not hold it.
+    pub fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
+        self.log.mark(&self.storage, index).map(|mark| mark.digest)
+    }
+
+    /// The storage, to begin writes and ask what is durable.
+    pub const fn storage_mut(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
+    /// The storage, to read.
+    pub const fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// Everything an operator asks for.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let followers = match &self.role {
+            Role::Leader(leader) => leader.followers().to_vec(),
+            _ => Vec::new(),
+        };
+        Status {
+            id: self.config.id,
+            role: self.role.name(),
+            term: self.current_term,
+            leader: self.leader(),
+            configuration: self.configuration.clone(),
+            last_index: self.log.last().index,
+            persisted_index: self.log.persisted_index(),
+            commit_index: self.log.commit_index(),
+            last_applied: self.log.last_applied(),
+            head: self.log.last().digest,
+            followers,
+            fault: self.fault.clone(),
+        }
+    }
+
+    /// The leader of the current term, where known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower { leader } => *leader,
+            Role::Leader(_) => Some(self.config.id),
+            Role::PreCandidate { .. } | Role::Candidate { .. } => None,
+        }
+    }
+
+    /// Whether a storage fault has stopped this node for good.
+    #[must_use]
+    pub const fn is_halted(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Last entry known to be committed.
+    #[must_use]
+    pub const fn commit_index(&self) -> LogIndex {
+        self.log.commit_index()
+    }
+
+    /// Last entry applied here.
+    #[must_use]
+    pub const fn last_applied(&self) -> LogIndex {
+        self.log.last_applied()
+    }
+
+    /// The current role.
+    #[must_use]
+    pub const fn role(&self) -> RoleName {
+        self.role.name()
+    }
+}
+
+// Dispatch and the term rule.
+impl<S: Storage> Node<S> {
+    fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        match event {
+            Event::Tick => self.on_tick(actions),
+            Event::Message(message) => self.on_message(message, actions),
+            Event::Propose(payloads) => self.on_propose(payloads, actions),
+            Event::Read(read) => {
+                self.on_read(read, actions);
+                Ok(())
+            }
+            Event::Campaign => self.on_campaign(actions),
+            Event::Persisted(write) => self.on_persisted(write, actions),
+            Event::WriteFailed(error) => Err(error),
+            Event::Applied(index) => {
+                self.log.applied(index, self.config.window_bytes);
+                self.release_reads(actions);
+                Ok(())
+            }
+            Event::Unreachable(peer) => {
+                self.on_unreachable(peer);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        self.now = self.now.saturating_add(1);
+        match self.role {
+            Role::Leader(_) => self.tick_leader(actions),
+            _ => self.tick_election(actions),
+        }
+    }
+
+    fn on_persisted(&mut self, write: WriteId, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        if !self.gate.persisted(write) {
+            return Ok(());
+        }
+        self.log.persisted(write);
+        self.count_own_vote(actions)?;
+        if self.advance_commit(actions)? {
+            self.announce_commit(actions);
+        }
+        self.gate.release(actions);
+        Ok(())
+    }
+
+    fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        let Message { from, to, term, body } = message;
+        if to != self.config.id || from == self.config.id {
+            actions.push(Action::MessageDropped { from, reason: PeerFault::Misrouted });
+            return Ok(());
+        }
+        if !self.adopt_term(from, term, &body, actions) {
+            return Ok(());
+        }
+        self.note_answer(from, &body);
+        match body {
+            Body::PreVote(request) => self.on_pre_vote(from, request, actions),
+            Body::PreVoteResponse(response) => self.on_pre_vote_response(from, response, actions)?,
+            Body::RequestVote(request) => self.on_request_vote(from, request, actions),
+            Body::RequestVoteResponse(response) => self.on_request_vote_response(from, response, actions)?,
+            Body::AppendEntries(request) => {
+                if self.follow(from, actions) {
+                    self.on_append_entries(from, request, actions)?;
+                }
+            }
+            Body::Heartbeat(request) => {
+                if self.follow(from, actions) {
+                    self.on_heartbeat(from, request, actions);
+                }
+            }
+            Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
+            Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
+        }
+        Ok(())
+    }
+
+    /// The term rule (All Servers 2, Figure 2): "If RPC request or response contains term T > currentTerm: set
+    /// currentTerm = T, convert to follower". Whether the message is still to be handled.
+    fn adopt_term(&mut self, from: NodeId, term: Term, body: &Body, actions: &mut Vec<Action>) -> bool {
+        // Pre-votes speak of a term that nobody has entered: they neither raise a term nor are of an old one.
+        let is_about_next_term = match body {
+            Body::PreVote(_) => true,
+            Body::PreVoteResponse(response) => response.vote_granted,
+            _ => false,
+        };
+        if is_about_next_term || term == self.current_term {
+            return true;
+        }
+        if term < self.current_term {
+            self.answer_old_term(from, body, actions);
+            return false;
+        }
+        match body {
+            // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
+            Body::RequestVote(_) if self.hears_leader() => return false,
+            Body::AppendEntries(_) | Body::Heartbeat(_) => self.become_follower(term, Some(from), actions),
+            _ => self.become_follower(term, None, actions),
+        }
+        true
+    }
+
+    /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
+    fn answer_old_term(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
+        let answer = match body {
+            Body::RequestVote(_) => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: false }),
+            Body::AppendEntries(request) => {
+                let prev_log_index = request.prev_log_index;
+                let (hint_index, hint_term) = (LogIndex(0), Term(0));
+                Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            }
+            Body::Heartbeat(request) => Body::HeartbeatResponse(HeartbeatResponse { round: request.round }),
+            Body::PreVote(request) => {
+                Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
+            }
+            Body::PreVoteResponse(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::HeartbeatResponse(_) => return,
+        };
+        self.send(from, answer, actions);
+    }
+
+    /// `from` leads this term: follow it (Candidates 3, Figure 2). `false` where that cannot be.
+    fn follow(&mut self, from: NodeId, actions: &mut Vec<Action>) -> bool {
+        match &mut self.role {
+            Role::Follower { leader } if leader.is_none_or(|leader| leader == from) => {
+                *leader = Some(from);
+                self.election_elapsed = 0;
+            }
+            Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                self.become_follower(self.current_term, Some(from), actions);
+            }
+            Role::Follower { .. } | Role::Leader(_) => {
+                actions.push(Action::MessageDropped { from, reason: PeerFault::SecondLeader });
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A leader is heard by whoever answers it in its term.
+    fn note_answer(&mut self, from: NodeId, body: &Body) {
+        if let Role::Leader(leader) = &mut self.role
+            && matches!(body, Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_))
+            && let Some(progress) = leader.follower_mut(from)
+        {
+            progress.last_ack = self.now;
+        }
+    }
+
+    /// Whether a leader was heard within the last election timeout, or leads here.
+    pub(crate) fn hears_leader(&self) -> bool {
+        match self.role {
+            Role::Leader(_) => true,
+            Role::Follower { leader } => leader.is_some() && self.election_elapsed < self.config.election_timeout_ticks,
+            Role::PreCandidate { .. } | Role::Candidate { .. } => false,
+        }
+    }
+}
+
+// Transitions: the only code that changes the role.
+impl<S: Storage> Node<S> {
+    /// To follow `leader`, or to wait for one. A vote is forgotten only when the term rises (fault E1).
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<NodeId>, actions: &mut Vec<Action>) {
+        if term > self.current_term {
+            self.current_term = term;
+            self.voted_for = None;
+            self.hard_state_changed = true;
+            self.gate.forget();
+        }
+        self.reset_election_timer();
+        if let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower { leader }) {
+            self.fail_reads(leader.reads, Refusal::LeadershipLost, actions);
+        }
+    }
+
+    /// The leader is forgotten, or its memory would make this server refuse everybody (fault E6).
+    pub(crate) fn become_pre_candidate(&mut self) {
+        self.reset_election_timer();
+        self.role = Role::PreCandidate { votes: Votes::default() };
+    }
+
+    pub(crate) fn become_candidate(&mut self, actions: &mut Vec<Action>) {
+        self.become_follower(self.current_term.next(), None, actions);
+        self.vote_for(self.config.id);
+        let own_vote = self.persist_hard_state(actions);
+        self.role = Role::Candidate { votes: Votes::default(), own_vote };
+    }
+
+    /// Appends a no-op: earlier terms' entries commit with it (§5.4.2), and reads wait for it (§8).
+    pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        let id = self.config.id;
+        let last = self.log.last().index;
+        let others = self.configuration.members().into_iter().filter(|member| *member != id);
+        self.role = Role::Leader(Box::new(Leader::new(others, last, self.now)));
+        let noop = Entry { index: last.next(), term: self.current_term, payload: Payload::Noop };
+        self.append_own(Arc::new([noop]), actions)
+    }
+
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        self.hard_state_changed |= self.voted_for != Some(candidate);
+        self.voted_for = Some(candidate);
+    }
+
+    pub(crate) fn reset_election_timer(&mut self) {
+        let shortest = self.config.election_timeout_ticks;
+        let spread = (shortest.saturating_mul(3) / 4).max(1);
+        self.election_elapsed = 0;
+        self.randomized_election_timeout = self.rng.random_range(shortest..shortest.saturating_add(spread));
+    }
+}
+
+// What every handler says and writes goes through here.
+impl<S: Storage> Node<S> {
+    pub(crate) fn send(&mut self, to: NodeId, body: Body, actions: &mut Vec<Action>) {
+        self.send_after(None, to, body, actions);
+    }
+
+    /// Sends once `needs` is durable, and never before the current term and vote are.
+    pub(crate) fn send_after(&mut self, needs: Option<WriteId>, to: NodeId, body: Body, actions: &mut Vec<Action>) {
+        if self.hard_state_changed {
+            self.persist_hard_state(actions);
+        }
+        let message = Message { from: self.config.id, to, term: self.current_term, body };
+        self.gate.send(message, needs, actions);
+    }
+
+    /// Begins a write, after one of the hard state where that has changed: an entry is never durable in a term that
+    /// is not.
+    pub(crate) fn persist(&mut self, op: WriteOp, actions: &mut Vec<Action>) -> WriteId {
+        if self.hard_state_changed {
+            self.persist_hard_state(actions);
+        }
+        let id = self.gate.begin();
+        actions.push(Action::Persist(Write { id, op }));
+        id
+    }
+
+    fn persist_hard_state(&mut self, actions: &mut Vec<Action>) -> WriteId {
+        self.hard_state_changed = false;
+        let id = self.gate.begin_hard_state();
+        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        actions.push(Action::Persist(Write { id, op: WriteOp::HardState(hard_state) }));
+        id
+    }
+
+    /// The end of every step: what the events have made due.
+    fn conclude(&mut self, before: (RoleName, Term, Option<NodeId>), actions: &mut Vec<Action>) {
+        if self.hard_state_changed {
+            self.persist_hard_state(actions);
+        }
+        if let Some((first, last)) = self.log.hand_out() {
+            actions.push(Action::Apply { first, last });
+        }
+        let (role, term, leader) = self.visible();
+        if (role, term, leader) != before {
+            actions.push(Action::RoleChanged { role, term, leader });
+        }
+    }
+
+    fn visible(&self) -> (RoleName, Term, Option<NodeId>) {
+        (self.role.name(), self.current_term, self.leader())
+    }
+
+    fn halt(&mut self, error: StorageError, actions: &mut Vec<Action>) {
+        let role = core::mem::replace(&mut self.role, Role::Follower { leader: None });
+        if let Role::Leader(leader) = role {
+            self.fail_reads(leader.reads, Refusal::Halted, actions);
+        }
+        let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter();
+        actions.extend(confirmed.map(|(_, read)| Action::ReadFailed { read, reason: Refusal::Halted }));
+        let fault = Fault::Storage(error);
+        self.fault = Some(fault.clone());
+        actions.push(Action::Halt(fault));
+    }
+}
+
+/// A halted node does nothing more, but whoever waits for an answer gets one.
+fn refuse(event: &Event, actions: &mut Vec<Action>) {
+    match event {
+        Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
+        Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+        _ => {}
+    }
+}

@@ -1,0 +1,436 @@
+//! A whole server minus its sockets and clock: a [`Node`], its storage, its state machine, and the clients that wait.
+//!
+//! The same `Replica` runs behind TCP and in a simulator. The shell around it calls an input for whatever happened,
+//! then [`poll`](Replica::poll), then takes the [replies](Replica::next_reply); messages leave through the
+//! [`Transport`] meanwhile.
+//!
+//! Invariants:
+//!
+//! * Each request is answered exactly once: done, refused (it did not happen and will not), or unknown.
+//! * Commands that arrived together travel in one entry. A batch is closed when this server's own disk is idle, so
+//!   that the next one gathers for just as long as the disk needs for the last: no timer, no added latency.
+//! * An answer leaves only after its entry was committed by a quorum, is durable here, and was applied.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::action::{Action, RoleName};
+use crate::batch::{Batch, Commands};
+use crate::config::Config;
+use crate::error::{Refusal, StartError, StorageError};
+use crate::event::Event;
+use crate::message::Message;
+use crate::node::{Node, Status};
+use crate::state_machine::{Position, StateMachine};
+use crate::storage::Storage;
+use crate::transport::Transport;
+use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Replica<S, T, M> {
+    node: Node<S>,
+    transport: T,
+    machine: M,
+    limits: Limits,
+    queue: Queue,
+    /// Proposed and not applied yet, ascending by index.
+    proposed: VecDeque<Proposed>,
+    queries: BTreeMap<ReadId, (RequestId, Bytes)>,
+    last_read: ReadId,
+    /// The last write begun, and the last reported durable: equal when the disk is idle.
+    begun: WriteId,
+    durable: WriteId,
+    actions: Vec<Action>,
+    events: VecDeque<Event>,
+    replies: VecDeque<Reply>,
+    notices: VecDeque<Action>,
+}
+
+/// What a replica holds for its clients at most, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One command.
+    pub max_command_bytes: usize,
+    /// One entry's payload, unless a single command is larger.
+    pub max_batch_bytes: usize,
+    /// Commands that wait for the disk.
+    pub max_queued_bytes: usize,
+}
+
+/// The shell's name for a request, echoed in its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The one answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Which request.
+    pub request: RequestId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command was committed and applied here.
+    Applied {
+        /// Where it stands in the log.
+        position: Position,
+        /// The state machine's answer.
+        reply: Bytes,
+    },
+    /// The query was answered by a state that held everything committed when it arrived.
+    Answered {
+        /// The last entry applied to that state.
+        index: LogIndex,
+        /// The state machine's answer.
+        reply: Bytes,
+    },
+    /// It did not happen and will not.
+    Refused(Refusal),
+    /// It may have happened, or may happen yet: leadership was lost, or the server halted, before it committed here.
+    Unknown,
+}
+
+/// Commands not proposed yet, oldest first; every batch but the last is full.
+#[derive(Debug, Default)]
+struct Queue {
+    batches: VecDeque<(Batch, Vec<RequestId>)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Proposed {
+    index: LogIndex,
+    term: Term,
+    requests: Vec<RequestId>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_command_bytes: 1 << 20, max_batch_bytes: 1 << 20, max_queued_bytes: 64 << 20 }
+    }
+}
+
+// Inputs.
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    /// A server over what its storage holds. `machine` is empty: the log is applied to it anew.
+    ///
+    /// # Errors
+    /// The configuration cannot work, or the storage cannot be read.
+    pub fn new(config: Config, limits: Limits, storage: S, transport: T, machine: M) -> Result<Self, StartError> {
+        Ok(Self {
+            node: Node::new(config, storage)?,
+            transport,
+            machine,
+            limits,
+            queue: Queue::default(),
+            proposed: VecDeque::new(),
+            queries: BTreeMap::new(),
+            last_read: ReadId(0),
+            begun: WriteId(0),
+            durable: WriteId(0),
+            actions: Vec::new(),
+            events: VecDeque::new(),
+            replies: VecDeque::new(),
+            notices: VecDeque::new(),
+        })
+    }
+
+    /// One unit of time has passed.
+    pub fn tick(&mut self) {
+        self.handle(Event::Tick);
+    }
+
+    /// A peer's message.
+    pub fn receive(&mut self, message: Message) {
+        self.handle(Event::Message(message));
+    }
+
+    /// The transport lost what was sent to this peer.
+    pub fn unreachable(&mut self, peer: NodeId) {
+        self.handle(Event::Unreachable(peer));
+    }
+
+    /// Stand for election now.
+    pub fn campaign(&mut self) {
+        self.handle(Event::Campaign);
+    }
+
+    /// A client's command. It is proposed by a later [`poll`](Self::poll), with all that arrived meanwhile.
+    pub fn submit(&mut self, request: RequestId, command: &[u8]) {
+        let refusal = if self.is_halted() {
+            Refusal::Halted
+        } else if self.node.role() != RoleName::Leader {
+            Refusal::NotLeader { leader: self.node.leader() }
+        } else if command.len() > self.limits.max_command_bytes {
+            Refusal::TooLarge { limit: u64::try_from(self.limits.max_command_bytes).unwrap_or(u64::MAX) }
+        } else if self.queue.bytes.saturating_add(Batch::cost(command)) > self.limits.max_queued_bytes {
+            Refusal::Busy
+        } else {
+            self.queue.push(request, command, self.limits.max_batch_bytes);
+            return;
+        };
+        self.reply(request, Outcome::Refused(refusal));
+    }
+
+    /// A client's question, answered linearizably.
+    pub fn query(&mut self, request: RequestId, query: Bytes) {
+        self.last_read = ReadId(self.last_read.0.saturating_add(1));
+        self.queries.insert(self.last_read, (request, query));
+        self.handle(Event::Read(self.last_read));
+    }
+
+    /// Reports what has become durable, and proposes what has gathered if the disk is idle. Call it whenever inputs
+    /// have been given, and whenever the storage has finished a write.
+    pub fn poll(&mut self) {
+        loop {
+            match self.node.storage_mut().persisted() {
+                Ok(durable) if durable > self.durable => {
+                    self.durable = durable;
+                    self.handle(Event::Persisted(durable));
+                }
+                Ok(_) if self.durable == self.begun && !self.queue.batches.is_empty() => self.propose(),
+                Ok(_) => return,
+                Err(error) => {
+                    self.handle(Event::WriteFailed(error));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+// Outputs.
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    /// The next answer to a client.
+    pub fn next_reply(&mut self) -> Option<Reply> {
+        self.replies.pop_front()
+    }
+
+    /// The next thing an operator may want to know: a role change, a diverging peer, a dropped message, a halt. The
+    /// last hundred are kept.
+    pub fn next_notice(&mut self) -> Option<Action> {
+        self.notices.pop_front()
+    }
+
+    /// Everything an operator asks for.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.node.status()
+    }
+
+    /// The protocol's state, for reading entries and digests.
+    #[must_use]
+    pub const fn node(&self) -> &Node<S> {
+        &self.node
+    }
+
+    /// The storage, for its own care: flushing, closing.
+    pub const fn storage_mut(&mut self) -> &mut S {
+        self.node.storage_mut()
+    }
+
+    /// The state machine as far as this server has applied the log.
+    #[must_use]
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The transport.
+    pub const fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// The commands that wait to be proposed, oldest first.
+    pub fn queued(&self) -> impl Iterator<Item = &[u8]> {
+        self.queue.batches.iter().flat_map(|(batch, _)| batch.commands())
+    }
+
+    /// Whether the storage has failed and nothing is done any more.
+    #[must_use]
+    pub const fn is_halted(&self) -> bool {
+        self.node.is_halted()
+    }
+}
+
+// The loop that the crate's documentation shows, once for everybody.
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    fn handle(&mut self, event: Event) {
+        self.events.push_back(event);
+        self.run();
+    }
+
+    fn run(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            let mut actions = core::mem::take(&mut self.actions);
+            self.node.step_into(event, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+            self.actions = actions;
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send(message) => self.transport.send(message),
+            Action::Persist(write) => {
+                self.begun = write.id;
+                if let Err(error) = self.node.storage_mut().write(write) {
+                    self.events.push_back(Event::WriteFailed(error));
+                }
+            }
+            Action::Apply { first, last } => match self.apply(first, last) {
+                Ok(()) => self.events.push_back(Event::Applied(last)),
+                Err(error) => self.events.push_back(Event::WriteFailed(error)),
+            },
+            Action::ReadReady { read, .. } => {
+                if let Some((request, query)) = self.queries.remove(&read) {
+                    let reply = self.machine.query(&query);
+                    let index = self.node.last_applied();
+                    self.reply(request, Outcome::Answered { index, reply });
+                }
+            }
+            Action::ReadFailed { read, reason } => {
+                if let Some((request, _)) = self.queries.remove(&read) {
+                    self.reply(request, Outcome::Refused(reason));
+                }
+            }
+            // Both are taken from the step that proposes.
+            Action::ProposalAppended { .. } | Action::ProposalRefused(_) => {}
+            notice => self.notice(notice),
+        }
+    }
+
+    fn propose(&mut self) {
+        let batches = self.queue.take();
+        let mut requests = Vec::with_capacity(batches.len());
+        let mut payloads = Vec::with_capacity(batches.len());
+        for (batch, waiting) in batches {
+            payloads.push(batch.into_payload());
+            requests.push(waiting);
+        }
+        let mut actions = core::mem::take(&mut self.actions);
+        self.node.step_into(Event::Propose(payloads), &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::ProposalAppended { first, term, .. } => {
+                    for (waiting, index) in core::mem::take(&mut requests).into_iter().zip(first.0..) {
+                        self.proposed.push_back(Proposed { index: LogIndex(index), term, requests: waiting });
+                    }
+                }
+                Action::ProposalRefused(refusal) => {
+                    for request in core::mem::take(&mut requests).into_iter().flatten() {
+                        self.reply(request, Outcome::Refused(refusal));
+                    }
+                }
+                action => self.perform(action),
+            }
+        }
+        self.actions = actions;
+        self.run();
+    }
+
+    fn apply(&mut self, first: LogIndex, last: LogIndex) -> Result<(), StorageError> {
+        let mut next = first;
+        while next <= last {
+            let entries = self.node.entries(next, last)?;
+            let Some(end) = entries.last().map(|entry| entry.index) else {
+                return Err(StorageError::OutOfRange { index: next, last: next.prev() });
+            };
+            for entry in entries.iter() {
+                let digest = self.node.digest(entry.index)?;
+                let waiting = take_waiting(&mut self.proposed, &mut self.replies, entry);
+                apply_entry(&mut self.machine, entry, digest, waiting, &mut self.replies);
+            }
+            next = end.next();
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Action) {
+        /// Beyond this many unread notices the oldest goes.
+        const KEPT: usize = 100;
+        match &notice {
+            Action::RoleChanged { role, leader, .. } if *role != RoleName::Leader => {
+                self.abandon(Refusal::NotLeader { leader: *leader });
+            }
+            Action::Halt(_) => self.abandon(Refusal::Halted),
+            _ => {}
+        }
+        if self.notices.len() >= KEPT {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+
+    /// What was not proposed did not happen; of what was, this server cannot tell.
+    fn abandon(&mut self, refusal: Refusal) {
+        for request in self.queue.take().into_iter().flat_map(|(_, requests)| requests) {
+            self.reply(request, Outcome::Refused(refusal));
+        }
+        for request in core::mem::take(&mut self.proposed).into_iter().flat_map(|proposed| proposed.requests) {
+            self.reply(request, Outcome::Unknown);
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, outcome: Outcome) {
+        self.replies.push_back(Reply { request, outcome });
+    }
+}
+
+impl Queue {
+    fn push(&mut self, request: RequestId, command: &[u8], max_batch_bytes: usize) {
+        let cost = Batch::cost(command);
+        let has_room =
+            self.batches.back().is_some_and(|(batch, _)| batch.len().saturating_add(cost) <= max_batch_bytes);
+        if !has_room {
+            self.batches.push_back((Batch::default(), Vec::new()));
+        }
+        if let Some((batch, requests)) = self.batches.back_mut() {
+            batch.push(command);
+            requests.push(request);
+            self.bytes = self.bytes.saturating_add(cost);
+        }
+    }
+
+    fn take(&mut self) -> VecDeque<(Batch, Vec<RequestId>)> {
+        self.bytes = 0;
+        core::mem::take(&mut self.batches)
+    }
+}
+
+/// Who waits for this entry. Who waited for another entry at its index, or before, waits in vain: those were replaced.
+fn take_waiting(proposed: &mut VecDeque<Proposed>, replies: &mut VecDeque<Reply>, entry: &Entry) -> Vec<RequestId> {
+    while let Some(front) = proposed.pop_front_if(|front| front.index <= entry.index) {
+        if front.index == entry.index && front.term == entry.term {
+            return front.requests;
+        }
+        let outcome = Outcome::Refused(Refusal::Superseded);
+        replies.extend(front.requests.into_iter().map(|request| Reply { request, outcome: outcome.clone() }));
+    }
+    Vec::new()
+}
+
+fn apply_entry<M: StateMachine>(
+    machine: &mut M,
+    entry: &Entry,
+    digest: Option<Digest>,
+    waiting: Vec<RequestId>,
+    replies: &mut VecDeque<Reply>,
+) {
+    let Payload::Command(payload) = &entry.payload else { return };
+    let mut waiting = waiting.into_iter();
+    for (command, number) in Commands::of(payload).zip(0..) {
+        let position = Position { index: entry.index, term: entry.term, number, digest };
+        let reply = machine.apply(&position, command);
+        if let Some(request) = waiting.next() {
+            replies.push_back(Reply { request, outcome: Outcome::Applied { position, reply } });
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Log replication (§5.3) and the commit rule (§5.4.2): sender, receiver and reply of `AppendEntries` and of
+//! `Heartbeat`.
+//!
+//! Invariants: a leader never removes or overwrites its own entries; a follower removes an entry only for a real
+//! conflict and never at or below its commit index (fault L2); an acceptance names what was verified and durable
+//! (fault L4); only an entry of the current term commits by counting (Figure 8, fault L1); where the storage links
+//! entries into a chain, an equal (index, term) with another digest is acknowledged by nobody.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::action::{Action, WriteOp};
+use crate::error::{PeerFault, Refusal, StorageError};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
+use crate::node::Node;
+use crate::progress::ProgressState;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
+
+/// What a follower finds when it holds a leader's entries against its own log.
+enum Comparison {
+    /// Equal up to `verified`; from `fresh` on the entries are new, after removing `truncate_from` and all that follow.
+    Continues { verified: LogIndex, fresh: LogIndex, truncate_from: Option<LogIndex> },
+    /// No entry at `prev_log_index` with `prev_log_term`.
+    Gap,
+    /// The logs differ where they must not.
+    Diverged(LogIndex),
+}
+
+// The leader's side: proposals, appends, acknowledgements, commitment.
+impl<S: Storage> Node<S> {
+    pub(crate) fn on_propose(&mut self, payloads: Vec<Bytes>, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        if !matches!(self.role, Role::Leader(_)) {
+            actions.push(Action::ProposalRefused(Refusal::NotLeader { leader: self.leader() }));
+            return Ok(());
+        }
+        if payloads.is_empty() {
+            actions.push(Action::ProposalRefused(Refusal::Empty));
+            return Ok(());
+        }
+        let first = self.log.last().index.next();
+        let term = self.current_term;
+        let entries: Entries = payloads
+            .into_iter()
+            .zip(first.0..)
+            .map(|(payload, index)| Entry { index: LogIndex(index), term, payload: Payload::Command(payload) })
+            .collect();
+        let last = entries.last().map_or(first, |entry| entry.index);
+        actions.push(Action::ProposalAppended { first, last, term });
+        self.append_own(entries, actions)
+    }
+
+    /// Leaders 2 (Figure 2): append the entries to the local log, and send them to everyone at once. They count here
+    /// once they are durable here (fault L13).
+    pub(crate) fn append_own(&mut self, entries: Entries, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        self.append_to_log(entries, actions);
+        self.for_each_follower(actions, |node, follower, actions| node.send_append(follower, false, actions))
+    }
+
+    /// Sends what the follower lacks, where it may be sent anything; an empty append only where asked for.
+    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        let Some(progress) = leader.follower_mut(to) else { return Ok(()) };
+        let full = progress.window_is_full(self.config.max_inflight);
+        if progress.is_paused(self.config.max_inflight) && !(full && even_empty) {
+            return Ok(());
+        }
+        let next = progress.next_index();
+        let entries = if full {
+            Entries::default()
+        } else {
+            self.log.slice(&self.storage, next, self.config.max_append_bytes)?
+        };
+        if entries.is_empty() && !even_empty {
+            return Ok(());
+        }
+        let prev = self.log.mark(&self.storage, next.prev())?;
+        progress.sent(entries.last().map_or(prev.index, |entry| entry.index));
+        let request = AppendEntries {
+            prev_log_index: prev.index,
+            prev_log_term: prev.term,
+            prev_log_hash: prev.digest.map(Box::new),
+            leader_commit: self.log.commit_index(),
+            entries,
+        };
+        self.send(to, Body::AppendEntries(request), actions);
+        Ok(())
+    }
+
+    pub(crate) fn on_append_entries_response(
+        &mut self,
+        from: NodeId,
+        response: AppendEntriesResponse,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
+        match response {
+            // Leaders 3 (Figure 2), success: update nextIndex and matchIndex for follower.
+            AppendEntriesResponse::Accepted { match_index } if match_index <= last => {
+                if progress.accepted(match_index) {
+                    let raised = self.advance_commit(actions)?;
+                    self.send_append(from, false, actions)?;
+                    if raised {
+                        self.announce_commit(actions);
+                    }
+                }
+            }
+            AppendEntriesResponse::Accepted { .. } => {
+                actions.push(Action::MessageDropped { from, reason: PeerFault::Malformed });
+            }
+            // Leaders 3, inconsistency: decrement nextIndex and retry, but by a whole term at a time.
+            AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term } => {
+                let (agree, _) = self.log.last_of_term(&self.storage, hint_index, hint_term)?;
+                if progress.rejected(prev_log_index, agree) {
+                    self.send_append(from, true, actions)?;
+                }
+            }
+            AppendEntriesResponse::Diverged { prev_log_index } => {
+                progress.pause();
+                if !core::mem::replace(&mut progress.diverged, true) {
+                    actions.push(Action::PeerDiverged { peer: from, index: prev_log_index });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaders 4 (Figure 2): if there exists an N such that N > commitIndex, a majority of `matchIndex[i]` ≥ N, and
+    /// `log[N].term == currentTerm`: set commitIndex = N. Its own match index is what is durable here.
+    pub(crate) fn advance_commit(&mut self, actions: &mut Vec<Action>) -> Result<bool, StorageError> {
+        let (id, persisted) = (self.config.id, self.log.persisted_index());
+        let Role::Leader(leader) = &self.role else { return Ok(false) };
+        let index = self.configuration.committed_index(|voter| {
+            if voter == id { persisted } else { leader.follower(voter).map_or(LogIndex(0), |p| p.match_index()) }
+        });
+        // The entry is of the current term exactly from the no-op on (§5.4.2).
+        if index < leader.first_index {
+            return Ok(false);
+        }
+        let first_of_term = self.log.commit_index() < leader.first_index;
+        let raised = self.log.commit(index);
+        if raised && first_of_term {
+            self.start_read_round(actions);
+        }
+        Ok(raised)
+    }
+
+    /// Tells the commit index to followers that no append in flight will tell it to.
+    pub(crate) fn announce_commit(&mut self, actions: &mut Vec<Action>) {
+        let Role::Leader(leader) = &self.role else { return };
+        let idle = |(_, progress): &&(NodeId, crate::progress::Progress)| {
+            progress.state() == ProgressState::Replicate && progress.in_flight() == 0
+        };
+        let idle: Vec<NodeId> = leader.followers().iter().filter(idle).map(|(id, _)| *id).collect();
+        for follower in idle {
+            self.send_heartbeat(follower, actions);
+        }
+    }
+
+    /// One tick of leading.
+    pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        if !self.hears_quorum() {
+            self.become_follower(self.current_term, None, actions);
+            return Ok(());
+        }
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
+        if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            leader.heartbeat_elapsed = 0;
+            self.broadcast_heartbeat(actions);
+        }
+        Ok(())
+    }
+
+    /// Whether a quorum has answered within the last election timeout. Without one this leader stops heartbeating
+    /// and steps down, so that it cannot hold back a majority that it cannot lead (fault E9).
+    fn hears_quorum(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let oldest = self.now.saturating_sub(u64::from(self.config.election_timeout_ticks));
+        self.configuration.is_quorum(|voter| {
+            voter == self.config.id || leader.follower(voter).is_some_and(|progress| progress.last_ack > oldest)
+        })
+    }
+
+    pub(crate) fn broadcast_heartbeat(&mut self, actions: &mut Vec<Action>) {
+        // The closure cannot fail, so neither can the loop.
+        let _ = self.for_each_follower(actions, |node, follower, actions| {
+            node.send_heartbeat(follower, actions);
+            Ok(())
+        });
+    }
+
+    fn send_heartbeat(&mut self, to: NodeId, actions: &mut Vec<Action>) {
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(progress) = leader.follower(to) else { return };
+        let leader_commit = self.log.commit_index().min(progress.match_index());
+        let request = Heartbeat { leader_commit, round: leader.reads.round() };
+        self.send(to, Body::Heartbeat(request), actions);
+    }
+
+    /// The follower is there: let out one append where it lacks something or its log is being probed.
+    pub(crate) fn on_heartbeat_response(
+        &mut self,
+        from: NodeId,
+        response: HeartbeatResponse,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
+        progress.heard();
+        if progress.match_index() < last || progress.state() == ProgressState::Probe {
+            self.send_append(from, true, actions)?;
+        }
+        self.on_round_confirmed(from, response.round, actions);
+        Ok(())
+    }
+
+    pub(crate) fn on_unreachable(&mut self, peer: NodeId) {
+        if let Role::Leader(leader) = &mut self.role
+            && let Some(progress) = leader.follower_mut(peer)
+        {
+            progress.unreachable();
+        }
+    }
+
+    fn for_each_follower(
+        &mut self,
+        actions: &mut Vec<Action>,
+        mut act: impl FnMut(&mut Self, NodeId, &mut Vec<Action>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut at = 0;
+        while let Role::Leader(leader) = &self.role {
+            let Some((follower, _)) = leader.followers().get(at) else { break };
+            act(self, *follower, actions)?;
+            at = at.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+// The follower's side.
+impl<S: Storage> Node<S> {
+    /// `AppendEntries` of this term's leader: the term rule has run (receiver 1), and this server follows `from`.
+    pub(crate) fn on_append_entries(
+        &mut self,
+        from: NodeId,
+        request: AppendEntries,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
+        if !is_well_formed(&request, self.current_term) {
+            actions.push(Action::MessageDropped { from, reason: PeerFault::Malformed });
+            return Ok(());
+        }
+        let prev_log_index = request.prev_log_index;
+        match self.compare(&request)? {
+            Comparison::Continues { verified, fresh, truncate_from } => {
+                if let Some(index) = truncate_from {
+                    // AppendEntries receiver 3 (Figure 2): an existing entry conflicts with a new one: delete it and
+                    // all that follow it.
+                    self.log.truncate(&self.storage, index)?;
+                    self.persist(WriteOp::Truncate(index), actions);
+                }
+                // AppendEntries receiver 4: append any new entries not already in the log.
+                self.append_to_log(from_index(request.entries, fresh), actions);
+                // AppendEntries receiver 5: commitIndex = min(leaderCommit, index of last new entry).
+                self.log.commit(request.leader_commit.min(verified));
+                let response = AppendEntriesResponse::Accepted { match_index: verified };
+                let needs = self.log.write_of(verified);
+                self.send_after(needs, from, Body::AppendEntriesResponse(response), actions);
+            }
+            Comparison::Gap => {
+                // AppendEntries receiver 2: reply false if log doesn't contain an entry at prevLogIndex whose term
+                // matches prevLogTerm.
+                let (hint_index, hint_term) =
+                    self.log.last_of_term(&self.storage, prev_log_index, request.prev_log_term)?;
+                let response = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
+                self.send(from, Body::AppendEntriesResponse(response), actions);
+            }
+            Comparison::Diverged(index) => {
+                actions.push(Action::PeerDiverged { peer: from, index });
+                let response = AppendEntriesResponse::Diverged { prev_log_index: index };
+                self.send(from, Body::AppendEntriesResponse(response), actions);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
+        self.log.commit(request.leader_commit);
+        self.send(from, Body::HeartbeatResponse(HeartbeatResponse { round: request.round }), actions);
+    }
+
+    fn compare(&self, request: &AppendEntries) -> Result<Comparison, StorageError> {
+        let (commit, last) = (self.log.commit_index(), self.log.last().index);
+        let prev = request.prev_log_index;
+        // Below the snapshot there is nothing to compare with, and nothing that could differ: it is committed.
+        if prev >= self.log.snapshot_index() {
+            let mine = if prev <= last { Some(self.log.mark(&self.storage, prev)?) } else { None };
+            match mine.filter(|mine| mine.term == request.prev_log_term) {
+                None if prev <= commit => return Ok(Comparison::Diverged(prev)),
+                None => return Ok(Comparison::Gap),
+                Some(mine) => {
+                    let theirs = request.prev_log_hash.as_deref();
+                    if mine.digest.zip(theirs).is_some_and(|(mine, theirs)| mine != *theirs) {
+                        return Ok(Comparison::Diverged(prev));
+                    }
+                }
+            }
+        }
+        let mut verified = prev.max(self.log.snapshot_index());
+        let mut truncate_from = None;
+        for entry in request.entries.iter().filter(|entry| entry.index > self.log.snapshot_index()) {
+            if truncate_from.is_none() && entry.index <= last {
+                if self.log.term(&self.storage, entry.index)? == entry.term {
+                    verified = entry.index;
+                    continue;
+                }
+                if entry.index <= commit {
+                    return Ok(Comparison::Diverged(entry.index));
+                }
+                truncate_from = Some(entry.index);
+            }
+            break;
+        }
+        let end = request.entries.last().map_or(verified, |entry| entry.index.max(verified));
+        Ok(Comparison::Continues { verified: end, fresh: verified.next(), truncate_from })
+    }
+
+    fn append_to_log(&mut self, entries: Entries, actions: &mut Vec<Action>) {
+        if let Some(digests) = self.log.append(&self.storage, Entries::clone(&entries)) {
+            let write = self.persist(WriteOp::Append { entries, digests }, actions);
+            self.log.writing(write);
+        }
+    }
+}
+
+/// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's.
+fn is_well_formed(request: &AppendEntries, term: Term) -> bool {
+    let mut last = (request.prev_log_index, request.prev_log_term);
+    let consecutive = request.entries.iter().all(|entry| {
+        let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1;
+        last = (entry.index, entry.term);
+        follows
+    });
+    consecutive && last.1 <= term
+}
+
+/// The entries from `first` on, shared where that is all of them.
+fn from_index(entries: Entries, first: LogIndex) -> Entries {
+    match entries.first() {
+        Some(entry) if entry.index < first => entries.iter().filter(|entry| entry.index >= first).cloned().collect(),
+        _ => entries,
+    }
+}
