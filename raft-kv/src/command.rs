@@ -11,6 +11,7 @@ use raft_core::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
+use crate::literal::Literal;
 
 /// The name of a value. Two keys are one where their canonical bytes are equal, whatever their literals.
 ///
@@ -200,11 +201,11 @@ pub enum QueryReply {
 /// How far a write's number may be ahead of what it acknowledges: 256. So no session keeps more replies than these.
 pub const OUTSTANDING_MAX: u64 = 256;
 
-/// The most bytes in a key's canonical form, and in its literal: 1 MiB each.
-pub const KEY_BYTES_MAX: usize = 1 << 20;
+/// The most bytes in a key's canonical form, and in its literal: 64 KiB each.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
 
-/// The most bytes in a value: 16 MiB.
-pub const VALUE_BYTES_MAX: usize = 16 << 20;
+/// The most bytes in a value: 1 MiB. To compare two literals takes about a hundred times as much memory, for a moment.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// The most pairs in one page of a scan: 4096.
 pub const SCAN_PAIRS_MAX: u32 = 4096;
@@ -258,6 +259,30 @@ impl Key {
     #[must_use]
     pub fn shown(&self) -> &Bytes {
         self.literal.as_ref().unwrap_or(&self.canonical)
+    }
+}
+
+impl From<&Literal> for Key {
+    fn from(literal: &Literal) -> Self {
+        Self { canonical: literal.key().into(), literal: Some(literal.encode().into()) }
+    }
+}
+
+impl Value {
+    /// Equal as Python says: both are literals and those are `==`. Others are equal where their bytes are.
+    #[must_use]
+    pub fn same_literal(&self, other: &Self) -> bool {
+        self == other
+            || match (Literal::decode(&self.0), Literal::decode(&other.0)) {
+                (Ok(a), Ok(b)) => a.key() == b.key(),
+                _ => false,
+            }
+    }
+}
+
+impl From<&Literal> for Value {
+    fn from(literal: &Literal) -> Self {
+        Self(literal.encode().into())
     }
 }
 

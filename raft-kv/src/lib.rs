@@ -2,6 +2,7 @@
 
 pub mod codec;
 mod command;
+pub mod literal;
 mod machine;
 mod session;
 

@@ -146,9 +146,9 @@ impl KvMachine {
 }
 
 impl Default for KvMachine {
-    /// The default limits; values are equal where their bytes are.
+    /// The default limits, and values that are equal where Python says so.
     fn default() -> Self {
-        Self::new(SessionLimits::default(), |a, b| a == b)
+        Self::new(SessionLimits::default(), Value::same_literal)
     }
 }
 
