@@ -307,3 +307,8 @@ fn malformed(what: &'static str) -> Bytes {
 fn count(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
