@@ -1,1 +1,3 @@
 //! raft-kv
+
+pub mod literal;
