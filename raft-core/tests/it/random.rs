@@ -55,9 +55,9 @@ fn run(cluster: &mut Cluster, op: &Op, number: u64) {
         Op::Propose { node, payloads } => {
             let payloads = (0..payloads).map(|k| Bytes::from(format!("{number}.{k}"))).collect();
             let actions = cluster.step(node, Event::Propose(payloads));
-            let answers = actions.iter().filter(|action| {
-                matches!(action, Action::ProposalAppended { .. } | Action::ProposalRefused(_))
-            });
+            let answers = actions
+                .iter()
+                .filter(|action| matches!(action, Action::ProposalAppended { .. } | Action::ProposalRefused(_)));
             assert_eq!(answers.count(), 1, "a proposal is answered once");
         }
         Op::Read { node } => {

@@ -48,8 +48,7 @@ fn conformance_01_vote_check() {
     ];
     for (log, (last_log_term, last_log_index), vote_granted) in cases {
         let mut cluster = alone(3, log, 4);
-        let request =
-            RequestVote { last_log_index: LogIndex(last_log_index), last_log_term: Term(last_log_term) };
+        let request = RequestVote { last_log_index: LogIndex(last_log_index), last_log_term: Term(last_log_term) };
         cluster.step(1, message(2, 1, 3, Body::RequestVote(request)));
         let answer = message(1, 2, 3, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }));
         assert_eq!(cluster.network, [answer], "{log:?} against ({last_log_term}, {last_log_index})");
@@ -101,7 +100,11 @@ fn conformance_03_conflict_hints() {
             hint_index: LogIndex(hint_index),
             hint_term: Term(hint_term),
         };
-        assert_eq!(cluster.network, [message(2, 1, term, Body::AppendEntriesResponse(hint))], "{leader:?} {follower:?}");
+        assert_eq!(
+            cluster.network,
+            [message(2, 1, term, Body::AppendEntriesResponse(hint))],
+            "{leader:?} {follower:?}"
+        );
         cluster.deliver(0);
         let Some(Body::AppendEntries(next)) = cluster.network.first().map(|message| &message.body) else {
             panic!("no second probe: {:?}", cluster.network);
@@ -198,11 +201,8 @@ fn conformance_14_window_pause() {
     let sent = sent_to(&cluster.step(1, answer()), 3);
     let [Body::AppendEntries(probe)] = &sent[..] else { panic!("not exactly one probe: {sent:?}") };
     assert_eq!((probe.prev_log_index, probe.entries.len()), (LogIndex(14), 0));
-    let rejected = AppendEntriesResponse::Rejected {
-        prev_log_index: LogIndex(14),
-        hint_index: LogIndex(11),
-        hint_term: Term(1),
-    };
+    let rejected =
+        AppendEntriesResponse::Rejected { prev_log_index: LogIndex(14), hint_index: LogIndex(11), hint_term: Term(1) };
     let sent = sent_to(&cluster.step(1, message(3, 1, 1, Body::AppendEntriesResponse(rejected))), 3);
     let [Body::AppendEntries(append)] = &sent[..] else { panic!("not exactly one append: {sent:?}") };
     let indexes: Vec<u64> = append.entries.iter().map(|entry| entry.index.0).collect();
