@@ -1,0 +1,4 @@
+//! Integration tests of raft-kv, in one binary.
+
+mod literal_oracle;
+mod literal_texts;
