@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 
 use num_bigint::BigInt;
 
+use super::number::{MAX_DIGITS, is_too_long};
 use super::{Literal, MAX_NESTING, Unhashable};
 
 impl Literal {
@@ -33,7 +34,7 @@ impl Literal {
 
     /// Reads all of `bytes` as what [`encode`](Literal::encode) writes.
     ///
-    /// Safe on bytes from anywhere: it allocates at most about a hundred times their length, and
+    /// Safe on bytes from anywhere: what it allocates is in proportion to their length, and it
     /// recurses at most [`MAX_NESTING`] levels.
     ///
     /// # Errors
@@ -84,6 +85,12 @@ pub enum LiteralDecodeError {
     #[error("the string before byte {at} is not UTF-8: damaged, or not written by encode")]
     Utf8 {
         /// The end of the string.
+        at: usize,
+    },
+    /// An integer that [`Literal::parse`] would refuse.
+    #[error("the integer before byte {at} has more than {MAX_DIGITS} decimal digits: write it as bytes")]
+    IntTooLong {
+        /// The end of the integer.
         at: usize,
     },
     /// More levels than [`MAX_NESTING`].
@@ -242,7 +249,10 @@ impl<'a> Decoder<'a> {
             [] | [0x00, 0x00..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => {
                 Err(LiteralDecodeError::Overlong { at: self.at() })
             }
-            bytes => Ok(BigInt::from_signed_bytes_be(bytes)),
+            bytes => match BigInt::from_signed_bytes_be(bytes) {
+                value if is_too_long(&value) => Err(LiteralDecodeError::IntTooLong { at: self.at() }),
+                value => Ok(value),
+            },
         }
     }
 
@@ -317,6 +327,7 @@ const DICT: u8 = 0x0c;
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::super::arbitrary::literals;
     use super::*;
@@ -353,6 +364,7 @@ mod tests {
             (vec![0x04, 0], Overlong { at: 2 }),
             (vec![0x04, 2, 0, 1], Overlong { at: 4 }),
             (vec![0x04, 2, 0xff, 0x80], Overlong { at: 4 }),
+            ([vec![0x04, 0x80, 0x10], vec![0x40; 2048]].concat(), IntTooLong { at: 2051 }),
             (vec![0x0b, 1, 0x0a, 0], unhashable("list", 4)),
             (vec![0x0c, 1, 0x09, 1, 0x0c, 0, 0], unhashable("dict", 6)),
             (vec![0x0b, 2, 0x03, 0x02], Order { at: 4 }),
@@ -378,7 +390,7 @@ mod tests {
         }
 
         #[test]
-        fn damaged_bytes_never_panic(literal in literals(), at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        fn damaged_bytes_never_panic(literal in literals(), at: Index, byte: u8, cut: Index) {
             let mut bytes = literal.encode();
             let index = at.index(bytes.len());
             bytes[index] = byte;

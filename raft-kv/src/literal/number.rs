@@ -1,6 +1,6 @@
 //! One number without its sign.
 
-use num_bigint::BigInt;
+use num_bigint::{BigInt, BigUint};
 
 use super::Literal;
 use super::cursor::{Cursor, is_word};
@@ -31,6 +31,12 @@ pub(super) fn to_float(value: &BigInt) -> Option<f64> {
     value.to_string().parse::<f64>().ok().filter(|float| float.is_finite())
 }
 
+/// Whether `value` has more than [`MAX_DIGITS`] decimal digits.
+pub(super) fn is_too_long(value: &BigInt) -> bool {
+    // 10^4300 has 14285 bits, so fewer need no exact comparison.
+    value.bits() >= 14_285 && *value.magnitude() >= BigUint::from(10_u32).pow(MAX_DIGITS)
+}
+
 /// Passes `0x`, `0o` or `0b`.
 fn radix(cursor: &mut Cursor<'_>) -> Option<u32> {
     const PREFIXES: [(&str, u32); 6] = [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2)];
@@ -46,8 +52,7 @@ fn radix_integer(cursor: &mut Cursor<'_>, radix: u32) -> Result<Literal> {
     }
     let value =
         BigInt::parse_bytes(digits.as_bytes(), radix).ok_or_else(|| malformed(start, "digits follow 0x, 0o and 0b"))?;
-    // 10^4300 has 14285 bits, so fewer need no exact comparison.
-    if value.bits() >= 14_285 && value >= BigInt::from(10).pow(MAX_DIGITS) {
+    if is_too_long(&value) {
         return Err(LiteralError { at: start, kind: LiteralErrorKind::IntTooLong });
     }
     Ok(Literal::Int(value))

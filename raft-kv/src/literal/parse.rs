@@ -493,7 +493,10 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in any::<String>(), near in "[\\[\\](){},:'\"bru\\\\x0-9ejJ_.+ \\n#éNs-]{0,30}") {
+        fn any_text_is_read_or_refused(
+            text: String,
+            near in "[\\[\\](){},:'\"bru\\\\x0-9ejJ_.+ \\n#éNs-]{0,30}",
+        ) {
             for text in [text, near] {
                 for error in [Literal::parse(&text).err(), Literal::parse_prefix(&text).err()].into_iter().flatten() {
                     prop_assert!(text.is_char_boundary(error.at));

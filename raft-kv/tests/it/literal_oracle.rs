@@ -6,7 +6,6 @@
 //! The characters come from ranges whose categories no Unicode version since 3.11's 14.0 changed: this
 //! crate's tables are newer, and print what was assigned later as itself.
 
-use std::cmp::Ordering;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -16,7 +15,15 @@ use serde_json::{Value, json};
 
 use crate::literal_texts::{NASTY, Texts};
 
-const SEED: u64 = 0x5eed_1e77;
+/// The seed: fixed, or `LITERAL_SEED`'s to try another.
+fn seed() -> u64 {
+    std::env::var("LITERAL_SEED").map_or(0x5eed_1e77, |seed| seed.parse().expect("LITERAL_SEED is a number"))
+}
+
+/// How to see a failure again.
+fn replay(seed: u64) -> String {
+    format!("LITERAL_SEED={seed} cargo test -p raft-kv --test it literal")
+}
 
 /// CPython's answer: what it shows, or the name of the exception's type.
 type Answer = Result<Value, String>;
@@ -24,7 +31,7 @@ type Answer = Result<Value, String>;
 #[test]
 fn python_accepts_and_prints_the_same() {
     let mut texts: Vec<String> = NASTY.iter().map(|text| (*text).to_owned()).collect();
-    let mut random = Texts::new(SEED);
+    let mut random = Texts::new(seed());
     texts.extend(floats(&mut random));
     for _ in 0..6000 {
         texts.push(random.literal(4));
@@ -48,7 +55,7 @@ fn python_accepts_and_prints_the_same() {
         }
     }
     let first = differing.get(..10).unwrap_or(&differing);
-    assert!(differing.is_empty(), "seed {SEED:#x}, {} differ (text, Python, ours): {first:#?}", differing.len());
+    assert!(differing.is_empty(), "{}\n{} differ (text, Python, ours): {first:#?}", replay(seed()), differing.len());
     println!("{} texts: {accepted} accepted by both, {excused} documented deviations", texts.len());
     // So that a broken generator does not pass for agreement.
     assert!(accepted > texts.len() / 3 && accepted < texts.len() * 9 / 10 && excused < texts.len() / 20);
@@ -56,7 +63,7 @@ fn python_accepts_and_prints_the_same() {
 
 #[test]
 fn python_finds_the_same_keys_equal() {
-    let mut random = Texts::new(SEED + 1);
+    let mut random = Texts::new(seed());
     let mut pairs = Vec::new();
     for left in EQUALS {
         for right in EQUALS {
@@ -75,11 +82,11 @@ fn python_finds_the_same_keys_equal() {
     let mut compared = 0;
     for ((left, right), answer) in pairs.iter().zip(&answers) {
         let (Ok(ours_left), Ok(ours_right)) = (Literal::parse(left), Literal::parse(right)) else {
-            assert!(answer.is_err(), "seed {:#x}: Python reads {left:?} and {right:?}", SEED + 1);
+            assert!(answer.is_err(), "{}\nPython reads {left:?} and {right:?}", replay(seed()));
             continue;
         };
         let same_key = ours_left.key() == ours_right.key();
-        assert_eq!(answer, &Ok(json!(same_key)), "seed {:#x}: {left} == {right}", SEED + 1);
+        assert_eq!(answer, &Ok(json!(same_key)), "{}\n{left} == {right}", replay(seed()));
         compared += 1;
         equal += usize::from(same_key);
     }
@@ -134,7 +141,9 @@ fn is_deviation(text: &str, ours: &Result<Literal, raft_kv::literal::LiteralErro
             LiteralErrorKind::NamedEscape | LiteralErrorKind::Surrogate => text.contains('\\'),
             LiteralErrorKind::TooDeep => text.matches(['(', '[', '{']).count() > raft_kv::literal::MAX_NESTING,
             LiteralErrorKind::Name { ref name } => {
-                name == "ｓｅｔ" || (name == "set" && text.replace(' ', "").contains("(set)"))
+                let squeezed: String = text.split_whitespace().collect();
+                let has_wide_letters = name.chars().count() == 3 && !name.is_ascii();
+                has_wide_letters || (name == "set" && squeezed.contains("(set)"))
             }
             _ => false,
         },
@@ -154,7 +163,7 @@ fn with_sorted_sets(literal: Literal) -> Literal {
         Literal::Tuple(items) => Literal::Tuple(all(items)),
         Literal::List(items) => Literal::List(all(items)),
         Literal::Set(mut items) => {
-            items.sort_by(|left, right| by_repr(left, right));
+            items.sort_by_cached_key(Literal::to_string);
             Literal::Set(items)
         }
         Literal::Dict(entries) => {
@@ -162,10 +171,6 @@ fn with_sorted_sets(literal: Literal) -> Literal {
         }
         scalar => scalar,
     }
-}
-
-fn by_repr(left: &Literal, right: &Literal) -> Ordering {
-    left.to_string().cmp(&right.to_string())
 }
 
 /// Floats near every power of two and of ten, where the shortest digits are hardest to find.
@@ -181,6 +186,8 @@ fn floats(random: &mut Texts) -> Vec<String> {
     }
     for _ in 0..2000 {
         values.push(f64::from_bits(random.next()));
+        // Quarters, whose last of 17 digits is a 5: often a tie between two of 16.
+        values.push((random.next() >> 12) as f64 / 4.0);
     }
     values.into_iter().filter(|value| value.is_finite()).map(|value| format!("{value:.17e}")).collect()
 }
