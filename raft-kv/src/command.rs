@@ -1,0 +1,335 @@
+//! What clients put in the log, what they ask, and what they are told.
+//!
+//! A [`Command`] is replicated and applied; its answer is a [`Reply`]. A [`Query`] is answered from the state and
+//! leaves no trace; its answer is a [`QueryReply`]. All four travel as bytes: see their `encode` and `decode`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use raft_core::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::literal::Literal;
+
+/// The name of a value. Two keys are one where their canonical bytes are equal, whatever their literals.
+///
+/// For keys that are Python literals: equal Python keys (`1`, `1.0`, `True`) have equal canonical bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// What the store compares and orders by.
+    pub canonical: Bytes,
+    /// The key as it was written, encoded, for display. `None` where the canonical bytes are as good.
+    pub literal: Option<Bytes>,
+}
+
+/// What is stored: bytes that the store never looks into, other than to compare them for
+/// [`Operation::CompareAndSwap`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Value(pub Bytes);
+
+/// A key and what is stored under it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The key, with the literal by which it was first written.
+    pub key: Key,
+    /// Its value.
+    pub value: Value,
+}
+
+/// What goes into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Opens a session: [`Reply::SessionOpened`]. Every copy that is applied opens one more; a client that sends it
+    /// again uses whichever it hears of, and the others expire.
+    OpenSession {
+        /// Who opens it. Several sessions of one client are independent.
+        client: u64,
+    },
+    /// Changes the store, once, however often it is applied: [`Reply::Done`].
+    Write {
+        /// Its name: a retry carries the same.
+        request: RequestId,
+        /// The client's promise that no request of this session up to this number matters any more: it has the
+        /// reply, or gave the request up. Those replies are forgotten, and what still comes of those requests is
+        /// not applied. Less than `request.number`, by [`OUTSTANDING_MAX`] at most.
+        acknowledged: u64,
+        /// What to do.
+        operation: Operation,
+    },
+}
+
+/// Names one write of one client, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// The client.
+    pub client: u64,
+    /// Its session, as [`Reply::SessionOpened`] named it.
+    pub session: u64,
+    /// Counts from 1 in the session.
+    pub number: u64,
+}
+
+/// What a write does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Stores `value` under `key`: [`Outcome::Success`]. A key that is there keeps its literal, as in a Python dict.
+    Put {
+        /// Where.
+        key: Key,
+        /// What.
+        value: Value,
+    },
+    /// Removes `key` and its value: [`Outcome::Deleted`].
+    Delete {
+        /// What to remove.
+        key: Key,
+    },
+    /// Stores `new` where `key` is there with a value equal to `expected`: [`Outcome::Swapped`], or else
+    /// [`Outcome::NotSwapped`].
+    CompareAndSwap {
+        /// Where.
+        key: Key,
+        /// The value that must be there.
+        expected: Value,
+        /// What to store.
+        new: Value,
+    },
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The session is open; its first write is number 1.
+    SessionOpened {
+        /// Its name: never used before, nor again.
+        session: u64,
+    },
+    /// The write was applied, now or by an earlier copy: the answer is the same, byte for byte.
+    Done {
+        /// What came of it.
+        outcome: Outcome,
+        /// The block that it is in.
+        height: u64,
+        /// The hash of that block, where blocks have one.
+        hash: Option<Digest>,
+    },
+    /// There is no such session of this client: it expired, or never was. This copy was not applied; an earlier one
+    /// may have been. Open another session.
+    SessionExpired,
+    /// This copy was not applied, and no later one will be. An earlier one may have been: the reply is no longer kept,
+    /// because the client has acknowledged it, or because the session's replies together were too large.
+    Stale,
+    /// The command makes no sense. Nothing was changed, and no copy of it will change anything.
+    Malformed {
+        /// What is wrong with it.
+        what: Cow<'static, str>,
+    },
+}
+
+/// What came of an [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The value is stored.
+    Success,
+    /// The key is not there.
+    Deleted {
+        /// It was.
+        existed: bool,
+    },
+    /// The value was as expected: the new one is stored.
+    Swapped,
+    /// The value was another: nothing was changed.
+    NotSwapped {
+        /// The value that is there; `None` where the key is not.
+        actual: Option<Value>,
+    },
+}
+
+/// A question about the store. Keys are given by their canonical bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// The value under `key`: [`QueryReply::Value`].
+    Get {
+        /// Canonical bytes.
+        key: Bytes,
+    },
+    /// Pairs in the order of their canonical keys: [`QueryReply::Page`].
+    Scan {
+        /// Only keys whose canonical bytes begin with these.
+        prefix: Option<Bytes>,
+        /// Only keys behind this one: the last of the page before.
+        after: Option<Bytes>,
+        /// At most so many pairs; 0 counts as 1, and more than [`SCAN_PAIRS_MAX`] as that.
+        limit: u32,
+    },
+    /// How much there is: [`QueryReply::Size`].
+    Size,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueryReply {
+    /// Answers [`Query::Get`]: `None` where the key is not there.
+    Value {
+        /// What is stored.
+        value: Option<Value>,
+    },
+    /// Answers [`Query::Scan`].
+    Page {
+        /// At most [`SCAN_BYTES_MAX`] of keys, literals and values, unless the first pair alone has more.
+        pairs: Vec<Pair>,
+        /// There are more pairs behind the last of these; never true of an empty page.
+        more: bool,
+    },
+    /// Answers [`Query::Size`].
+    Size {
+        /// Keys in the store.
+        keys: u64,
+        /// Open sessions.
+        sessions: u64,
+    },
+    /// The query makes no sense.
+    Malformed {
+        /// What is wrong with it.
+        what: Cow<'static, str>,
+    },
+}
+
+/// How far a write's number may be ahead of what it acknowledges: 256. So no session keeps more replies than these.
+pub const OUTSTANDING_MAX: u64 = 256;
+
+/// The most bytes in a key's canonical form, and in its literal: 64 KiB each.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// The most bytes in a value: 1 MiB. To compare two literals takes about a hundred times as much memory, for a moment.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// The most pairs in one page of a scan: 4096.
+pub const SCAN_PAIRS_MAX: u32 = 4096;
+
+/// The most bytes in a page of a scan that has more than one pair: 1 MiB.
+pub const SCAN_BYTES_MAX: usize = 1 << 20;
+
+/// `encode` and `decode` of a type that travels.
+macro_rules! travels {
+    ($($name:ident),+) => {$(
+        impl $name {
+            /// The bytes that it travels as.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                codec::encode(self)
+            }
+
+            /// What [`encode`](Self::encode) gave.
+            ///
+            /// # Errors
+            /// The bytes are no encoding of one, or are followed by others.
+            pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+                codec::decode(bytes)
+            }
+        }
+    )+};
+}
+
+travels!(Command, Reply, Query, QueryReply);
+
+impl Operation {
+    /// What of it is larger than may be stored.
+    ///
+    /// A key and a value come from different commands, and go into one piece of a snapshot: so each has a limit of its
+    /// own, or a state could have a snapshot that nobody can read.
+    pub(crate) fn excess(&self) -> Option<&'static str> {
+        let (key, values) = match self {
+            Self::Put { key, value } => (key, [Some(value), None]),
+            Self::Delete { key } => (key, [None, None]),
+            Self::CompareAndSwap { key, expected, new } => (key, [Some(expected), Some(new)]),
+        };
+        if key.canonical.len().max(key.literal.as_ref().map_or(0, Bytes::len)) > KEY_BYTES_MAX {
+            return Some("the key is too large");
+        }
+        values.into_iter().flatten().any(|value| value.0.len() > VALUE_BYTES_MAX).then_some("the value is too large")
+    }
+}
+
+impl Key {
+    /// What to show of it: its literal, or its canonical bytes where it has none.
+    #[must_use]
+    pub fn shown(&self) -> &Bytes {
+        self.literal.as_ref().unwrap_or(&self.canonical)
+    }
+}
+
+impl From<&Literal> for Key {
+    fn from(literal: &Literal) -> Self {
+        Self { canonical: literal.key().into(), literal: Some(literal.encode().into()) }
+    }
+}
+
+impl Value {
+    /// Equal as Python says: both are literals and those are `==`. Others are equal where their bytes are.
+    #[must_use]
+    pub fn same_literal(&self, other: &Self) -> bool {
+        self == other
+            || match (Literal::decode(&self.0), Literal::decode(&other.0)) {
+                (Ok(a), Ok(b)) => a.key() == b.key(),
+                _ => false,
+            }
+    }
+}
+
+impl From<&Literal> for Value {
+    fn from(literal: &Literal) -> Self {
+        Self(literal.encode().into())
+    }
+}
+
+impl Pair {
+    /// What it counts for in [`SCAN_BYTES_MAX`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let literal = self.key.literal.as_ref().map_or(0, Bytes::len);
+        self.key.canonical.len().saturating_add(literal).saturating_add(self.value.0.len())
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write {} of session {} of client {}", self.number, self.session, self.client)
+    }
+}
+
+/// Without the values in it: showing those takes their meaning.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "success",
+            Self::Deleted { existed: true } => "deleted",
+            Self::Deleted { existed: false } => "not there, nothing to delete",
+            Self::Swapped => "swapped",
+            Self::NotSwapped { actual: Some(_) } => "not swapped: the value is another",
+            Self::NotSwapped { actual: None } => "not swapped: the key is not there",
+        })
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SessionOpened { session } => write!(f, "session {session} is open"),
+            Self::Done { outcome, height, hash: Some(hash) } => write!(f, "{outcome} (block {height}, {hash:.8})"),
+            Self::Done { outcome, height, hash: None } => write!(f, "{outcome} (block {height})"),
+            Self::SessionExpired => f.write_str("the session has expired: open another"),
+            Self::Stale => f.write_str("not applied now; whether it was before is no longer known"),
+            Self::Malformed { what } => write!(f, "malformed: {what}"),
+        }
+    }
+}

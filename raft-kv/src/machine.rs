@@ -1,0 +1,314 @@
+//! The key-value machine: what every replica makes of the log.
+//!
+//! The store is an ordered map from canonical keys to values, with the manners of a Python dict: a key that is written
+//! again keeps the literal by which it was first written. Beside it stand the sessions, by which every write is applied
+//! once. Both together are the state: a snapshot carries both, and the digest covers both.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use raft_core::{Digest, Position, RestoreError, StateMachine};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::codec;
+use crate::command::{
+    Command, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, SCAN_BYTES_MAX,
+    SCAN_PAIRS_MAX, Value,
+};
+use crate::session::{Admission, Session, SessionLimits, SessionRecord, Sessions};
+
+/// A key-value store with sessions, as a replicated state machine.
+///
+/// It is written by encoded [`Command`]s and asked by encoded [`Query`]s:
+///
+/// ```
+/// use bytes::Bytes;
+/// use raft_core::{LogIndex, Position, StateMachine, Term};
+/// use raft_kv::{Command, Key, KvMachine, Operation, Outcome, Query, QueryReply, Reply, RequestId, Value};
+///
+/// let mut machine = KvMachine::default();
+/// let at = |index| Position { index: LogIndex(index), term: Term(1), number: 0, digest: None };
+///
+/// let reply = machine.apply(&at(1), &Command::OpenSession { client: 7001 }.encode());
+/// let Reply::SessionOpened { session } = Reply::decode(&reply)? else { panic!() };
+///
+/// let key = Key { canonical: Bytes::from("k"), literal: None };
+/// let value = Value(Bytes::from("v"));
+/// let write = Command::Write {
+///     request: RequestId { client: 7001, session, number: 1 },
+///     acknowledged: 0,
+///     operation: Operation::Put { key, value: value.clone() },
+/// };
+/// let first = machine.apply(&at(2), &write.encode());
+/// let retried = machine.apply(&at(3), &write.encode());
+/// assert_eq!(Reply::decode(&first)?, Reply::Done { outcome: Outcome::Success, height: 2, hash: None });
+/// assert_eq!(first, retried);
+///
+/// let answer = machine.query(&Query::Get { key: Bytes::from("k") }.encode());
+/// assert_eq!(QueryReply::decode(&answer)?, QueryReply::Value { value: Some(value) });
+/// # Ok::<(), raft_kv::CodecError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KvMachine {
+    store: Store,
+    sessions: Sessions,
+    same: SameValue,
+}
+
+/// When two values are equal, for [`Operation::CompareAndSwap`]. A function of the two alone, the same on every server.
+pub type SameValue = fn(&Value, &Value) -> bool;
+
+impl KvMachine {
+    /// An empty store without sessions. Both arguments must be the same on every server: the limits decide who expires,
+    /// `same` who swaps.
+    #[must_use]
+    pub fn new(limits: SessionLimits, same: SameValue) -> Self {
+        Self { store: Store::default(), sessions: Sessions::new(limits), same }
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.0.len()
+    }
+
+    /// There are no keys.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.0.is_empty()
+    }
+
+    /// All keys and values, in the order of the canonical keys.
+    pub fn pairs(&self) -> impl Iterator<Item = Pair> {
+        self.store.0.iter().map(pair)
+    }
+
+    /// The value under the key with these canonical bytes.
+    #[must_use]
+    pub fn value(&self, canonical: &[u8]) -> Option<&Value> {
+        self.store.0.get(canonical).map(|stored| &stored.value)
+    }
+
+    /// The open sessions with their names, in the order they were opened.
+    pub fn sessions(&self) -> impl Iterator<Item = (u64, &Session)> {
+        self.sessions.iter()
+    }
+
+    fn write(&mut self, at: &Position, request: &RequestId, acknowledged: u64, operation: Operation) -> Bytes {
+        // Nothing but the command itself decides here, so that all its copies are refused alike.
+        match request.number.checked_sub(acknowledged) {
+            None | Some(0) => return malformed("the number is acknowledged already, or 0"),
+            Some(ahead) if ahead > OUTSTANDING_MAX => return malformed("the number is too far ahead"),
+            Some(_) => {}
+        }
+        if let Some(what) = operation.excess() {
+            return malformed(what);
+        }
+        match self.sessions.admit(at, request, acknowledged) {
+            Admission::Fresh(fresh) => {
+                let outcome = self.store.perform(operation, self.same);
+                let reply = Reply::Done { outcome, height: at.index.0, hash: at.digest };
+                let reply = Bytes::from(reply.encode());
+                fresh.record(reply.clone());
+                reply
+            }
+            Admission::Answered(reply) => reply,
+            Admission::Stale => Reply::Stale.encode().into(),
+            Admission::Expired => Reply::SessionExpired.encode().into(),
+        }
+    }
+
+    /// The snapshot, piece by piece. Equal states have equal pieces: everything is in order, and nothing depends on
+    /// how the state came about.
+    fn each_piece(&self, mut piece: impl FnMut(&[u8])) {
+        let header = Header {
+            format: FORMAT,
+            limits: self.sessions.limits(),
+            opened: self.sessions.opened(),
+            sessions: count(self.sessions.len()),
+            pairs: count(self.len()),
+        };
+        let mut buffer = codec::encode(&header);
+        piece(&buffer);
+        for record in self.sessions.records() {
+            buffer.clear();
+            codec::encode_into(&record, &mut buffer);
+            piece(&buffer);
+        }
+        for pair in self.pairs() {
+            buffer.clear();
+            codec::encode_into(&pair, &mut buffer);
+            piece(&buffer);
+        }
+    }
+}
+
+impl Default for KvMachine {
+    /// The default limits, and values that are equal where Python says so.
+    fn default() -> Self {
+        Self::new(SessionLimits::default(), Value::same_literal)
+    }
+}
+
+impl StateMachine for KvMachine {
+    fn apply(&mut self, at: &Position, command: &[u8]) -> Bytes {
+        match Command::decode(command) {
+            Ok(Command::OpenSession { client }) => {
+                Reply::SessionOpened { session: self.sessions.open(at, client) }.encode().into()
+            }
+            Ok(Command::Write { request, acknowledged, operation }) => {
+                self.write(at, &request, acknowledged, operation)
+            }
+            // The decoder's words are left out: they may be others on the next version.
+            Err(_) => malformed("no command"),
+        }
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        let reply = match Query::decode(query) {
+            Ok(Query::Get { key }) => QueryReply::Value { value: self.value(&key).cloned() },
+            Ok(Query::Scan { prefix, after, limit }) => {
+                self.store.scan(&prefix.unwrap_or_default(), after.as_deref(), limit)
+            }
+            Ok(Query::Size) => QueryReply::Size { keys: count(self.len()), sessions: count(self.sessions.len()) },
+            Err(_) => QueryReply::Malformed { what: "no query".into() },
+        };
+        reply.encode().into()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mut snapshot = Vec::new();
+        self.each_piece(|piece| snapshot.extend_from_slice(piece));
+        snapshot
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        let (store, sessions) = parse(snapshot).map_err(|what| RestoreError { what })?;
+        self.store = store;
+        self.sessions = sessions;
+        Ok(())
+    }
+
+    /// SHA-256 of the snapshot.
+    fn digest(&self) -> Digest {
+        let mut hasher = Sha256::new();
+        self.each_piece(|piece| hasher.update(piece));
+        Digest(hasher.finalize().into())
+    }
+}
+
+/// Canonical keys and what is under them.
+#[derive(Clone, Debug, Default)]
+struct Store(BTreeMap<Bytes, Stored>);
+
+#[derive(Clone, Debug)]
+struct Stored {
+    literal: Option<Bytes>,
+    value: Value,
+}
+
+impl Store {
+    fn perform(&mut self, operation: Operation, same: SameValue) -> Outcome {
+        match operation {
+            Operation::Put { key: Key { canonical, literal }, value } => {
+                if let Some(stored) = self.0.get_mut(&canonical) {
+                    stored.value = value;
+                } else {
+                    self.0.insert(canonical, Stored { literal, value });
+                }
+                Outcome::Success
+            }
+            Operation::Delete { key } => Outcome::Deleted { existed: self.0.remove(&key.canonical).is_some() },
+            Operation::CompareAndSwap { key, expected, new } => match self.0.get_mut(&key.canonical) {
+                Some(stored) if same(&stored.value, &expected) => {
+                    stored.value = new;
+                    Outcome::Swapped
+                }
+                Some(stored) => Outcome::NotSwapped { actual: Some(stored.value.clone()) },
+                None => Outcome::NotSwapped { actual: None },
+            },
+        }
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> QueryReply {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut found = self.0.range::<[u8], _>((start, Bound::Unbounded)).map(pair);
+        let pairs_max = usize::try_from(limit.clamp(1, SCAN_PAIRS_MAX)).unwrap_or(usize::MAX);
+        let mut pairs = Vec::new();
+        let mut bytes = 0_usize;
+        let more = loop {
+            let Some(pair) = found.next().filter(|pair| pair.key.canonical.starts_with(prefix)) else {
+                break false;
+            };
+            bytes = bytes.saturating_add(pair.bytes());
+            if !pairs.is_empty() && (pairs.len() >= pairs_max || bytes > SCAN_BYTES_MAX) {
+                break true;
+            }
+            pairs.push(pair);
+        };
+        QueryReply::Page { pairs, more }
+    }
+}
+
+/// The first piece of a snapshot. The sessions follow by name, then the pairs by canonical key.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    /// [`FORMAT`].
+    format: u64,
+    limits: SessionLimits,
+    opened: u64,
+    /// How many follow.
+    sessions: u64,
+    /// How many follow.
+    pairs: u64,
+}
+
+/// "kvstate" and the version of the snapshot's format.
+const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x01");
+
+/// The state that a snapshot is of. Only what [`KvMachine::each_piece`] can give is taken.
+fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
+    let mut rest = snapshot;
+    let header: Header = next(&mut rest)?;
+    if header.format != FORMAT {
+        return Err("the format is another".into());
+    }
+    // Not a capacity: nobody has vouched for these numbers.
+    let records = (0..header.sessions).map(|_| next::<SessionRecord>(&mut rest));
+    let sessions = Sessions::from_records(header.limits, header.opened, records)?;
+    let mut store = Store::default();
+    for _ in 0..header.pairs {
+        let Pair { key: Key { canonical, literal }, value } = next(&mut rest)?;
+        if store.0.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
+            return Err("the keys are not in order".into());
+        }
+        store.0.insert(canonical, Stored { literal, value });
+    }
+    if rest.is_empty() { Ok((store, sessions)) } else { Err(format!("{} bytes left behind it", rest.len())) }
+}
+
+fn next<'de, T: Deserialize<'de>>(rest: &mut &'de [u8]) -> Result<T, String> {
+    codec::decode_next(rest).map_err(|error| error.to_string())
+}
+
+fn pair((canonical, stored): (&Bytes, &Stored)) -> Pair {
+    Pair { key: Key { canonical: canonical.clone(), literal: stored.literal.clone() }, value: stored.value.clone() }
+}
+
+fn malformed(what: &'static str) -> Bytes {
+    Reply::Malformed { what: what.into() }.encode().into()
+}
+
+fn count(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

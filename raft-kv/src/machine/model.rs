@@ -1,0 +1,317 @@
+//! The machine against a naive model of it, on random logs.
+//!
+//! The model remembers everything for ever: each session is the list of the writes it ever applied. What the machine
+//! forgets must not show, other than by [`Reply::Stale`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use raft_core::{LogIndex, Term};
+
+use super::*;
+
+/// One thing that happens, in terms of what happened before it.
+#[derive(Clone, Debug)]
+enum Step {
+    Open {
+        client: u64,
+    },
+    /// A write that was never sent: of which session (from the newest on), how many numbers it skips, how many numbers
+    /// before it are not yet acknowledged.
+    Write {
+        session: usize,
+        skipped: u64,
+        outstanding: u64,
+        operation: Operation,
+    },
+    /// An earlier command again: which, from the newest on.
+    Again {
+        command: usize,
+    },
+    /// An earlier write again, under its number, but with all that was before it acknowledged.
+    Acknowledging {
+        command: usize,
+    },
+    Garbage(Vec<u8>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let session = || prop_oneof![9 => 0..3_usize, 1 => 0..9_usize];
+    let step = prop_oneof![
+        2 => (1..4_u64).prop_map(|client| Step::Open { client }),
+        9 => (session(), prop_oneof![4 => Just(0_u64), 1 => 1..3_u64, 1 => 250..300_u64], 0..6_u64, operation()).prop_map(
+            |(session, skipped, outstanding, operation)| Step::Write { session, skipped, outstanding, operation }
+        ),
+        6 => (0..12_usize).prop_map(|command| Step::Again { command }),
+        2 => (0..12_usize).prop_map(|command| Step::Acknowledging { command }),
+        1 => proptest::collection::vec(any::<u8>(), 0..80).prop_map(Step::Garbage),
+    ];
+    proptest::collection::vec(step, 1..120)
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (key(), value()).prop_map(|(key, value)| Operation::Put { key, value }),
+        key().prop_map(|key| Operation::Delete { key }),
+        (key(), value(), value()).prop_map(|(key, expected, new)| Operation::CompareAndSwap { key, expected, new }),
+    ]
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    let canonical = prop_oneof!["[ab]{0,2}"].prop_map(Bytes::from);
+    (canonical, proptest::option::of("[x-z]{1,2}".prop_map(Bytes::from)))
+        .prop_map(|(canonical, literal)| Key { canonical, literal })
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![4 => "[01]", 1 => "0{50,90}"].prop_map(|text| Value(text.into()))
+}
+
+/// The log that the steps make.
+fn log(steps: &[Step]) -> Vec<Vec<u8>> {
+    let mut commands: Vec<Command> = Vec::new();
+    let mut log = Vec::new();
+    // Of each session: its client and the last number.
+    let mut sessions: Vec<(u64, u64)> = Vec::new();
+    for step in steps {
+        let before = |back: usize| commands.iter().rev().nth(back).cloned();
+        let command = match step.clone() {
+            Step::Open { client } => Some(Command::OpenSession { client }),
+            Step::Write { session: back, skipped, outstanding, operation } => {
+                let session = sessions.len().saturating_sub(back + 1);
+                sessions.get_mut(session).map(|(client, last)| {
+                    *last += 1 + skipped;
+                    let request = RequestId { client: *client, session: count(session) + 1, number: *last };
+                    Command::Write { request, acknowledged: (*last - 1).saturating_sub(outstanding), operation }
+                })
+            }
+            Step::Again { command } => before(command),
+            Step::Acknowledging { command } => before(command).map(|command| match command {
+                Command::Write { request, operation, .. } => {
+                    Command::Write { request, acknowledged: request.number - 1, operation }
+                }
+                other @ Command::OpenSession { .. } => other,
+            }),
+            Step::Garbage(bytes) => {
+                log.push(bytes);
+                None
+            }
+        };
+        if let Some(command) = command {
+            // Each copy of it opens one.
+            if let Command::OpenSession { client } = command {
+                sessions.push((client, 0));
+            }
+            log.push(command.encode());
+            commands.push(command);
+        }
+    }
+    log
+}
+
+/// Two commands an entry.
+fn at(place: usize) -> Position {
+    let number = u32::try_from(place % 2).unwrap();
+    let index = count(place / 2) + 1;
+    let digest = (!index.is_multiple_of(3)).then(|| Digest([u8::try_from(index % 251).unwrap(); 32]));
+    Position { index: LogIndex(index), term: Term(1), number, digest }
+}
+
+#[derive(Default)]
+struct Model {
+    sessions_max: usize,
+    pairs: BTreeMap<Vec<u8>, (Option<Bytes>, Value)>,
+    /// Every request ever applied, with its reply.
+    applied: BTreeMap<(u64, u64), Reply>,
+    /// The highest acknowledgement seen of each session.
+    acknowledged: BTreeMap<u64, u64>,
+    clients: BTreeMap<u64, u64>,
+    /// The open sessions, least recently used first.
+    open: Vec<u64>,
+}
+
+impl Model {
+    fn apply(&mut self, at: &Position, command: &[u8]) -> Reply {
+        match Command::decode(command) {
+            Err(_) => Reply::Malformed { what: "no command".into() },
+            Ok(Command::OpenSession { client }) => {
+                let session = count(self.clients.len()) + 1;
+                self.clients.insert(session, client);
+                self.open.push(session);
+                if self.open.len() > self.sessions_max {
+                    self.open.remove(0);
+                }
+                Reply::SessionOpened { session }
+            }
+            Ok(Command::Write { request, acknowledged, operation }) => {
+                if request.number <= acknowledged || request.number - acknowledged > 256 {
+                    return Reply::Malformed { what: "".into() };
+                }
+                if !self.open.contains(&request.session) || self.clients[&request.session] != request.client {
+                    return Reply::SessionExpired;
+                }
+                self.open.retain(|session| *session != request.session);
+                self.open.push(request.session);
+                let floor = self.acknowledged.entry(request.session).or_default();
+                *floor = acknowledged.max(*floor);
+                if request.number <= *floor {
+                    return Reply::Stale;
+                }
+                let name = (request.session, request.number);
+                if let Some(reply) = self.applied.get(&name) {
+                    return reply.clone();
+                }
+                let outcome = self.perform(operation);
+                let reply = Reply::Done { outcome, height: at.index.0, hash: at.digest };
+                self.applied.insert(name, reply.clone());
+                reply
+            }
+        }
+    }
+
+    fn perform(&mut self, operation: Operation) -> Outcome {
+        match operation {
+            Operation::Put { key, value } => {
+                let canonical = key.canonical.to_vec();
+                let literal = self.pairs.get(&canonical).map_or(key.literal, |(literal, _)| literal.clone());
+                self.pairs.insert(canonical, (literal, value));
+                Outcome::Success
+            }
+            Operation::Delete { key } => {
+                Outcome::Deleted { existed: self.pairs.remove(&key.canonical.to_vec()).is_some() }
+            }
+            Operation::CompareAndSwap { key, expected, new } => {
+                let canonical = key.canonical.to_vec();
+                let actual = self.pairs.get(&canonical).cloned();
+                match actual {
+                    Some((literal, value)) if value == expected => {
+                        self.pairs.insert(canonical, (literal, new));
+                        Outcome::Swapped
+                    }
+                    actual => Outcome::NotSwapped { actual: actual.map(|(_, value)| value) },
+                }
+            }
+        }
+    }
+
+    fn pairs(&self) -> Vec<Pair> {
+        let pair = |(canonical, (literal, value)): (&Vec<u8>, &(Option<Bytes>, Value))| Pair {
+            key: Key { canonical: canonical.clone().into(), literal: literal.clone() },
+            value: value.clone(),
+        };
+        self.pairs.iter().map(pair).collect()
+    }
+}
+
+/// The model does not say what is malformed.
+fn alike(reply: &Reply, expected: &Reply) -> bool {
+    reply == expected || matches!((reply, expected), (Reply::Malformed { .. }, Reply::Malformed { .. }))
+}
+
+fn machine(sessions_max: u32, reply_bytes_max: u32) -> KvMachine {
+    KvMachine::new(SessionLimits { sessions_max, reply_bytes_max }, |a, b| a == b)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn c1_the_machine_does_what_the_model_does(steps in steps(), sessions_max in 1..5_u32) {
+        let mut machine = machine(sessions_max, u32::MAX);
+        let mut model = Model { sessions_max: sessions_max as usize, ..Model::default() };
+        for (place, command) in log(&steps).iter().enumerate() {
+            let reply = Reply::decode(&machine.apply(&at(place), command)).unwrap();
+            let expected = model.apply(&at(place), command);
+            prop_assert!(alike(&reply, &expected), "{} instead of {}", reply, expected);
+        }
+        prop_assert_eq!(machine.pairs().collect::<Vec<_>>(), model.pairs());
+        let open: BTreeSet<u64> = model.open.iter().copied().collect();
+        prop_assert_eq!(machine.sessions().map(|(name, _)| name).collect::<Vec<_>>(), Vec::from_iter(open));
+        for (name, session) in machine.sessions() {
+            prop_assert_eq!(session.client(), model.clients[&name]);
+            prop_assert_eq!(session.acknowledged(), model.acknowledged.get(&name).copied().unwrap_or(0));
+            let unacknowledged = model.applied.range((name, session.acknowledged() + 1)..=(name, u64::MAX));
+            prop_assert!(session.replies().map(|(number, _)| number).eq(unacknowledged.map(|((_, number), _)| *number)));
+            prop_assert!(session.replies().count() <= 256);
+        }
+    }
+
+    #[test]
+    fn c1_forgotten_replies_change_no_state(steps in steps(), reply_bytes_max in 0..400_u32) {
+        let mut machine = machine(4, reply_bytes_max);
+        let mut model = Model { sessions_max: 4, ..Model::default() };
+        for (place, command) in log(&steps).iter().enumerate() {
+            let known = model.applied.len();
+            let reply = Reply::decode(&machine.apply(&at(place), command)).unwrap();
+            let expected = model.apply(&at(place), command);
+            let forgotten = reply == Reply::Stale && known == model.applied.len();
+            prop_assert!(forgotten || alike(&reply, &expected), "{} instead of {}", reply, expected);
+            for (_, session) in machine.sessions() {
+                let kept: Vec<usize> = session.replies().filter_map(|(_, reply)| reply.map(Bytes::len)).collect();
+                prop_assert!(kept.len() <= 1 || kept.iter().sum::<usize>() <= reply_bytes_max as usize);
+            }
+        }
+        prop_assert_eq!(machine.pairs().collect::<Vec<_>>(), model.pairs());
+    }
+
+    #[test]
+    fn c3_replicas_agree_also_when_one_starts_from_a_snapshot(
+        steps in steps(), sessions_max in 1..5_u32, reply_bytes_max in 0..400_u32, half in any::<prop::sample::Index>()
+    ) {
+        let log = log(&steps);
+        let mut one = machine(sessions_max, reply_bytes_max);
+        let mut other = one.clone();
+        for (place, command) in log.iter().enumerate() {
+            if place == half.index(log.len()) {
+                // What it was, and what its limits were, is of no account.
+                let mut another = machine(7, 7);
+                another.apply(&at(0), &Command::OpenSession { client: 1 }.encode());
+                another.restore(&other.snapshot()).unwrap();
+                other = another;
+            }
+            prop_assert_eq!(one.apply(&at(place), command), other.apply(&at(place), command));
+            prop_assert_eq!(one.digest(), other.digest());
+        }
+        prop_assert_eq!(one.snapshot(), other.snapshot());
+        prop_assert_eq!(one.digest(), Digest(Sha256::digest(one.snapshot()).into()));
+    }
+
+    #[test]
+    fn n2_a_damaged_snapshot_is_refused_or_is_another_state(
+        steps in steps(), at_byte in any::<prop::sample::Index>(), bits in 1_u8..
+    ) {
+        let mut machine = machine(3, 300);
+        for (place, command) in log(&steps).iter().enumerate() {
+            machine.apply(&at(place), command);
+        }
+        let good = machine.snapshot();
+        let mut damaged = good.clone();
+        damaged[at_byte.index(good.len())] ^= bits;
+        match machine.restore(&damaged) {
+            Ok(()) => prop_assert_eq!(machine.snapshot(), damaged),
+            Err(_) => prop_assert_eq!(machine.snapshot(), good.clone()),
+        }
+        prop_assert!(machine.restore(&good[..at_byte.index(good.len())]).is_err());
+    }
+
+    #[test]
+    fn a_scan_is_the_sorted_keys_that_match(
+        keys in proptest::collection::btree_set("[ab]{0,4}", 0..20), prefix in proptest::option::of("[ab]{0,2}"),
+        after in proptest::option::of("[ab]{0,3}"), limit in 0..6_u32
+    ) {
+        let store = Store(keys.iter().map(|key| {
+            (Bytes::from(key.clone()), Stored { literal: None, value: Value(Bytes::new()) })
+        }).collect());
+        let prefix = prefix.unwrap_or_default();
+        let all: Vec<&String> = keys
+            .iter()
+            .filter(|key| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after))
+            .collect();
+        let page = store.scan(prefix.as_bytes(), after.as_ref().map(String::as_bytes), limit);
+        let QueryReply::Page { pairs, more } = page else { panic!("{page:?}") };
+        prop_assert_eq!(more, all.len() > limit.max(1) as usize);
+        prop_assert!(pairs.iter().map(|pair| &pair.key.canonical[..]).eq(
+            all.iter().take(limit.max(1) as usize).map(|key| key.as_bytes())
+        ));
+    }
+}

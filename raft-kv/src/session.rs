@@ -1,0 +1,272 @@
+//! Sessions: a retried write is applied once and answered alike (dissertation, §6.3).
+//!
+//! A session remembers the reply to every write above the number that its client has acknowledged. All that decides
+//! comes from the log: which sessions there are, which of them expires, which replies are forgotten. So do all servers
+//! decide alike, and so does one that starts from a snapshot.
+//!
+//! * Writes of one session may be outstanding together, and are applied in the order of the log, not of their numbers.
+//!   A client that wants one before the other waits for its reply.
+//! * Gaps are allowed: a number that never came is given up by acknowledging it, and is not applied if it comes then.
+//! * A number that was applied is remembered until it is acknowledged, even if its reply was too large to keep.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raft_core::Position;
+use serde::{Deserialize, Serialize};
+
+use crate::command::{OUTSTANDING_MAX, RequestId};
+
+/// How much the sessions may take. It decides who expires, so it is part of the replicated state: the same on every
+/// server, carried by snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionLimits {
+    /// Open sessions; one is open in any case. Opening one more expires the one that was used least recently.
+    pub sessions_max: u32,
+    /// Bytes of the kept replies of one session; more than 16 MiB counts as that. The newest is kept in any case; of the others the lowest numbers are
+    /// forgotten first.
+    pub reply_bytes_max: u32,
+}
+
+impl Default for SessionLimits {
+    /// 4096 sessions, 1 MiB of replies each.
+    fn default() -> Self {
+        Self { sessions_max: 4096, reply_bytes_max: 1 << 20 }
+    }
+}
+
+/// One client's run of writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    client: u64,
+    used: Place,
+    acknowledged: u64,
+    /// One for every applied number above `acknowledged`; `None` where the reply was forgotten.
+    /// Invariant: every number is within [`OUTSTANDING_MAX`] of `acknowledged`.
+    replies: BTreeMap<u64, Option<Bytes>>,
+    /// Invariant: the length of all kept replies; above the limit only where a single one is kept.
+    reply_bytes: usize,
+}
+
+/// Where a command stands in the log: the index of its entry, and its place among the commands of that entry.
+pub(crate) type Place = (u64, u32);
+
+/// All open sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    limits: SessionLimits,
+    /// Names are handed out from 1 and never again.
+    opened: u64,
+    open: BTreeMap<u64, Session>,
+}
+
+/// What to do with a write.
+#[derive(Debug)]
+pub(crate) enum Admission<'a> {
+    /// Apply it, and [`record`](Fresh::record) the reply.
+    Fresh(Fresh<'a>),
+    /// It was applied: answer this.
+    Answered(Bytes),
+    /// It is acknowledged, or its reply was forgotten: do not apply it.
+    Stale,
+    /// There is no such session.
+    Expired,
+}
+
+/// A write that was never applied, and its session.
+#[derive(Debug)]
+pub(crate) struct Fresh<'a> {
+    session: &'a mut Session,
+    number: u64,
+    reply_bytes_max: usize,
+}
+
+/// One session, as snapshots carry it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SessionRecord {
+    session: u64,
+    client: u64,
+    used: Place,
+    acknowledged: u64,
+    replies: Vec<(u64, Option<Bytes>)>,
+}
+
+impl Session {
+    /// Who opened it.
+    #[must_use]
+    pub fn client(&self) -> u64 {
+        self.client
+    }
+
+    /// No number up to this one is remembered.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// The numbers that were applied and are not yet acknowledged, in order, each with its encoded
+    /// [`Reply`](crate::Reply); `None` where that was forgotten.
+    pub fn replies(&self) -> impl Iterator<Item = (u64, Option<&Bytes>)> {
+        self.replies.iter().map(|(number, reply)| (*number, reply.as_ref()))
+    }
+
+    fn acknowledge(&mut self, number: u64) {
+        self.acknowledged = self.acknowledged.max(number);
+        while let Some(lowest) = self.replies.first_entry() {
+            if *lowest.key() > self.acknowledged {
+                break;
+            }
+            self.reply_bytes = self.reply_bytes.saturating_sub(lowest.remove().map_or(0, |reply| reply.len()));
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(limits: SessionLimits) -> Self {
+        Self { limits, opened: 0, open: BTreeMap::new() }
+    }
+
+    /// Opens a session and returns its name. Expires others as the limit wants it.
+    pub(crate) fn open(&mut self, at: &Position, client: u64) -> u64 {
+        while self.open.len() >= sessions_max(self.limits) {
+            let Some(oldest) = self.open.iter().min_by_key(|(_, session)| session.used).map(|(name, _)| *name) else {
+                break;
+            };
+            self.open.remove(&oldest);
+        }
+        self.opened = self.opened.saturating_add(1);
+        let session = Session { client, used: place(at), acknowledged: 0, replies: BTreeMap::new(), reply_bytes: 0 };
+        self.open.insert(self.opened, session);
+        self.opened
+    }
+
+    /// Decides about a write, and takes note of what it acknowledges. Its number is above `acknowledged`, by
+    /// [`OUTSTANDING_MAX`] at most.
+    pub(crate) fn admit(&mut self, at: &Position, request: &RequestId, acknowledged: u64) -> Admission<'_> {
+        let session = self.open.get_mut(&request.session).filter(|session| session.client == request.client);
+        let Some(session) = session else {
+            return Admission::Expired;
+        };
+        session.used = place(at);
+        session.acknowledge(acknowledged);
+        if request.number <= session.acknowledged {
+            return Admission::Stale;
+        }
+        match session.replies.get(&request.number) {
+            Some(Some(reply)) => Admission::Answered(reply.clone()),
+            Some(None) => Admission::Stale,
+            None => Admission::Fresh(Fresh {
+                session,
+                number: request.number,
+                reply_bytes_max: reply_bytes_max(self.limits),
+            }),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> SessionLimits {
+        self.limits
+    }
+
+    /// How many were ever opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// By name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Session)> {
+        self.open.iter().map(|(name, session)| (*name, session))
+    }
+
+    /// By name.
+    pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> {
+        self.iter().map(|(name, session)| SessionRecord {
+            session: name,
+            client: session.client,
+            used: session.used,
+            acknowledged: session.acknowledged,
+            replies: session.replies.iter().map(|(number, reply)| (*number, reply.clone())).collect(),
+        })
+    }
+
+    /// The sessions that gave these limits, `opened` and `records`.
+    ///
+    /// # Errors
+    /// No sessions give them; says why.
+    pub(crate) fn from_records(
+        limits: SessionLimits,
+        opened: u64,
+        records: impl Iterator<Item = Result<SessionRecord, String>>,
+    ) -> Result<Self, String> {
+        let mut sessions = Self { limits, opened, open: BTreeMap::new() };
+        for record in records {
+            let record = record?;
+            let above = sessions.open.last_key_value().map_or(0, |(name, _)| *name);
+            if record.session <= above || record.session > opened {
+                return Err(format!("session {} is out of place", record.session));
+            }
+            sessions.open.insert(record.session, Session::from_record(limits, record)?);
+        }
+        if sessions.open.len() > sessions_max(limits) {
+            return Err("more sessions than may be open".into());
+        }
+        Ok(sessions)
+    }
+}
+
+impl Session {
+    fn from_record(limits: SessionLimits, record: SessionRecord) -> Result<Self, String> {
+        let SessionRecord { session: name, client, used, acknowledged, replies } = record;
+        let mut session = Self { client, used, acknowledged, replies: BTreeMap::new(), reply_bytes: 0 };
+        for (number, reply) in replies {
+            let above = session.replies.last_key_value().map_or(acknowledged, |(number, _)| *number);
+            if number <= above || number.saturating_sub(acknowledged) > OUTSTANDING_MAX {
+                return Err(format!("reply {number} of session {name} is out of place"));
+            }
+            session.reply_bytes = session.reply_bytes.saturating_add(reply.as_ref().map_or(0, Bytes::len));
+            session.replies.insert(number, reply);
+        }
+        if session.reply_bytes > reply_bytes_max(limits) && session.replies.values().flatten().count() > 1 {
+            return Err(format!("the replies of session {name} are too large"));
+        }
+        Ok(session)
+    }
+}
+
+impl Fresh<'_> {
+    /// Remembers the reply to the write.
+    pub(crate) fn record(self, reply: Bytes) {
+        let Self { session, number, reply_bytes_max } = self;
+        session.reply_bytes = session.reply_bytes.saturating_add(reply.len());
+        session.replies.insert(number, Some(reply));
+        if session.reply_bytes <= reply_bytes_max {
+            return;
+        }
+        for (at, reply) in &mut session.replies {
+            if session.reply_bytes <= reply_bytes_max {
+                break;
+            }
+            if *at != number {
+                session.reply_bytes = session.reply_bytes.saturating_sub(reply.take().map_or(0, |reply| reply.len()));
+            }
+        }
+    }
+}
+
+fn sessions_max(limits: SessionLimits) -> usize {
+    usize::try_from(limits.sessions_max.max(1)).unwrap_or(usize::MAX)
+}
+
+/// Keeps a session's record in a snapshot well below what the codec reads.
+const REPLY_BYTES_LIMIT_MAX: u32 = 16 << 20;
+
+fn reply_bytes_max(limits: SessionLimits) -> usize {
+    usize::try_from(limits.reply_bytes_max.min(REPLY_BYTES_LIMIT_MAX)).unwrap_or(usize::MAX)
+}
+
+fn place(at: &Position) -> Place {
+    (at.index.0, at.number)
+}
