@@ -161,7 +161,11 @@ impl fmt::Display for Block {
             _ => "unknown",
         };
         let bytes = self.payload.len();
-        write!(f, "block {} term {} {kind} {bytes} bytes hash {} after {}", self.height, self.term, self.hash, self.prev_hash)
+        write!(
+            f,
+            "block {} term {} {kind} {bytes} bytes hash {} after {}",
+            self.height, self.term, self.hash, self.prev_hash
+        )
     }
 }
 
@@ -183,9 +187,15 @@ mod tests {
         let hash = link(&Digest([0x11; 32]), &entry);
         assert_eq!(hash.to_string(), "83e6f9d226f86b44cb8a85b5c5be6990b4fd7cdd426d222369f9093e4db0df9d");
         let noop = Entry { payload: Payload::Noop, ..entry };
-        assert_eq!(link(&Digest([0x11; 32]), &noop).to_string(), "3a7e24610735f56431ed3b76caffaf5aefb6d61ca06a11932867ab49e980ece2");
+        assert_eq!(
+            link(&Digest([0x11; 32]), &noop).to_string(),
+            "3a7e24610735f56431ed3b76caffaf5aefb6d61ca06a11932867ab49e980ece2"
+        );
         assert_eq!(ClusterId::from_name("demo").to_string(), "fd6dcb9cd0da76c553d5dece9df0cbec");
-        assert_eq!(genesis("demo", &[1, 2, 3]).block().hash.to_string(), "2008ba5380c79370ab527945a059937e0f2652aec698a785c5963ea98f0af884");
+        assert_eq!(
+            genesis("demo", &[1, 2, 3]).block().hash.to_string(),
+            "2008ba5380c79370ab527945a059937e0f2652aec698a785c5963ea98f0af884"
+        );
     }
 
     /// Fault N3: nothing of two clusters may ever link.

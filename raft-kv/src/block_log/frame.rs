@@ -14,8 +14,8 @@
 //!               before) | payload
 //! ```
 //!
-//! A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is how much of the file was
-//! known to be durable when the frame was formed. A checksum covers where its frame stands, so that a frame in a wrong
+//! A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is the end
+//! of the last frame that was known to be durable when this one was formed. A checksum covers where its frame stands, so that a frame in a wrong
 //! place, or one that a client's payload imitates, is none.
 
 use bytes::Bytes;
@@ -57,7 +57,11 @@ pub(super) fn parse_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> FileHeader {
     let mut fields = Fields(bytes);
     match (fields.array(), fields.u32(), fields.u32()) {
         (Some(FILE_MAGIC), Some(version), Some(crc)) if crc32c_of(bytes, 12) == Some(crc) => {
-            if version == VERSION { FileHeader::Known } else { FileHeader::OtherVersion(version) }
+            if version == VERSION {
+                FileHeader::Known
+            } else {
+                FileHeader::OtherVersion(version)
+            }
         }
         _ => FileHeader::Wrong,
     }
@@ -68,7 +72,7 @@ pub(super) fn parse_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> FileHeader {
 pub(super) struct FrameHeader {
     /// Bytes in the body.
     pub len: usize,
-    /// How much of the file was durable when the frame was formed: never more than its own offset.
+    /// The end of the last frame known to be durable when this one was formed: never more than its own offset.
     pub synced: u64,
     body_crc: u32,
 }

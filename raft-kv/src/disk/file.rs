@@ -21,7 +21,7 @@ const BUFFER_KEPT: usize = 4 << 20;
 /// The file `blocks.log` of a directory, held by a lock for as long as this value lives.
 ///
 /// One write and one `fdatasync` cover everything that was submitted while the ones before them ran. Dropping it, like
-/// [`shutdown`](Self::shutdown), waits until what was submitted is written.
+/// [`shutdown`](Self::shutdown), waits until what was submitted is written. For Unix.
 #[derive(Debug)]
 pub struct FileDisk {
     path: PathBuf,

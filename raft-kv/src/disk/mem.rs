@@ -79,9 +79,7 @@ impl MemDisk {
     pub fn crash(&self, unsynced: usize, written: impl Fn(usize) -> bool) -> Self {
         let durable = self.durable.len();
         let kept = self.live.iter().enumerate().take(durable.saturating_add(unsynced));
-        Self::from_bytes(
-            kept.map(|(at, byte)| if at < durable || written(at / SECTOR) { *byte } else { 0 }).collect(),
-        )
+        Self::from_bytes(kept.map(|(at, byte)| if at < durable || written(at / SECTOR) { *byte } else { 0 }).collect())
     }
 
     fn health(&self) -> Result<(), DiskError> {

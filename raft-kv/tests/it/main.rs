@@ -1,0 +1,5 @@
+//! Integration tests of raft-kv, in one binary.
+
+// `cfg(test)` always holds here. It tells clippy that the helpers are tests too: see clippy.toml.
+#[cfg(test)]
+mod block_log;
