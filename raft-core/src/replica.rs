@@ -251,6 +251,12 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.queue.batches.iter().flat_map(|(batch, _)| batch.commands())
     }
 
+    /// Whether nothing waits for the storage: all that was written is durable, or never will be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_halted() || (self.durable == self.begun && self.queue.batches.is_empty())
+    }
+
     /// Whether the storage has failed and nothing is done any more.
     #[must_use]
     pub const fn is_halted(&self) -> bool {

@@ -1,0 +1,67 @@
+//! What an operator may want to know.
+
+use std::net::SocketAddr;
+
+use raft_core::{Action, NodeId, RoleName};
+
+use crate::protocol::CloseReason;
+
+/// What an operator may want to know, as it happens. Displays as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// From the protocol: a role change, a diverging peer, a dropped message, a halt.
+    Raft(Action),
+    /// A server is connected.
+    PeerConnected(NodeId),
+    /// A server is not connected any more.
+    PeerLost(NodeId, CloseReason),
+    /// A server that we dial cannot be reached, or refuses. Said once until it changes.
+    PeerUnreachable {
+        /// The server.
+        peer: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody connected and was not admitted.
+    Refused {
+        /// From where.
+        from: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// A client's connection was closed by this server.
+    ClientClosed(u64, CloseReason),
+    /// No connection can be accepted for the moment.
+    AcceptFailed(String),
+}
+
+/// Where notices go. Called on the server's loop: it must not block.
+pub type NoticeSink = Box<dyn FnMut(Notice) + Send>;
+
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raft(Action::RoleChanged { role: RoleName::Leader, term, .. }) => write!(f, "leader of term {term}"),
+            Self::Raft(Action::RoleChanged { role, term, leader: Some(leader) }) => {
+                write!(f, "{role} in term {term}, server {leader} leads")
+            }
+            Self::Raft(Action::RoleChanged { role, term, leader: None }) => {
+                write!(f, "{role} in term {term}, no leader known")
+            }
+            Self::Raft(Action::PeerDiverged { peer, index }) => {
+                write!(f, "the log of server {peer} differs from ours at {index}: one of the two is damaged")
+            }
+            Self::Raft(Action::MessageDropped { from, reason }) => {
+                write!(f, "a message of server {from} was dropped: {reason}")
+            }
+            Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
+            Self::Raft(action) => write!(f, "{action:?}"),
+            Self::PeerConnected(peer) => write!(f, "server {peer} is connected"),
+            Self::PeerLost(peer, reason) => write!(f, "server {peer} is lost: {reason}"),
+            Self::PeerUnreachable { peer, reason } => write!(f, "server {peer} cannot be reached: {reason}"),
+            Self::Refused { from, reason } => write!(f, "a connection from {from} was refused: {reason}"),
+            Self::ClientClosed(client, reason) => write!(f, "the connection of client {client} was closed: {reason}"),
+            Self::AcceptFailed(reason) => write!(f, "no connection can be accepted for the moment: {reason}"),
+        }
+    }
+}
