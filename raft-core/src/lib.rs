@@ -1,4 +1,62 @@
-//! The Raft consensus protocol as a pure, deterministic step function.
+//! The Raft consensus protocol as a pure, deterministic step function: [`Node::step`] takes one [`Event`] and returns
+//! [`Action`]s. No I/O, no clock, no entropy, no panics; `no_std` with `alloc`.
+//!
+//! Raft keeps a log of entries equal on several servers, so that a [`StateMachine`] fed from it gives the same answers
+//! on each, as long as a majority of them is alive. One server at a time leads: it appends what clients propose, sends
+//! it to the others, and commits what a majority holds durably.
+//!
+//! # The contract
+//!
+//! **Perform each action as soon as you like, in the order given, and report each [`Write`] once it is durable.**
+//! That is all. Nothing that promises durability is handed out before the [`Event::Persisted`] that makes it true, so a
+//! caller with a writer thread reports later, and a synchronous one at once:
+//!
+//! ```
+//! use raft_core::{Action, Config, Configuration, Event, MemStorage, Node, NodeId, Storage};
+//!
+//! let mut node = Node::new(Config::new(NodeId(1)), MemStorage::new(Configuration::new([NodeId(1)])))?;
+//! let mut applied = Vec::new();
+//! let mut events = vec![Event::Campaign, Event::Propose(vec!["hello".into()])];
+//! while !events.is_empty() {
+//!     for action in node.step(events.remove(0)) {
+//!         match action {
+//!             Action::Send(message) => { /* the transport's work; it may lose it */ }
+//!             Action::Persist(write) => {
+//!                 let id = write.id;
+//!                 node.storage_mut().write(write)?;
+//!                 events.insert(0, Event::Persisted(id)); // once durable
+//!             }
+//!             Action::Apply { first, last } => {
+//!                 applied.extend(node.entries(first, last)?.iter().map(|entry| entry.payload.clone()));
+//!                 events.push(Event::Applied(last));
+//!             }
+//!             _ => {} // answers to proposals and reads, and notices
+//!         }
+//!     }
+//! }
+//! assert_eq!(applied.len(), 2, "the leader's no-op and the proposal");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Replica`] is that loop written once: it adds the state machine, batches the commands that arrive together, and
+//! answers every client exactly once. Most users need it, a [`Storage`], a [`Transport`], and a [`StateMachine`] of
+//! their own.
+//!
+//! # From the paper to the file
+//!
+//! | Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" | here |
+//! |---|---|
+//! | §5.1 terms; Figure 2, "All Servers"; Figure 4, the roles | `node.rs`, `role.rs` |
+//! | §5.2 leader election, §5.4.1 election restriction; Figure 2, `RequestVote`; dissertation §9.6, pre-vote | `election.rs` |
+//! | §5.3 log replication, §5.4.2 commitment, Figure 8; Figure 2, `AppendEntries` | `replication.rs` |
+//! | Figure 2, `nextIndex[]` and `matchIndex[]` | `progress.rs` |
+//! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
+//! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
+//! | majorities; §6, joint majorities | `quorum.rs` |
+//! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
+//! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
+//!
+//! What is not here yet: changing the membership (§6), snapshots (§7), leadership transfer, leases.
 #![no_std]
 
 extern crate alloc;
@@ -28,6 +86,7 @@ mod types;
 
 pub use action::{Action, HardState, RoleName, Write, WriteOp};
 pub use batch::{Batch, Commands};
+pub use bytes::Bytes;
 pub use config::Config;
 pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError};
 pub use event::Event;
@@ -43,3 +102,8 @@ pub use state_machine::{Position, RestoreError, StateMachine};
 pub use storage::{MemStorage, SnapshotMeta, Storage};
 pub use transport::Transport;
 pub use types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
+
+/// The README's program, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -181,9 +181,10 @@ impl<S: Storage> Node<S> {
     /// and steps down, so that it cannot hold back a majority that it cannot lead (fault E9).
     fn hears_quorum(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        let oldest = self.now.saturating_sub(u64::from(self.config.election_timeout_ticks));
+        let timeout = u64::from(self.config.election_timeout_ticks);
+        let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
         self.configuration.is_quorum(|voter| {
-            voter == self.config.id || leader.follower(voter).is_some_and(|progress| progress.last_ack > oldest)
+            voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
 

@@ -144,6 +144,12 @@ impl MemStorage {
         Ok(storage)
     }
 
+    /// The same storage in the server's next life: write ids begin anew.
+    #[must_use]
+    pub fn reopen(self) -> Self {
+        Self { persisted: WriteId(0), ..self }
+    }
+
     fn append(&mut self, entries: &[Entry], digests: Option<Arc<[Digest]>>) -> Result<(), StorageError> {
         let mut last_index = self.last_index();
         let mut last_term = self.term(last_index)?;

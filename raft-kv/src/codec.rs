@@ -20,7 +20,7 @@ pub const ENCODED_BYTES_MAX: usize = 64 << 20;
 /// failure is a bug, caught in debug builds, and gives the empty encoding otherwise.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut buffer = Vec::new();
+    let mut buffer = Vec::with_capacity(SMALL_BYTES);
     encode_into(value, &mut buffer);
     buffer
 }
@@ -93,6 +93,9 @@ pub enum CodecError {
         bytes: usize,
     },
 }
+
+/// Room for most replies, so that they are written without growing the buffer on the way.
+const SMALL_BYTES: usize = 64;
 
 /// Up to this length an input may make the decoder allocate only as much: 64 KiB.
 const SHORT_BYTES_MAX: usize = 64 << 10;

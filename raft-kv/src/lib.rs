@@ -1,15 +1,33 @@
-//! raft-kv
+//! What the Raft cluster of `raft-core` keeps and does here: a log that is a chain of blocks linked by hash, on real
+//! files, and a key-value machine that applies every client's write exactly once.
+//!
+//! | module | one concept |
+//! |---|---|
+//! | `block.rs` | a block: what is hashed, and the genesis that carries the cluster's id |
+//! | `block_log.rs` | [`BlockLog`]: the `Storage` over a file: format, recovery, verification |
+//! | `disk.rs` | [`Disk`]: the one append-only file that it writes through, real or in memory |
+//! | `command.rs` | what clients write and ask, and what they are told |
+//! | `session.rs` | a client's writes, each applied once |
+//! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
+//! | [`literal`] | Python literals: keys and values as people write them |
+//! | [`codec`] | the only place that names the serialization format |
 
+mod block;
+mod block_log;
 pub mod codec;
 mod command;
+mod disk;
 pub mod literal;
 mod machine;
 mod session;
 
+pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
+pub use block_log::{BlockLog, OpenError};
 pub use codec::CodecError;
 pub use command::{
     Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,
     SCAN_BYTES_MAX, SCAN_PAIRS_MAX, VALUE_BYTES_MAX, Value,
 };
+pub use disk::{Disk, DiskError, FileDisk, MemDisk};
 pub use machine::{KvMachine, SameValue};
 pub use session::{Session, SessionLimits};

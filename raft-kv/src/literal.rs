@@ -18,7 +18,7 @@
 //! * lone surrogates (`'\ud800'`): a Rust string cannot hold one;
 //! * `'\N{...}'`: the table of names is large, and the character itself can be written;
 //! * more than [`MAX_NESTING`] levels of brackets (CPython stops at 200);
-//! * `0x...` integers of more than 4300 decimal digits: Python reads them, but cannot print them;
+//! * `0x` integers of more than 4300 decimal digits: Python reads them, but cannot print them;
 //! * the function's name in brackets or in full-width letters: `(set)()`.
 //!
 //! Read here, refused by Python: spaces before a literal that is not on the first line, and after the
@@ -54,7 +54,7 @@ pub use error::{LiteralError, LiteralErrorKind, Unhashable};
 /// How many levels of brackets a literal may hold: `[[1]]` has two.
 ///
 /// Every function here that recurses does so at most once a level, so this also bounds their stacks.
-/// A literal built by hand must respect it too: [`Literal::decode`] refuses a deeper one.
+/// A literal that is built by hand must respect it too: [`Literal::decode`] refuses a deeper one.
 pub const MAX_NESTING: usize = 100;
 
 /// A Python value that can be written as a literal.
@@ -64,7 +64,8 @@ pub const MAX_NESTING: usize = 100;
 ///
 /// Invariants, kept by [`parse`](Literal::parse), [`decode`](Literal::decode), [`set`](Literal::set) and
 /// [`dict`](Literal::dict): a set's elements and a dict's keys are hashable, and no two are equal in
-/// Python; a set's elements stand in the order of their [`key`](Literal::key)s.
+/// Python; a set's elements stand in the order of their [`key`](Literal::key)s. The first two also keep
+/// integers to the 4300 decimal digits that Python prints, and brackets to [`MAX_NESTING`] levels.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Literal {
     /// `None`
@@ -120,6 +121,17 @@ impl Literal {
     /// * a comma is left for the caller: `1, 2` is `1`, with `, 2` left.
     ///
     /// Inside brackets everything reads as in [`parse`](Literal::parse).
+    ///
+    /// ```
+    /// use raft_kv::literal::Literal;
+    ///
+    /// let (key, rest) = Literal::parse_prefix("{'key1': 'val1'} [1, (2, 3), None]")?;
+    /// let (value, rest) = Literal::parse_prefix(rest)?;
+    /// assert_eq!(key.to_string(), "{'key1': 'val1'}");
+    /// assert_eq!(value.to_string(), "[1, (2, 3), None]");
+    /// assert_eq!(rest, "");
+    /// # Ok::<(), raft_kv::literal::LiteralError>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -51,8 +51,7 @@ fn scalars() -> impl Strategy<Value = Literal> {
         Just(Literal::Ellipsis),
         any::<bool>().prop_map(Literal::Bool),
         any::<i64>().prop_map(|value| Literal::Int(value.into())),
-        prop::collection::vec(any::<u8>(), 0..40)
-            .prop_map(|bytes| Literal::Int(BigInt::from_signed_bytes_be(&bytes))),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Literal::Int(BigInt::from_signed_bytes_be(&bytes))),
         float.clone().prop_map(Literal::Float),
         (float.clone(), float).prop_map(|(re, im)| Literal::Complex { re, im }),
         any::<String>().prop_map(Literal::Str),

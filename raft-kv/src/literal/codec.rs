@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 
 use num_bigint::BigInt;
 
+use super::number::{MAX_DIGITS, is_too_long};
 use super::{Literal, MAX_NESTING, Unhashable};
 
 impl Literal {
@@ -33,7 +34,7 @@ impl Literal {
 
     /// Reads all of `bytes` as what [`encode`](Literal::encode) writes.
     ///
-    /// Safe on bytes from anywhere: it allocates at most about a hundred times their length, and
+    /// Safe on bytes from anywhere: what it allocates is in proportion to their length, and it
     /// recurses at most [`MAX_NESTING`] levels.
     ///
     /// # Errors
@@ -84,6 +85,12 @@ pub enum LiteralDecodeError {
     #[error("the string before byte {at} is not UTF-8: damaged, or not written by encode")]
     Utf8 {
         /// The end of the string.
+        at: usize,
+    },
+    /// An integer that [`Literal::parse`] would refuse.
+    #[error("the integer before byte {at} has more than {MAX_DIGITS} decimal digits: write it as bytes")]
+    IntTooLong {
+        /// The end of the integer.
         at: usize,
     },
     /// More levels than [`MAX_NESTING`].
@@ -201,8 +208,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (array, rest) =
-            self.rest.split_first_chunk().ok_or(LiteralDecodeError::Truncated { at: self.length })?;
+        let (array, rest) = self.rest.split_first_chunk().ok_or(LiteralDecodeError::Truncated { at: self.length })?;
         self.rest = rest;
         Ok(*array)
     }
@@ -231,10 +237,8 @@ impl<'a> Decoder<'a> {
     /// A length and as many bytes.
     fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.length()?;
-        let (bytes, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(LiteralDecodeError::Truncated { at: self.length })?;
+        let (bytes, rest) =
+            self.rest.split_at_checked(length).ok_or(LiteralDecodeError::Truncated { at: self.length })?;
         self.rest = rest;
         Ok(bytes)
     }
@@ -245,7 +249,10 @@ impl<'a> Decoder<'a> {
             [] | [0x00, 0x00..=0x7f, ..] | [0xff, 0x80..=0xff, ..] => {
                 Err(LiteralDecodeError::Overlong { at: self.at() })
             }
-            bytes => Ok(BigInt::from_signed_bytes_be(bytes)),
+            bytes => match BigInt::from_signed_bytes_be(bytes) {
+                value if is_too_long(&value) => Err(LiteralDecodeError::IntTooLong { at: self.at() }),
+                value => Ok(value),
+            },
         }
     }
 
@@ -297,8 +304,7 @@ impl<'a> Decoder<'a> {
     /// A dict's key or a set's element, with its [`Literal::key`].
     fn hashable(&mut self, depth: usize) -> Result<(Literal, Vec<u8>)> {
         let item = self.literal(depth + 1)?;
-        item.check_hashable()
-            .map_err(|source| LiteralDecodeError::Unhashable { at: self.at(), source })?;
+        item.check_hashable().map_err(|source| LiteralDecodeError::Unhashable { at: self.at(), source })?;
         let key = item.key();
         Ok((item, key))
     }
@@ -317,3 +323,88 @@ const TUPLE: u8 = 0x09;
 const LIST: u8 = 0x0a;
 const SET: u8 = 0x0b;
 const DICT: u8 = 0x0c;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::super::arbitrary::literals;
+    use super::*;
+
+    fn encoded(text: &str) -> Vec<u8> {
+        Literal::parse(text).unwrap().encode()
+    }
+
+    #[test]
+    fn the_layout_is_fixed() {
+        assert_eq!(encoded("[None, ..., False, True]"), [0x0a, 4, 0, 1, 2, 3]);
+        assert_eq!(encoded("(0, -1, 128, -128)"), [0x09, 4, 4, 1, 0, 4, 1, 0xff, 4, 2, 0, 0x80, 4, 1, 0x80]);
+        assert_eq!(encoded("1.0"), [0x05, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(encoded("1j")[..3], [0x06, 0, 0]);
+        assert_eq!(encoded("{'é': {2, 1}}"), [0x0c, 1, 7, 2, 0xc3, 0xa9, 0x0b, 2, 4, 1, 1, 4, 1, 2]);
+        assert_eq!(encoded(&format!("b'{}'", "a".repeat(200)))[..4], [0x08, 0xc8, 0x01, b'a']);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        use LiteralDecodeError::*;
+        let unhashable = |type_name, at| Unhashable { at, source: super::Unhashable { type_name } };
+        let ones = |count| [vec![0x81; count], vec![0x01]].concat();
+        for (bytes, error) in [
+            (vec![], Truncated { at: 0 }),
+            (vec![0x05, 0], Truncated { at: 2 }),
+            (vec![0x00, 0x00], Trailing { at: 1 }),
+            (vec![0x0a, 1, 0x0d], Tag { at: 2, tag: 0x0d }),
+            (vec![0x07, 5, b'a'], Truncated { at: 3 }),
+            (vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f], Truncated { at: 6 }),
+            (vec![0x07, 0x80, 0x00], Overlong { at: 3 }),
+            ([vec![0x07], ones(20)].concat(), Overlong { at: 11 }),
+            (vec![0x07, 1, 0xff], Utf8 { at: 3 }),
+            (vec![0x04, 0], Overlong { at: 2 }),
+            (vec![0x04, 2, 0, 1], Overlong { at: 4 }),
+            (vec![0x04, 2, 0xff, 0x80], Overlong { at: 4 }),
+            ([vec![0x04, 0x80, 0x10], vec![0x40; 2048]].concat(), IntTooLong { at: 2051 }),
+            (vec![0x0b, 1, 0x0a, 0], unhashable("list", 4)),
+            (vec![0x0c, 1, 0x09, 1, 0x0c, 0, 0], unhashable("dict", 6)),
+            (vec![0x0b, 2, 0x03, 0x02], Order { at: 4 }),
+            (vec![0x0b, 2, 0x03, 0x04, 1, 1], Order { at: 6 }),
+            (vec![0x0c, 2, 0x03, 0x00, 0x04, 1, 1, 0x00], Order { at: 7 }),
+            ([0x0a, 1].repeat(MAX_NESTING + 1), TooDeep { at: 2 * MAX_NESTING }),
+        ] {
+            assert_eq!(Literal::decode(&bytes), Err(error), "{bytes:02x?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn encoded_literals_decode(literal in literals()) {
+            let bytes = literal.encode();
+            let decoded = Literal::decode(&bytes).unwrap();
+            // Not `==`, which a NaN fails; equal bytes are the stricter test.
+            prop_assert_eq!(decoded.encode(), bytes);
+            prop_assert_eq!(format!("{decoded:?}"), format!("{literal:?}"));
+            prop_assert_eq!(decoded.key(), literal.key());
+        }
+
+        #[test]
+        fn damaged_bytes_never_panic(literal in literals(), at: Index, byte: u8, cut: Index) {
+            let mut bytes = literal.encode();
+            let index = at.index(bytes.len());
+            bytes[index] = byte;
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            if let Ok(decoded) = Literal::decode(&bytes) {
+                prop_assert_eq!(decoded.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in prop::collection::vec(prop_oneof![0_u8..0x0d, any::<u8>()], 0..60)) {
+            if let Ok(decoded) = Literal::decode(&bytes) {
+                prop_assert_eq!(decoded.encode(), bytes);
+            }
+        }
+    }
+}

@@ -207,3 +207,191 @@ const ZERO: u8 = 2;
 const POSITIVE: u8 = 3;
 const INFINITE: u8 = 4;
 const NAN: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::arbitrary::{close_literals, literals};
+    use super::*;
+
+    fn key(text: &str) -> Vec<u8> {
+        Literal::parse(text).unwrap().key()
+    }
+
+    #[test]
+    fn keys_are_equal_where_python_says_so() {
+        for (left, right, equal) in [
+            ("1", "True", true),
+            ("1", "1.0", true),
+            ("1", "1+0j", true),
+            ("0.0", "-0.0", true),
+            ("0", "-0.0-0j", true),
+            ("1", "1+1j", false),
+            ("[1]", "(1,)", false),
+            ("'a'", "b'a'", false),
+            ("''", "None", false),
+            ("9007199254740992", "9007199254740992.0", true),
+            ("9007199254740993", "9007199254740992.0", false),
+            ("{1: 'a', 2: 'b'}", "{2.0: 'b', True: 'a'}", true),
+            ("{1: 'a', 2: 'b'}", "{1: 'b', 2: 'a'}", false),
+            ("{1, 2}", "{2, 1.0}", true),
+            ("{}", "set()", false),
+            ("['a', 'b']", r"['a\x00', 'b']", false),
+            ("[['a'], 'b']", "[['a', 'b']]", false),
+        ] {
+            assert_eq!(key(left) == key(right), equal, "{left} == {right}");
+        }
+        let nan = Literal::Float(f64::NAN);
+        assert_eq!(nan.key(), Literal::Float(-f64::NAN).key());
+    }
+
+    #[test]
+    fn the_layout_is_fixed() {
+        assert_eq!(key("'ab'"), b"\x20ab");
+        assert_eq!(key("['a\\x00']"), b"\x31\x20a\0\xff\0\0\0");
+        assert_eq!(key("1"), b"\x10\x03\x80\0\0\0\0\0\0\0\x80\0\0");
+        assert_eq!(key("-1.0"), b"\x10\x01\x7f\xff\xff\xff\xff\xff\xff\xff\x7f\xff\xff");
+        assert_eq!(key("{0: ()}"), b"\x33\x10\x02\x30\0\0");
+    }
+
+    #[test]
+    fn numbers_sort_by_value() {
+        let ascending = [
+            "-1e400",
+            "-0x1_00000000_00000000",
+            "-1.5",
+            "-1",
+            "-0.5",
+            "-5e-324",
+            "0",
+            "5e-324",
+            "1e-300",
+            "0.5",
+            "1",
+            "1.5",
+            "2",
+            "255",
+            "255.5",
+            "256",
+            "9007199254740992.0",
+            "9007199254740993",
+            "1e300",
+            "1e400",
+        ];
+        assert!(ascending.map(key).is_sorted_by(|left, right| left < right));
+    }
+
+    /// The simplest possible rendering of Python's `==`, in which a NaN equals a NaN.
+    fn equal(left: &Literal, right: &Literal) -> bool {
+        use Literal::*;
+        let all = |left: &[Literal], right: &[Literal]| {
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
+        };
+        match (left, right) {
+            (None, None) | (Ellipsis, Ellipsis) => true,
+            (Str(left), Str(right)) => left == right,
+            (Bytes(left), Bytes(right)) => left == right,
+            (Tuple(left), Tuple(right)) | (List(left), List(right)) => all(left, right),
+            (Set(left), Set(right)) => {
+                left.len() == right.len() && left.iter().all(|item| right.iter().any(|other| equal(item, other)))
+            }
+            (Dict(left), Dict(right)) => {
+                let holds = |key: &Literal, value: &Literal| {
+                    right.iter().any(|(other, found)| equal(key, other) && equal(value, found))
+                };
+                left.len() == right.len() && left.iter().all(|(key, value)| holds(key, value))
+            }
+            _ => match (parts(left), parts(right)) {
+                (Some(left), Some(right)) => left.0 == right.0 && left.1 == right.1,
+                _ => false,
+            },
+        }
+    }
+
+    /// A number's real and imaginary part.
+    fn parts(literal: &Literal) -> Option<(Real, Real)> {
+        match literal {
+            Literal::Bool(value) => Some((Real::Finite(scaled(f64::from(u8::from(*value)))), real(0.0))),
+            Literal::Int(value) => Some((Real::Finite(value << 1074), real(0.0))),
+            Literal::Float(value) => Some((real(*value), real(0.0))),
+            Literal::Complex { re, im } => Some((real(*re), real(*im))),
+            _ => None,
+        }
+    }
+
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    enum Real {
+        NegativeInfinite,
+        /// In units of 2^-1074, of which every finite float is a multiple.
+        Finite(BigInt),
+        Infinite,
+        Nan,
+    }
+
+    fn real(value: f64) -> Real {
+        match value {
+            f64::INFINITY => Real::Infinite,
+            f64::NEG_INFINITY => Real::NegativeInfinite,
+            _ if value.is_nan() => Real::Nan,
+            _ => Real::Finite(scaled(value)),
+        }
+    }
+
+    fn scaled(mut value: f64) -> BigInt {
+        // Doubling is exact, and so is halving above 2^53, where every float is even.
+        let mut doublings = 0;
+        while value.fract() != 0.0 {
+            value *= 2.0;
+            doublings += 1;
+        }
+        let mut halvings = 0;
+        while value.abs() > 9_007_199_254_740_992.0 {
+            value /= 2.0;
+            halvings += 1;
+        }
+        (BigInt::from(value as i64) << halvings) << (1074 - doublings)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn keys_agree_with_the_model(left in close_literals(), right in close_literals()) {
+            prop_assert_eq!(left.key() == right.key(), equal(&left, &right), "{} == {}", left, right);
+            prop_assert_eq!(left.key(), left.clone().key());
+            prop_assert!(equal(&left, &left));
+        }
+
+        #[test]
+        fn numbers_agree_with_the_model(left in any::<f64>(), bits in any::<u64>(), shift in 0_u64..1100) {
+            let floats = [left, -left, f64::from_bits(bits), left.trunc(), (bits >> 11) as f64];
+            let ints = [BigInt::from(bits) << shift, BigInt::from(bits >> 11), -BigInt::from(bits)];
+            let ints = ints.into_iter().map(Literal::Int);
+            let numbers: Vec<_> = floats.into_iter().map(Literal::Float).chain(ints).collect();
+            for left in &numbers {
+                for right in &numbers {
+                    let expected = parts(left).unwrap().0.cmp(&parts(right).unwrap().0);
+                    prop_assert_eq!(left.key().cmp(&right.key()), expected, "{} {}", left, right);
+                }
+            }
+        }
+
+        #[test]
+        fn strings_sort_by_code_point_and_scan_by_prefix(left: String, right: String) {
+            let expected = left.chars().cmp(right.chars());
+            let [short, other] = [left.clone(), right.clone()].map(Literal::Str);
+            prop_assert_eq!(short.key().cmp(&other.key()), expected);
+            let inside = |literal: &Literal| Literal::List(vec![literal.clone()]).key();
+            prop_assert_eq!(inside(&short).cmp(&inside(&other)), expected);
+            prop_assert!(Literal::Str(left + &right).key().starts_with(&short.key()));
+        }
+
+        #[test]
+        fn sequences_sort_element_by_element(left in vec(literals(), 0..4), right in vec(literals(), 0..4)) {
+            let by_element = left.iter().map(element_key).cmp(right.iter().map(element_key));
+            prop_assert_eq!(Literal::List(left).key().cmp(&Literal::List(right).key()), by_element);
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub(super) fn whole(text: &str) -> Result<Literal> {
     parser.cursor.skip_lines()?;
     match parser.cursor.peek() {
         None => Ok(value),
-        Some(_) => Err(parser.cursor.unexpected("nothing more, or brackets around the whole,")),
+        Some(_) => Err(parser.cursor.unexpected("nothing more (or brackets around the whole)")),
     }
 }
 
@@ -99,8 +99,9 @@ impl<'a> Parser<'a> {
         let not_complex = self.cursor.error(LiteralErrorKind::Sum);
         let re = match &left.value {
             _ if left.form == Form::Other => return Err(not_complex),
-            Literal::Int(real) => number::to_float(real)
-                .ok_or_else(|| self.cursor.error(LiteralErrorKind::RealTooLarge))?,
+            Literal::Int(real) => {
+                number::to_float(real).ok_or_else(|| self.cursor.error(LiteralErrorKind::RealTooLarge))?
+            }
             Literal::Float(real) => *real,
             _ => return Err(not_complex),
         };
@@ -148,9 +149,7 @@ impl<'a> Parser<'a> {
             Some('[') => self.list(),
             Some('{') => self.braces(),
             Some('.') if self.cursor.eat("...") => Ok(Node::other(Literal::Ellipsis)),
-            Some('.' | '0'..='9') => {
-                Ok(Node { value: number::unsigned(&mut self.cursor)?, form: Form::Number })
-            }
+            Some('.' | '0'..='9') => Ok(Node { value: number::unsigned(&mut self.cursor)?, form: Form::Number }),
             Some('\'' | '"') => self.strings(),
             Some(c) if is_word(c) => self.word(),
             _ => Err(self.cursor.unexpected("a literal")),
@@ -297,14 +296,14 @@ impl<'a> Parser<'a> {
 
     /// `set()`, from after the word at `at`.
     fn empty_set(&mut self, at: usize) -> Result<Node> {
-        self.cursor.skip_blanks()?;
+        self.skip()?;
         if self.cursor.peek() != Some('(') {
             return Err(LiteralError { at, kind: LiteralErrorKind::Name { name: "set".to_owned() } });
         }
         self.open()?;
         self.check_depth(at)?;
         if !self.cursor.eat(")") {
-            return Err(self.cursor.unexpected(") to end set(), or else a set as {1, 2},"));
+            return Err(self.cursor.unexpected(") to end set() (or a set as {1, 2})"));
         }
         self.depth -= 1;
         Ok(Node::other(Literal::Set(Vec::new())))
@@ -351,5 +350,158 @@ impl<'a> Parser<'a> {
     /// Passes what may stand after a value that could go on, unless the scope ends it here.
     fn skip_after_value(&mut self) -> Result<()> {
         if self.scope == Scope::Prefix && self.depth == 0 { Ok(()) } else { self.skip() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::arbitrary::printable_literals;
+    use super::*;
+
+    /// What `text` reads as, printed; or the error.
+    fn read(text: &str) -> std::result::Result<String, LiteralError> {
+        Literal::parse(text).map(|literal| literal.to_string())
+    }
+
+    #[track_caller]
+    fn assert_refused(text: &str, at: usize, message: &str) {
+        let error = Literal::parse(text).unwrap_err();
+        assert_eq!((error.at, error.kind.to_string().as_str()), (at, message), "{text:?}");
+    }
+
+    #[test]
+    fn containers_nest_and_take_trailing_commas() {
+        let text = "{'key1': 'val1', (1,): [1, (2, 3), None], 2: {1, 2,}, 3: set(), 4: (), 5: {},}";
+        let printed = "{'key1': 'val1', (1,): [1, (2, 3), None], 2: {1, 2}, 3: set(), 4: (), 5: {}}";
+        assert_eq!(read(text).as_deref(), Ok(printed));
+    }
+
+    #[test]
+    fn lines_and_comments_stand_inside_brackets() {
+        assert_eq!(read("[1, # one\n\n 'a'\r\n 'b',\\\n]").as_deref(), Ok("[1, 'ab']"));
+        assert_eq!(read("[set\n()]").as_deref(), Ok("[set()]"));
+        assert_refused("'a'\n'b'", 4, "found '\\'': write nothing more (or brackets around the whole) here");
+    }
+
+    #[test]
+    fn signs_and_sums_make_numbers() {
+        for (text, printed) in [
+            ("- 1", "-1"),
+            ("-(1)", "-1"),
+            ("+1.5", "1.5"),
+            ("1+2j", "(1+2j)"),
+            ("(-1) - (2j)", "(-1-2j)"),
+            ("-0.0", "-0.0"),
+            ("-1j", "(-0-1j)"),
+            ("-0.0+1j", "1j"),
+            ("-0.0-1j", "(-0-1j)"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(printed), "{text}");
+        }
+        assert_refused("--1", 0, "a sign belongs before a number, once: write -1, not --1 or -True");
+        assert_refused("-(-1)", 0, "a sign belongs before a number, once: write -1, not --1 or -True");
+        for (text, at) in [("1+2", 1), ("1j+2j", 2), ("1+2j+3j", 4), ("True+1j", 4), ("'a'+'b'", 3), ("1+-2j", 1)] {
+            let error = Literal::parse(text).unwrap_err();
+            let is_expected = matches!(error.kind, LiteralErrorKind::Sum | LiteralErrorKind::Found { .. });
+            assert!(is_expected && error.at >= at, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn errors_say_where_and_what_to_write() {
+        assert_refused("abc", 0, "names are not literals: write 'abc' with quotes");
+        assert_refused("[1, set]", 4, "names are not literals: write 'set' with quotes");
+        assert_refused("f'a'", 0, "f-strings are not literals: write the text itself, without the f");
+        assert_refused("  ", 2, "no literal here: write one, such as 'abc' or {'key': 1}");
+        assert_refused("[1, ", 4, "the text ends too soon: write a literal here");
+        assert_refused("[1 2]", 3, "found '2': write a comma or ] here");
+        assert_refused("{1: 2, 3}", 8, "found '}': write a colon and a value here");
+        assert_refused("{[]: 1}", 0, "a list cannot be a dict's key or a set's element: write a tuple instead");
+        assert_refused("'a' b'b'", 4, "strings and bytes do not join: write both with b, or neither");
+        assert_refused("'\0'", 1, "a NUL character cannot stand in a literal: write it as \\x00 inside quotes");
+        assert_eq!(
+            Literal::parse("abc").unwrap_err().to_string(),
+            "at byte 0: names are not literals: write 'abc' with quotes"
+        );
+        let long = "é".repeat(1000);
+        assert_eq!(Literal::parse(&long).unwrap_err().kind, LiteralErrorKind::Name { name: "é".repeat(40) + "..." });
+    }
+
+    #[test]
+    fn a_prefix_ends_as_soon_as_it_can() {
+        for (text, printed, rest) in [
+            ("{'key1': 'val1'} [1, (2, 3), None]", "{'key1': 'val1'}", " [1, (2, 3), None]"),
+            ("  'a' 'b'", "'a'", " 'b'"),
+            ("'a''b'", "'a'", "'b'"),
+            ("('a' 'b') 'c'", "'ab'", " 'c'"),
+            ("1, 2", "1", ", 2"),
+            ("1 -2j", "1", " -2j"),
+            ("1-2j 3", "(1-2j)", " 3"),
+            ("- 1 2", "-1", " 2"),
+            ("set () 2", "set()", " 2"),
+            ("None", "None", ""),
+            ("1 abc", "1", " abc"),
+        ] {
+            let (literal, found) = Literal::parse_prefix(text).unwrap();
+            assert_eq!((literal.to_string().as_str(), found), (printed, rest), "{text}");
+        }
+        assert!(Literal::parse_prefix("1abc").is_err());
+        assert!(Literal::parse_prefix("1+2j+3j").is_err());
+        assert!(Literal::parse_prefix("").is_err());
+        assert_eq!(read("'a' 'b'").as_deref(), Ok("'ab'"));
+        assert_eq!(read("1, 2").as_deref(), Ok("(1, 2)"));
+    }
+
+    #[test]
+    fn nesting_stops_at_the_cap_on_a_small_stack() {
+        // Half of a Rust thread's default, in a debug build, whose frames are the largest.
+        let nested =
+            |open: &str, levels: usize, inner: &str, close: &str| open.repeat(levels) + inner + &close.repeat(levels);
+        let check = move || {
+            for (open, close) in [("[", "]"), ("(", ",)"), ("{1: ", "}")] {
+                let deepest = Literal::parse(&nested(open, MAX_NESTING, "1+2j", close)).unwrap();
+                assert_eq!(read(&deepest.to_string()), Ok(deepest.to_string()));
+                assert_eq!(Literal::decode(&deepest.encode()).as_ref(), Ok(&deepest));
+                assert!(!deepest.key().is_empty());
+                let error = Literal::parse(&nested(open, MAX_NESTING + 1, "1", close)).unwrap_err();
+                assert_eq!(error.kind, LiteralErrorKind::TooDeep);
+            }
+            for inner in ["()", "[]", "{}", "{1}", "set()", "(1, 2)"] {
+                assert!(Literal::parse(&nested("[", MAX_NESTING - 1, inner, "]")).is_ok(), "{inner}");
+                let error = Literal::parse(&nested("[", MAX_NESTING, inner, "]")).unwrap_err();
+                assert_eq!(error.kind, LiteralErrorKind::TooDeep, "{inner}");
+            }
+            assert!(Literal::parse(&(nested("[", MAX_NESTING - 1, "1", "]") + ",")).is_ok());
+            assert!(Literal::parse(&(nested("[", MAX_NESTING, "1", "]") + ",")).is_err());
+            assert!(Literal::parse(&"[".repeat(100_000)).is_err());
+            assert!(Literal::parse(&"{1:".repeat(100_000)).is_err());
+            assert!(Literal::parse(&"-".repeat(100_000)).is_err());
+        };
+        std::thread::Builder::new().stack_size(1 << 20).spawn(check).unwrap().join().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn printed_literals_read_back(literal in printable_literals()) {
+            let printed = literal.to_string();
+            prop_assert_eq!(Literal::parse(&printed), Ok(literal.clone()));
+            let two = printed.clone() + " 'next'";
+            let (first, rest) = Literal::parse_prefix(&two).unwrap();
+            prop_assert_eq!((&first, rest), (&literal, " 'next'"));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(
+            text: String,
+            near in "[\\[\\](){},:'\"bru\\\\x0-9ejJ_.+ \\n#éNs-]{0,30}",
+        ) {
+            for text in [text, near] {
+                for error in [Literal::parse(&text).err(), Literal::parse_prefix(&text).err()].into_iter().flatten() {
+                    prop_assert!(text.is_char_boundary(error.at));
+                }
+            }
+        }
     }
 }

@@ -160,13 +160,7 @@ fn octal(cursor: &mut Cursor<'_>, at: usize, first: char, body: &mut Body) -> Re
 }
 
 /// Exactly `count` hexadecimal digits, after the letter that comes next.
-fn hexadecimal(
-    cursor: &mut Cursor<'_>,
-    at: usize,
-    body: &mut Body,
-    count: usize,
-    rule: &'static str,
-) -> Result<()> {
+fn hexadecimal(cursor: &mut Cursor<'_>, at: usize, body: &mut Body, count: usize, rule: &'static str) -> Result<()> {
     cursor.bump();
     let mut code = 0;
     for _ in 0..count {
@@ -179,4 +173,54 @@ fn hexadecimal(
 
 fn malformed(at: usize, rule: &'static str) -> LiteralError {
     LiteralError { at, kind: LiteralErrorKind::Escape { rule } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> std::result::Result<Literal, LiteralErrorKind> {
+        Ok(Literal::Str(value.to_owned()))
+    }
+
+    fn bytes(value: &[u8]) -> std::result::Result<Literal, LiteralErrorKind> {
+        Ok(Literal::Bytes(value.to_owned()))
+    }
+
+    fn read(text: &str) -> std::result::Result<Literal, LiteralErrorKind> {
+        Literal::parse(text).map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn prefixes_and_quotes() {
+        assert_eq!(read(r#"'it "is"'"#), text(r#"it "is""#));
+        assert_eq!(read(r#"U"it's""#), text("it's"));
+        assert_eq!(read(r"r'\n\''"), text(r"\n\'"));
+        assert_eq!(read(r"Rb'\x00'"), bytes(br"\x00"));
+        assert_eq!(read("''"), text(""));
+        assert_eq!(read("''''a'''"), text("'a"));
+        assert_eq!(read("'''a\r\nb\rc'''"), text("a\nb\nc"));
+        assert_eq!(read("ur'a'"), Err(LiteralErrorKind::StringPrefix { prefix: "ur".to_owned() }));
+        assert_eq!(read("'a"), Err(LiteralErrorKind::Unclosed { quote: "'" }));
+        assert_eq!(read("'a\n'"), Err(LiteralErrorKind::Unclosed { quote: "'" }));
+        assert_eq!(read("'''a''"), Err(LiteralErrorKind::Unclosed { quote: "'''" }));
+        assert_eq!(read(r"r'\'"), Err(LiteralErrorKind::Unclosed { quote: "'" }));
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(read(r#"'\\\'\"\a\b\f\n\r\t\v'"#), text("\\'\"\x07\x08\x0c\n\r\t\x0b"));
+        assert_eq!(read(r"'\0\18\101\777\x41\u00e9\U0001f980'"), text("\0\u{1}8A\u{1ff}A\u{e9}\u{1f980}"));
+        assert_eq!(read(r"b'\777\xff\u00e9\N'"), bytes(b"\xff\xff\\u00e9\\N"));
+        assert_eq!(read(r"'\q\é\8'"), text(r"\q\é\8"));
+        assert_eq!(read("'a\\\r\nb'"), text("ab"));
+        for malformed in [r"'\x4'", r"'\u123'", r"'\U0001f98'", r"'\U00110000'", r"b'\xg0'"] {
+            assert!(matches!(read(malformed), Err(LiteralErrorKind::Escape { .. })), "{malformed}");
+        }
+        assert_eq!(read(r"'\N{DIGIT ONE}'"), Err(LiteralErrorKind::NamedEscape));
+        assert_eq!(read(r"'\ud83d\ude00'"), Err(LiteralErrorKind::Surrogate));
+        assert_eq!(read(r"'\U0000dfff'"), Err(LiteralErrorKind::Surrogate));
+        assert_eq!(read("b'é'"), Err(LiteralErrorKind::NonAsciiBytes));
+        assert_eq!(read("b'\\é'"), Err(LiteralErrorKind::NonAsciiBytes));
+    }
 }

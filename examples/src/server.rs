@@ -1,0 +1,237 @@
+//! `server <id>`: one server of a cluster, with a prompt on its standard input for breaking things and looking inside.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
+use raft_kv::{BlockLog, FileDisk, KvMachine};
+use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker};
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::console::{self, Console, Print};
+use crate::options::{CLIENT_MAX, ClusterArgs};
+
+/// One server of a cluster. Its commands are read from standard input: try help.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "server", version)]
+pub struct Args {
+    /// This server: 1 to N
+    id: u16,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Its files are under DIR/server-ID
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    data_dir: PathBuf,
+    /// Client N is known as this port plus N to failLink and fixLink
+    #[arg(long, value_name = "PORT", default_value_t = 7000)]
+    client_base_port: u16,
+    /// Delays every message by so much, for watching
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    delay_ms: u64,
+}
+
+type Log = BlockLog<FileDisk>;
+type Handle = ServerHandle<Log, KvMachine>;
+
+/// Runs a server until it is told to stop; reports on standard error why it could not.
+#[must_use]
+pub fn main(args: &Args) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("server {}: {error}", args.id);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    let servers = args.cluster.servers;
+    if args.id == 0 || args.id > servers {
+        return Err(format!("no such server: ids are 1 to {servers} (--servers says how many there are)"));
+    }
+    let addresses = args.cluster.addresses()?;
+    let id = NodeId(u32::from(args.id));
+    let listen = *addresses.get(&id).ok_or("it has no address")?;
+    let directory = args.data_dir.join(format!("server-{id}"));
+
+    let waker = Waker::new();
+    let notify = waker.clone();
+    let disk = FileDisk::open(&directory, move || notify.wake()).map_err(|error| error.to_string())?;
+    let members = Configuration::new(addresses.keys().copied());
+    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members).map_err(|error| error.to_string())?;
+
+    let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
+    config.delay = Duration::from_millis(args.delay_ms);
+    let notices = move |notice| {
+        let _ = writeln!(std::io::stderr(), "server {id}: {notice}");
+    };
+    let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
+    say(&format!("server {id} listens on {listen}, its files are in {}", directory.display()));
+    let (handle, prompt) = (server.handle(), args.clone());
+    std::thread::spawn(move || read_commands(&prompt, &handle));
+    server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"))
+}
+
+/// SIGINT or SIGTERM.
+async fn asked_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Until standard input ends, which ends nothing else: a server without a terminal lives on.
+fn read_commands(args: &Args, handle: &Handle) {
+    for line in std::io::stdin().lock().lines() {
+        let Ok(line) = line else { return };
+        let answered = match Console::parse(&line) {
+            Ok(None) => continue,
+            Ok(Some(command)) => answer(args, handle, command),
+            Err(error) => Ok(error),
+        };
+        match answered {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => say(&text),
+            Err(Stopped) => return,
+        }
+    }
+}
+
+fn answer(args: &Args, handle: &Handle, command: Console) -> Result<String, Stopped> {
+    Ok(match command {
+        Console::FailProcess => {
+            // No flush and no goodbye: what a power cut would do to this process.
+            let _ = kill_process(getpid(), Signal::KILL);
+            String::new()
+        }
+        Console::FailLink(port) => change_link(args, handle, port, true)?,
+        Console::FixLink(port) => change_link(args, handle, port, false)?,
+        Console::Print(what) => print(args, handle, what)?,
+        Console::Status => handle.with_blocking(|control| console::status(&control.replica().status()))?,
+        Console::Help => console::HELP.into(),
+    })
+}
+
+fn change_link(args: &Args, handle: &Handle, port: u16, cut: bool) -> Result<String, Stopped> {
+    let Some(link) = link_of(args, port) else {
+        let ports = |base: u16, count: u16| format!("{}-{}", base.saturating_add(1), base.saturating_add(count));
+        let servers = ports(args.cluster.base_port, args.cluster.servers);
+        let clients = ports(args.client_base_port, CLIENT_MAX);
+        return Ok(format!("no such port: {port} (servers {servers} but this one, clients {clients})"));
+    };
+    handle.with_blocking(move |control| {
+        let changed = if cut { control.links().cut(link) } else { control.links().mend(link) };
+        match changed {
+            Ok(()) if cut => format!("the link to {link} is broken"),
+            Ok(()) => format!("the link to {link} is mended"),
+            Err(error) => error.to_string(),
+        }
+    })
+}
+
+fn link_of(args: &Args, port: u16) -> Option<Link> {
+    let behind = |base: u16, count: u16| port.checked_sub(base).filter(|id| (1..=count).contains(id));
+    let server = behind(args.cluster.base_port, args.cluster.servers);
+    match server {
+        Some(id) if id != args.id => Some(Link::Server(NodeId(u32::from(id)))),
+        Some(_) => None,
+        None => behind(args.client_base_port, CLIENT_MAX).map(|id| Link::Client(u64::from(id))),
+    }
+}
+
+fn print(args: &Args, handle: &Handle, what: Print) -> Result<String, Stopped> {
+    match what {
+        Print::Blockchain => print_blocks(handle),
+        Print::KvStore => handle.with_blocking(|control| {
+            let pairs: Vec<String> = control.replica().machine().pairs().map(|pair| console::pair(&pair)).collect();
+            if pairs.is_empty() { "the store is empty".into() } else { pairs.join("\n") }
+        }),
+        Print::Depth => handle.with_blocking(|control| control.replica().status().last_index.to_string()),
+        Print::RequestQueue => handle.with_blocking(|control| request_queue(control)),
+        Print::BrokenLinks => handle.with_blocking(|control| {
+            let links: Vec<String> = control.links().iter().map(|link| link.to_string()).collect();
+            if links.is_empty() { "no link is broken".into() } else { links.join("\n") }
+        }),
+        Print::ServerList => {
+            let addresses = args.cluster.addresses().unwrap_or_default();
+            let line = |(id, address): (&NodeId, _)| format!("server {id}: {address}");
+            Ok(addresses.iter().map(line).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// A part at a time, so that a long chain does not hold up the server.
+fn print_blocks(handle: &Handle) -> Result<String, Stopped> {
+    const PART: u64 = 200;
+    say(&handle.with_blocking(|control| {
+        let genesis = control.storage().genesis();
+        format!("block 0 term 0 decided\n  {genesis}\n  hash {}", genesis.block().hash)
+    })?);
+    let mut next = LogIndex(1);
+    loop {
+        let (text, last) = handle.with_blocking(move |control| blocks(control.replica(), next, PART))?;
+        match last {
+            Some(last) => {
+                say(&text);
+                next = last.next();
+            }
+            None => return Ok(text),
+        }
+    }
+}
+
+/// At most `count` blocks from `first` on, and the last of them; none and a remark at the end or where reading fails.
+fn blocks<S: Storage, T: Transport, M: StateMachine>(
+    replica: &Replica<S, T, M>,
+    first: LogIndex,
+    count: u64,
+) -> (String, Option<LogIndex>) {
+    let (node, status) = (replica.node(), replica.status());
+    if first > status.last_index {
+        return (String::new(), None);
+    }
+    let last = status.last_index.min(LogIndex(first.0.saturating_add(count.saturating_sub(1))));
+    let entries = match node.entries(first, last) {
+        Ok(entries) => entries,
+        Err(error) => return (format!("block {first} cannot be read: {error}"), None),
+    };
+    let hash = |index| node.digest(index).ok().flatten();
+    let text: Vec<String> = entries
+        .iter()
+        .map(|entry| console::block(entry, hash(entry.index.prev()), hash(entry.index), status.commit_index))
+        .collect();
+    (text.join("\n"), entries.last().map(|entry| entry.index))
+}
+
+/// Requests in blocks that are not applied yet, then those that wait for a block.
+fn request_queue(control: &mut Control<'_, Log, KvMachine>) -> String {
+    let replica = control.replica();
+    let status = replica.status();
+    let mut lines = Vec::new();
+    let mut next = status.last_applied.next();
+    while let Ok(entries) = replica.node().entries(next, status.last_index) {
+        let Some(last) = entries.last() else { break };
+        for entry in entries.iter() {
+            let commands = raft_core::Commands::of(entry.payload.bytes());
+            lines.extend(commands.map(|command| format!("{} (block {})", console::request(command), entry.index)));
+        }
+        next = last.index.next();
+    }
+    lines.extend(replica.queued().map(|command| format!("{} (waits for a block)", console::request(command))));
+    if lines.is_empty() { "no request waits".into() } else { lines.join("\n") }
+}
+
+/// Prints to standard output; nobody may be listening there any more.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}

@@ -1,0 +1,14 @@
+//! End-to-end tests: the real binaries, real files, real sockets, `kill -9`.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod commands;
+mod demo;
+mod failures;
+mod support;

@@ -1,0 +1,16 @@
+//! Tests of the protocol over a whole group of nodes in memory.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod cluster;
+mod faults;
+mod random;
+mod replica;
+mod safety;
+mod scenarios;

@@ -1,0 +1,153 @@
+//! Random event sequences into a group of nodes, with the safety properties held after every step: messages lost,
+//! repeated and reordered, writes that become durable late, crashes that lose what was not durable.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use raft_core::{Action, Event, NodeId, ReadId};
+
+use crate::cluster::Cluster;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Tick { node: u32, times: u32 },
+    Deliver { at: usize },
+    Lose { at: usize },
+    Repeat { at: usize },
+    Propose { node: u32, payloads: usize },
+    Read { node: u32 },
+    Persist { node: u32, writes: usize },
+    Campaign { node: u32 },
+    Unreachable { node: u32, peer: u32 },
+    Crash { node: u32, also: usize },
+    Settle,
+}
+
+fn op(nodes: u32) -> impl Strategy<Value = Op> {
+    let node = move || 1..=nodes;
+    prop_oneof![
+        6 => (node(), 1_u32..8).prop_map(|(node, times)| Op::Tick { node, times }),
+        24 => any::<usize>().prop_map(|at| Op::Deliver { at }),
+        2 => any::<usize>().prop_map(|at| Op::Lose { at }),
+        2 => any::<usize>().prop_map(|at| Op::Repeat { at }),
+        4 => (node(), 1_usize..4).prop_map(|(node, payloads)| Op::Propose { node, payloads }),
+        2 => node().prop_map(|node| Op::Read { node }),
+        10 => (node(), 1_usize..6).prop_map(|(node, writes)| Op::Persist { node, writes }),
+        2 => node().prop_map(|node| Op::Campaign { node }),
+        1 => (node(), node()).prop_map(|(node, peer)| Op::Unreachable { node, peer }),
+        1 => (node(), 0_usize..3).prop_map(|(node, also)| Op::Crash { node, also }),
+        1 => Just(Op::Settle),
+    ]
+}
+
+/// Carries out one operation.
+fn run(cluster: &mut Cluster, op: &Op, number: u64) {
+    let under_way = cluster.network.len();
+    match *op {
+        Op::Tick { node, times } => cluster.tick(node, times),
+        Op::Deliver { at } if under_way > 0 => cluster.deliver(at % under_way),
+        Op::Lose { at } if under_way > 0 => {
+            cluster.network.remove(at % under_way);
+        }
+        Op::Repeat { at } if under_way > 0 => {
+            let again = cluster.network[at % under_way].clone();
+            cluster.network.push(again);
+        }
+        Op::Propose { node, payloads } => {
+            let payloads = (0..payloads).map(|k| Bytes::from(format!("{number}.{k}"))).collect();
+            let actions = cluster.step(node, Event::Propose(payloads));
+            let answers = actions
+                .iter()
+                .filter(|action| matches!(action, Action::ProposalAppended { .. } | Action::ProposalRefused(_)));
+            assert_eq!(answers.count(), 1, "a proposal is answered once");
+        }
+        Op::Read { node } => {
+            cluster.step(node, Event::Read(ReadId(number)));
+        }
+        Op::Persist { node, writes } => cluster.persist(node, writes),
+        Op::Campaign { node } => {
+            cluster.step(node, Event::Campaign);
+        }
+        Op::Unreachable { node, peer } => {
+            cluster.step(node, Event::Unreachable(NodeId(peer)));
+        }
+        Op::Crash { node, also } => cluster.crash(node, also),
+        Op::Settle => settle(cluster),
+        Op::Deliver { .. } | Op::Lose { .. } | Op::Repeat { .. } => {}
+    }
+}
+
+/// Everything under way arrives and everything written becomes durable.
+fn settle(cluster: &mut Cluster) {
+    for _ in 0..200 {
+        for id in 1..=cluster.nodes.len() as u32 {
+            cluster.persist(id, usize::MAX);
+        }
+        if cluster.network.is_empty() {
+            return;
+        }
+        cluster.settle();
+    }
+    panic!("the group never falls silent");
+}
+
+/// All faults end: within ten election timeouts a leader commits a new entry, and every node has applied the same
+/// commands up to it.
+fn heal(cluster: &mut Cluster) {
+    cluster.sync = true;
+    settle(cluster);
+    for _ in 0..10 * 15 / 6 {
+        if let [leader] = cluster.leaders()[..] {
+            cluster.propose(leader, "after");
+        }
+        cluster.run(6);
+        let first = &cluster.applied[0];
+        if first.last().is_some_and(|last| last == "after") && cluster.applied.iter().all(|one| one == first) {
+            return;
+        }
+    }
+    let states: Vec<_> = cluster.nodes.iter().map(raft_core::Node::status).collect();
+    panic!("not healed within ten election timeouts: {states:#?}");
+}
+
+proptest! {
+    #[test]
+    fn the_five_safety_properties_hold_over_three_nodes(
+        seed in any::<u64>(), ops in prop::collection::vec(op(3), 1..250),
+    ) {
+        let mut cluster = Cluster::with_seed(3, seed);
+        cluster.sync = false;
+        for (op, number) in ops.iter().zip(0..) {
+            run(&mut cluster, op, number);
+        }
+        heal(&mut cluster);
+    }
+
+    #[test]
+    fn the_five_safety_properties_hold_from_an_established_leader(
+        seed in any::<u64>(), nodes in 1_u32..=5, ops in prop::collection::vec(op(5), 1..200),
+    ) {
+        let mut cluster = Cluster::with_seed(nodes, seed);
+        cluster.elect(1);
+        cluster.sync = false;
+        for (op, number) in ops.iter().zip(0..) {
+            run(&mut cluster, &within(op, nodes), number);
+        }
+        heal(&mut cluster);
+    }
+}
+
+/// The same operation on a smaller group.
+fn within(op: &Op, nodes: u32) -> Op {
+    let mut op = op.clone();
+    if let Op::Tick { node, .. }
+    | Op::Propose { node, .. }
+    | Op::Read { node }
+    | Op::Persist { node, .. }
+    | Op::Campaign { node }
+    | Op::Unreachable { node, .. }
+    | Op::Crash { node, .. } = &mut op
+    {
+        *node = (*node - 1) % nodes + 1;
+    }
+    op
+}

@@ -1,0 +1,277 @@
+//! Replicas over an in-memory network: every request is answered once, and says what became of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use raft_core::{
+    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, Refusal, Replica,
+    RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
+};
+
+/// Counts: each command is a number to add, each reply the sum.
+#[derive(Default)]
+struct Sum(u64);
+
+impl StateMachine for Sum {
+    fn apply(&mut self, _at: &Position, command: &[u8]) -> Bytes {
+        self.0 += u64::from(command[0]);
+        self.query(&[])
+    }
+    fn query(&self, _query: &[u8]) -> Bytes {
+        Bytes::from(self.0.to_string())
+    }
+    fn snapshot(&self) -> Vec<u8> {
+        self.0.to_le_bytes().to_vec()
+    }
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        let bytes = snapshot.try_into().map_err(|_| RestoreError { what: "not eight bytes".into() })?;
+        self.0 = u64::from_le_bytes(bytes);
+        Ok(())
+    }
+    fn digest(&self) -> Digest {
+        let mut digest = Digest([0; 32]);
+        digest.0[..8].copy_from_slice(&self.0.to_le_bytes());
+        digest
+    }
+}
+
+/// A storage that reports writes as durable only when told, and can be made to fail.
+struct Slow {
+    inner: MemStorage,
+    held: bool,
+    fail: bool,
+    reported: raft_core::WriteId,
+}
+
+impl raft_core::Storage for Slow {
+    fn hard_state(&self) -> Result<raft_core::HardState, StorageError> {
+        self.inner.hard_state()
+    }
+    fn snapshot_meta(&self) -> Result<raft_core::SnapshotMeta, StorageError> {
+        self.inner.snapshot_meta()
+    }
+    fn last_index(&self) -> LogIndex {
+        self.inner.last_index()
+    }
+    fn term(&self, index: LogIndex) -> Result<raft_core::Term, StorageError> {
+        self.inner.term(index)
+    }
+    fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
+        self.inner.digest(index)
+    }
+    fn entries(&self, a: LogIndex, b: LogIndex, max: usize) -> Result<Vec<raft_core::Entry>, StorageError> {
+        self.inner.entries(a, b, max)
+    }
+    fn write(&mut self, write: Write) -> Result<(), StorageError> {
+        if self.fail {
+            return Err(StorageError::Io { what: "no space left".into() });
+        }
+        self.inner.write(write)
+    }
+    fn persisted(&mut self) -> Result<raft_core::WriteId, StorageError> {
+        if !self.held {
+            self.reported = self.inner.persisted()?;
+        }
+        Ok(self.reported)
+    }
+}
+
+type Server = Replica<Slow, Vec<Message>, Sum>;
+
+struct Group {
+    servers: Vec<Server>,
+    cut: Option<u32>,
+    network: VecDeque<Message>,
+    outcomes: BTreeMap<RequestId, Outcome>,
+    next: u64,
+}
+
+impl Group {
+    fn new(size: u32) -> Self {
+        let voters = Configuration::new((1..=size).map(NodeId));
+        let server = |id| {
+            let inner = MemStorage::new(voters.clone());
+            let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+            let limits = Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500 };
+            Replica::new(Config::new(NodeId(id)), limits, slow, Vec::new(), Sum::default()).unwrap()
+        };
+        let servers = (1..=size).map(server).collect();
+        let mut group = Self { servers, cut: None, network: VecDeque::new(), outcomes: BTreeMap::new(), next: 0 };
+        group.servers[0].campaign();
+        group.settle();
+        assert_eq!(group.servers[0].status().role, RoleName::Leader);
+        group
+    }
+
+    fn submit(&mut self, id: u32, command: &[u8]) -> RequestId {
+        self.next += 1;
+        self.servers[id as usize - 1].submit(RequestId(self.next), command);
+        RequestId(self.next)
+    }
+
+    fn query(&mut self, id: u32) -> RequestId {
+        self.next += 1;
+        self.servers[id as usize - 1].query(RequestId(self.next), Bytes::new());
+        RequestId(self.next)
+    }
+
+    fn settle(&mut self) {
+        loop {
+            for server in &mut self.servers {
+                server.poll();
+                self.network.extend(server.transport_mut().drain(..));
+                while let Some(reply) = server.next_reply() {
+                    let twice = self.outcomes.insert(reply.request, reply.outcome);
+                    assert_eq!(twice, None, "{:?} is answered twice", reply.request);
+                }
+            }
+            let Some(message) = self.network.pop_front() else { return };
+            if self.cut.is_none_or(|cut| message.from.0 != cut && message.to.0 != cut) {
+                self.servers[message.to.0 as usize - 1].receive(message);
+            }
+        }
+    }
+
+    fn ticks(&mut self, ids: &[u32], times: u32) {
+        for _ in 0..times {
+            for id in ids {
+                self.servers[*id as usize - 1].tick();
+            }
+            self.settle();
+        }
+    }
+
+    fn reply(&self, request: RequestId) -> String {
+        match self.outcomes.get(&request) {
+            Some(Outcome::Applied { reply, .. } | Outcome::Answered { reply, .. }) => {
+                String::from_utf8(reply.to_vec()).unwrap()
+            }
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn commands_that_arrive_together_share_an_entry() {
+    let mut group = Group::new(3);
+    let requests: Vec<RequestId> = (1..=5).map(|n| group.submit(1, &[n])).collect();
+    group.settle();
+    let replies: Vec<String> = requests.iter().map(|request| group.reply(*request)).collect();
+    assert_eq!(replies, ["1", "3", "6", "10", "15"]);
+    let positions: Vec<(u64, u32)> = requests
+        .iter()
+        .map(|request| match &group.outcomes[request] {
+            Outcome::Applied { position, .. } => (position.index.0, position.number),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(positions, [(2, 0), (2, 1), (2, 2), (2, 3), (2, 4)]);
+    assert_eq!(group.servers[0].status().last_index, LogIndex(2), "the no-op and one batch");
+}
+
+#[test]
+fn a_batch_gathers_while_the_disk_is_busy() {
+    let mut group = Group::new(1);
+    group.servers[0].storage_mut().held = true;
+    let first = group.submit(1, &[1]);
+    group.settle();
+    let rest: Vec<RequestId> = (0..3).map(|_| group.submit(1, &[1])).collect();
+    group.settle();
+    assert_eq!(group.servers[0].queued().count(), 3, "the disk is busy with the first");
+    assert!(group.outcomes.is_empty());
+    group.servers[0].storage_mut().held = false;
+    group.settle();
+    assert_eq!(group.reply(first), "1");
+    assert_eq!(group.reply(rest[2]), "4");
+    assert_eq!(group.servers[0].status().last_index, LogIndex(3));
+}
+
+#[test]
+fn a_query_sees_every_write_answered_before_it() {
+    let mut group = Group::new(3);
+    let write = group.submit(1, &[7]);
+    group.settle();
+    assert_eq!(group.reply(write), "7");
+    let read = group.query(1);
+    group.settle();
+    assert_eq!(group.reply(read), "7");
+}
+
+#[test]
+fn a_follower_refuses_and_names_the_leader() {
+    let mut group = Group::new(3);
+    let (write, read) = (group.submit(2, &[1]), group.query(2));
+    group.settle();
+    let refused = Outcome::Refused(Refusal::NotLeader { leader: Some(NodeId(1)) });
+    assert_eq!(group.outcomes[&write], refused);
+    assert_eq!(group.outcomes[&read], refused);
+}
+
+#[test]
+fn too_much_is_refused_with_a_reason() {
+    let mut group = Group::new(3);
+    let large = group.submit(1, &[0; 101]);
+    group.servers[0].storage_mut().held = true;
+    let many: Vec<RequestId> = (0..8).map(|_| group.submit(1, &[1; 60])).collect();
+    group.settle();
+    assert_eq!(group.outcomes[&large], Outcome::Refused(Refusal::TooLarge { limit: 100 }));
+    assert_eq!(group.outcomes[&many[7]], Outcome::Refused(Refusal::Busy));
+    group.servers[0].storage_mut().held = false;
+    group.settle();
+    assert_eq!(group.reply(many[6]), "7");
+    assert_eq!(group.servers[0].status().last_index, LogIndex(8), "batches of at most 64 bytes");
+}
+
+#[test]
+fn a_deposed_leader_says_unknown_and_what_was_replaced_is_never_applied() {
+    let mut group = Group::new(3);
+    group.cut = Some(1);
+    let lost = group.submit(1, &[100]);
+    group.settle();
+    group.ticks(&[2, 3], 60);
+    let leader = (2..=3).find(|id| group.servers[*id as usize - 1].status().role == RoleName::Leader).unwrap();
+    let kept = group.submit(leader, &[5]);
+    group.settle();
+    assert_eq!(group.reply(kept), "5");
+    assert!(!group.outcomes.contains_key(&lost));
+    group.cut = None;
+    group.ticks(&[1, 2, 3], 10);
+    assert_eq!(group.outcomes[&lost], Outcome::Unknown);
+    assert_eq!(group.servers[0].machine().0, 5);
+    assert_eq!(group.servers[0].machine().digest(), group.servers[1].machine().digest());
+}
+
+#[test]
+fn a_failing_disk_halts_the_server_and_answers_everybody() {
+    let mut group = Group::new(3);
+    group.servers[0].storage_mut().fail = true;
+    let (write, read) = (group.submit(1, &[1]), group.query(1));
+    group.settle();
+    assert!(group.servers[0].is_halted());
+    assert_eq!(group.outcomes[&write], Outcome::Unknown);
+    assert!(group.outcomes.contains_key(&read));
+    let late = group.submit(1, &[1]);
+    group.settle();
+    assert_eq!(group.outcomes[&late], Outcome::Refused(Refusal::Halted));
+    group.ticks(&[2, 3], 60);
+    assert!((1..3).any(|at| group.servers[at].status().role == RoleName::Leader), "the others go on");
+}
+
+#[test]
+fn a_restarted_server_applies_its_log_again() {
+    let mut group = Group::new(1);
+    group.submit(1, &[3]);
+    group.submit(1, &[4]);
+    group.settle();
+    let inner = group.servers[0].storage_mut().inner.clone().reopen();
+    let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+    let limits = Limits::default();
+    group.servers[0] = Replica::new(Config::new(NodeId(1)), limits, slow, Vec::new(), Sum::default()).unwrap();
+    group.servers[0].campaign();
+    let read = group.query(1);
+    group.settle();
+    assert!(matches!(group.outcomes[&read], Outcome::Refused(_)), "it does not lead yet");
+    let read = group.query(1);
+    group.settle();
+    assert_eq!(group.reply(read), "7");
+}

@@ -1,0 +1,174 @@
+//! The five safety properties of the paper (Figure 3), and what else no run may break, held over a whole group after
+//! every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use raft_core::{
+    AppendEntriesResponse, Body, Digest, Entry, LogIndex, Message, Node, NodeId, ReadId, RoleName, Storage, Term,
+};
+
+use crate::cluster::{Disk, all_entries, toy_link};
+
+/// What has been seen of a run so far.
+#[derive(Default)]
+pub struct Safety {
+    leader_of: BTreeMap<Term, NodeId>,
+    /// The log of each node that leads, when last looked at.
+    leading: BTreeMap<NodeId, (Term, Vec<Digest>)>,
+    /// The first commit seen at each index.
+    committed: BTreeMap<LogIndex, (Term, Digest)>,
+    applied: BTreeMap<LogIndex, (Term, Digest)>,
+    vote: BTreeMap<(NodeId, Term), NodeId>,
+    reads: BTreeMap<(u32, ReadId), LogIndex>,
+    single: bool,
+    trusted: LogIndex,
+}
+
+impl Safety {
+    pub fn check(&mut self, nodes: &[Node<Disk>]) {
+        let chains: Vec<Vec<(Term, Digest)>> = nodes.iter().map(chain).collect();
+        self.election_safety(nodes);
+        self.leader_append_only(nodes, &chains);
+        log_matching(&chains);
+        self.commits(nodes, &chains);
+        self.leader_completeness(nodes, &chains);
+    }
+
+    /// "At most one leader can be elected in a given term."
+    fn election_safety(&mut self, nodes: &[Node<Disk>]) {
+        for status in nodes.iter().map(Node::status).filter(|status| status.role == RoleName::Leader) {
+            let first = *self.leader_of.entry(status.term).or_insert(status.id);
+            assert_eq!(first, status.id, "Election Safety: two leaders in term {}", status.term);
+        }
+    }
+
+    /// "A leader never overwrites or deletes entries in its log; it only appends new entries."
+    fn leader_append_only(&mut self, nodes: &[Node<Disk>], chains: &[Vec<(Term, Digest)>]) {
+        for (node, chain) in nodes.iter().zip(chains) {
+            let status = node.status();
+            if status.role != RoleName::Leader {
+                self.leading.remove(&status.id);
+                continue;
+            }
+            let now: Vec<Digest> = chain.iter().map(|(_, digest)| *digest).collect();
+            if let Some((term, before)) = self.leading.get(&status.id)
+                && *term == status.term
+            {
+                assert!(now.starts_with(before), "Leader Append-Only: node {}", status.id);
+            }
+            self.leading.insert(status.id, (status.term, now));
+        }
+    }
+
+    /// A newly committed entry equals what was first committed at its index, and a durable quorum holds it.
+    fn commits(&mut self, nodes: &[Node<Disk>], chains: &[Vec<(Term, Digest)>]) {
+        for (node, chain) in nodes.iter().zip(chains) {
+            let commit = node.commit_index();
+            for (at, seen) in chain.iter().enumerate().take(commit.0 as usize) {
+                let index = LogIndex(at as u64 + 1);
+                if let Some(first) = self.committed.get(&index) {
+                    assert_eq!(first, seen, "two entries are committed at {index}");
+                    continue;
+                }
+                let holds = |id: NodeId| {
+                    if self.single || index <= self.trusted {
+                        return true;
+                    }
+                    let disk = nodes[id.0 as usize - 1].storage();
+                    disk.durable_last() >= index && disk.durable_term(index) == Some(seen.0)
+                };
+                let configuration = node.status().configuration;
+                assert!(configuration.is_quorum(holds), "entry {index} is committed without a durable quorum");
+                self.committed.insert(index, *seen);
+            }
+        }
+    }
+
+    /// "If a log entry is committed in a given term, then that entry will be present in the logs of the leaders for
+    /// all higher-numbered terms."
+    fn leader_completeness(&self, nodes: &[Node<Disk>], chains: &[Vec<(Term, Digest)>]) {
+        let newest = nodes.iter().map(Node::status).filter(|status| status.role == RoleName::Leader);
+        let Some(leader) = newest.max_by_key(|status| status.term) else { return };
+        let chain = &chains[leader.id.0 as usize - 1];
+        for (index, committed) in &self.committed {
+            let held = chain.get(index.0 as usize - 1);
+            let later = self.leader_of.keys().next_back().is_some_and(|term| *term > leader.term);
+            assert!(later || held == Some(committed), "Leader Completeness: {} lacks {index}", leader.id);
+        }
+    }
+
+    /// "If a server has applied a log entry at a given index to its state machine, no other server will ever apply a
+    /// different log entry for the same index."
+    pub fn applied(&mut self, disk: &Disk, entry: &Entry) {
+        let this = (entry.term, disk.digest(entry.index).unwrap().unwrap());
+        let first = *self.applied.entry(entry.index).or_insert(this);
+        assert_eq!(first, this, "State Machine Safety: another entry was applied at {}", entry.index);
+    }
+
+    /// No promise leaves before it is durable, and no term has two votes of one node.
+    pub fn sent(&mut self, message: &Message, node: &Node<Disk>) {
+        let disk = node.storage();
+        let durable = disk.durable_hard_state();
+        assert!(durable.current_term >= message.term, "a term is revealed before it is durable: {message:?}");
+        match &message.body {
+            Body::RequestVoteResponse(response) if response.vote_granted => {
+                assert_eq!(durable.voted_for, Some(message.to), "a vote is told before it is durable (E2)");
+                let first = *self.vote.entry((message.from, message.term)).or_insert(message.to);
+                assert_eq!(first, message.to, "node {} votes twice in term {}", message.from, message.term);
+            }
+            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+                assert!(disk.durable_last() >= *match_index, "an entry is acknowledged before it is durable (D5)");
+            }
+            _ => {}
+        }
+    }
+
+    pub fn read_begins(&mut self, id: u32, read: ReadId, nodes: &[Node<Disk>]) {
+        let committed = nodes.iter().map(Node::commit_index).max().unwrap_or_default();
+        self.reads.insert((id, read), committed);
+    }
+
+    pub fn read_ready(&mut self, id: u32, read: ReadId, index: LogIndex) {
+        let needed = self.reads.remove(&(id, read)).expect("a read is answered once");
+        assert!(index >= needed, "a stale read: it began when {needed} was committed and is served at {index}");
+    }
+
+    pub fn crashed(&mut self, id: u32) {
+        self.leading.remove(&NodeId(id));
+        self.reads.retain(|(node, _), _| *node != id);
+    }
+
+    /// The group has one real node, the others are played by the test: nobody can look at their disks.
+    pub fn single(&mut self) {
+        self.single = true;
+    }
+
+    /// An earlier life had committed this much of every node's log.
+    pub fn already_committed(&mut self, last: u64) {
+        self.trusted = LogIndex(last);
+    }
+
+    pub fn terms_led(&self) -> BTreeSet<Term> {
+        self.leader_of.keys().copied().collect()
+    }
+}
+
+/// "If two logs contain an entry with the same index and term, then the logs are identical in all entries up through
+/// the given index."
+fn log_matching(chains: &[Vec<(Term, Digest)>]) {
+    for (a, b) in chains.iter().flat_map(|a| chains.iter().map(move |b| (a, b))) {
+        let equal_name = a.iter().zip(b).rposition(|(a, b)| a.0 == b.0);
+        if let Some(at) = equal_name {
+            assert_eq!(a[..=at], b[..=at], "Log Matching: the logs agree on the term at {} and not before", at + 1);
+        }
+    }
+}
+
+fn chain(node: &Node<Disk>) -> Vec<(Term, Digest)> {
+    let mut digest = Digest([0; 32]);
+    let link = |entry: &Entry| {
+        digest = toy_link(&digest, entry);
+        (entry.term, digest)
+    };
+    all_entries(node).iter().map(link).collect()
+}

@@ -1,0 +1,237 @@
+//! Reading a log back: what it holds, where it ends, and whether what is bad in it is a torn tail or damage.
+
+use raft_core::{Digest, Entry, HardState, LogIndex, StorageError};
+
+use super::error::OpenError;
+use super::frame::{
+    BLOCK_HEADER_LEN, BlockHeader, Body, FILE_HEADER_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FileHeader, FrameHeader,
+    VERSION, encode_frame, encode_genesis, file_header, parse_file_header,
+};
+use super::index::Index;
+use crate::block::{Genesis, link};
+use crate::disk::Disk;
+
+/// Bytes that recovery reads at once.
+const WINDOW_LEN: usize = 1 << 18;
+
+/// What a damaged log's owner is told to do.
+const ADVICE: &str = "nothing was changed: put this file back from a copy that is no older, or remove this server \
+                      from the cluster and add it anew with an empty directory";
+
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub hard_state: HardState,
+    pub index: Index,
+    /// Where its last good frame ends.
+    pub end: u64,
+    /// How much of that some frame vouches for: all before was durable in an earlier life.
+    pub vouched: u64,
+}
+
+/// What a new file holds: its header, and a frame with the genesis.
+pub(super) fn founding_bytes(genesis: &Genesis) -> Option<Vec<u8>> {
+    let mut bytes = file_header();
+    encode_frame(FILE_HEADER_LEN as u64, 0, &mut bytes, |out| encode_genesis(genesis, out))?;
+    Some(bytes)
+}
+
+/// Whether the file is what a crash leaves of founding this log: a part of its founding bytes, with zeros for those
+/// that never reached the device. Founding is durable before anything else is written, so nothing is lost in it.
+pub(super) fn is_torn_founding(disk: &impl Disk, genesis: &Genesis) -> Result<bool, OpenError> {
+    let expected = founding_bytes(genesis).unwrap_or_default();
+    let Some(expected_part) = usize::try_from(disk.len()).ok().and_then(|len| expected.get(..len)) else {
+        return Ok(false);
+    };
+    let mut found = expected_part.to_vec();
+    disk.read_at(0, &mut found)?;
+    let torn = found.iter().zip(expected_part).all(|(found, expected)| found == expected || *found == 0);
+    Ok(torn && found != expected)
+}
+
+/// Reads the whole file; `None` where it is empty.
+pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recovered>, OpenError> {
+    let mut window = Window { disk, start: 0, bytes: Vec::new() };
+    if disk.len() == 0 {
+        return Ok(None);
+    }
+    let mut at = read_genesis(&mut window, asked)?;
+    let mut replay = Replay {
+        disk,
+        hard_state: HardState::default(),
+        index: Index::default(),
+        genesis_hash: asked.block().hash,
+        last_hash: asked.block().hash,
+    };
+    let mut vouched = at;
+    while at < disk.len() {
+        let Some((header, body)) = window.frame(at)? else {
+            if let Some(evidence) = find_evidence(&mut window, at)? {
+                return Err(damaged(disk, at, &evidence).into());
+            }
+            break;
+        };
+        let body_at = at.saturating_add(FRAME_HEADER_LEN as u64);
+        replay.apply(body_at, body).map_err(|fault| match fault {
+            ReplayFault::Content(what) => damaged(disk, at, what),
+            ReplayFault::Storage(error) => error,
+        })?;
+        vouched = vouched.max(header.synced);
+        at = body_at.saturating_add(header.len as u64);
+    }
+    let Replay { hard_state, index, .. } = replay;
+    Ok(Some(Recovered { hard_state, index, end: at, vouched }))
+}
+
+/// Checks the file's header and that its first frame is this genesis. Answers where that frame ends.
+fn read_genesis(window: &mut Window<'_, impl Disk>, asked: &Genesis) -> Result<u64, OpenError> {
+    let (disk, place) = (window.disk, window.disk.place());
+    let header = window.bytes(0, FILE_HEADER_LEN)?.and_then(|bytes| bytes.first_chunk());
+    match header.map_or(FileHeader::Wrong, parse_file_header) {
+        FileHeader::Known => {}
+        FileHeader::OtherVersion(found) => return Err(OpenError::Version { place, found, known: VERSION }),
+        FileHeader::Wrong => return Err(damaged(disk, 0, "no log begins with these bytes").into()),
+    }
+    let at = FILE_HEADER_LEN as u64;
+    let Some((header, body)) = window.frame(at)? else {
+        return Err(damaged(disk, at, "block 0 is not as it was written").into());
+    };
+    let Some(Body::Genesis(found)) = Body::parse(body) else {
+        return Err(damaged(disk, at, "the first frame is not block 0").into());
+    };
+    if found != *asked {
+        return Err(OpenError::OtherGenesis { place, found: Box::new(found), asked: Box::new(asked.clone()) });
+    }
+    Ok(at.saturating_add(FRAME_HEADER_LEN as u64).saturating_add(header.len as u64))
+}
+
+/// Looks behind a bad frame at `bad` for a frame that was formed when the file was durable beyond `bad`.
+///
+/// A header alone is evidence, whatever became of its body: its checksum says that it was formed for that place, and
+/// what it says was true then. So this takes time linear in the file's rest, whatever lengths its bytes claim.
+fn find_evidence(window: &mut Window<'_, impl Disk>, bad: u64) -> Result<Option<String>, StorageError> {
+    let mut at = bad.saturating_add(1);
+    loop {
+        let rest = window.disk.len().saturating_sub(at);
+        let len = usize::try_from(rest).unwrap_or(usize::MAX).min(WINDOW_LEN);
+        let bytes = window.bytes(at, len)?.unwrap_or_default();
+        for (candidate, place) in bytes.windows(FRAME_HEADER_LEN).zip(at..) {
+            let header = candidate.first_chunk().filter(|_| candidate.starts_with(&FRAME_MAGIC));
+            if let Some(header) = header.and_then(|bytes| FrameHeader::parse(place, bytes))
+                && header.synced > bad
+            {
+                let synced = header.synced;
+                return Ok(Some(format!("a frame at byte {place} says that all before byte {synced} was durable")));
+            }
+        }
+        if len < WINDOW_LEN {
+            return Ok(None);
+        }
+        // The next window begins with the last bytes of this one that no whole header fitted in.
+        at = at.saturating_add((WINDOW_LEN.saturating_sub(FRAME_HEADER_LEN - 1)) as u64);
+    }
+}
+
+fn damaged(disk: &impl Disk, at: u64, what: &str) -> StorageError {
+    StorageError::Damaged { place: format!("{} at byte {at}", disk.place()), what: format!("{what}; {ADVICE}") }
+}
+
+/// The log as far as it is read.
+struct Replay<'a, D> {
+    disk: &'a D,
+    hard_state: HardState,
+    index: Index,
+    genesis_hash: Digest,
+    last_hash: Digest,
+}
+
+enum ReplayFault {
+    /// The frame does not follow from those before it.
+    Content(&'static str),
+    Storage(StorageError),
+}
+
+impl<D: Disk> Replay<'_, D> {
+    /// Takes in the frame body that begins at `body_at`.
+    fn apply(&mut self, body_at: u64, body: &[u8]) -> Result<(), ReplayFault> {
+        match Body::parse(body).ok_or(ReplayFault::Content("a frame is of an unknown kind"))? {
+            Body::Genesis(_) => Err(ReplayFault::Content("a second block 0")),
+            Body::HardState(hard_state) => {
+                self.hard_state = hard_state;
+                Ok(())
+            }
+            Body::Truncate(from) => self.truncate(from),
+            Body::Append(blocks) => {
+                for block in blocks {
+                    let (place, entry, hash) = block.ok_or(ReplayFault::Content("a block is not readable"))?;
+                    self.append(body_at.saturating_add(place as u64), &entry, hash).map_err(ReplayFault::Content)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn append(&mut self, offset: u64, entry: &Entry, hash: Digest) -> Result<(), &'static str> {
+        if entry.index != self.index.last().next() || entry.term < self.index.last_term() {
+            return Err("a block's height or term does not follow the block before it");
+        }
+        if link(&self.last_hash, entry) != hash {
+            return Err("a block's hash does not link it to the block before it");
+        }
+        self.index.push(offset, entry.term);
+        self.last_hash = hash;
+        Ok(())
+    }
+
+    fn truncate(&mut self, from: LogIndex) -> Result<(), ReplayFault> {
+        if from == LogIndex(0) || from > self.index.last() {
+            return Err(ReplayFault::Content("a truncation of blocks that are not there"));
+        }
+        self.index.truncate(from);
+        let mut bytes = [0; BLOCK_HEADER_LEN];
+        self.last_hash = match self.index.locate(from.prev()) {
+            Some((offset, _)) => {
+                self.disk.read_at(offset, &mut bytes).map_err(|error| ReplayFault::Storage(error.into()))?;
+                let header = BlockHeader::parse(&bytes).filter(|header| header.height == from.prev());
+                header.ok_or(ReplayFault::Content("a block has changed while it was read"))?.hash
+            }
+            None => self.genesis_hash,
+        };
+        Ok(())
+    }
+}
+
+/// A part of the file in memory, moved along as it is read.
+struct Window<'a, D> {
+    disk: &'a D,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<D: Disk> Window<'_, D> {
+    /// The `len` bytes from `at` on; `None` where the file ends before.
+    fn bytes(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>, StorageError> {
+        let rest = usize::try_from(self.disk.len().saturating_sub(at)).unwrap_or(usize::MAX);
+        if len > rest {
+            return Ok(None);
+        }
+        let skip = |start: u64| at.checked_sub(start).and_then(|skip| usize::try_from(skip).ok());
+        let held = skip(self.start).is_some_and(|skip| skip.saturating_add(len) <= self.bytes.len());
+        if !held {
+            self.start = at;
+            self.bytes.resize(len.max(WINDOW_LEN.min(rest)), 0);
+            self.disk.read_at(at, &mut self.bytes)?;
+        }
+        Ok(skip(self.start).and_then(|skip| self.bytes.get(skip..)?.get(..len)))
+    }
+
+    /// The whole frame at `at`; `None` where none is.
+    fn frame(&mut self, at: u64) -> Result<Option<(FrameHeader, &[u8])>, StorageError> {
+        let header = self.bytes(at, FRAME_HEADER_LEN)?.and_then(|bytes| bytes.first_chunk());
+        let Some(header) = header.and_then(|bytes| FrameHeader::parse(at, bytes)) else {
+            return Ok(None);
+        };
+        let body = self.bytes(at.saturating_add(FRAME_HEADER_LEN as u64), header.len)?;
+        Ok(body.filter(|body| header.matches(body)).map(|body| (header, body)))
+    }
+}

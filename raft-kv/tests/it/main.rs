@@ -1,0 +1,9 @@
+//! Integration tests of raft-kv, in one binary.
+
+// `cfg(test)` always holds here. It tells clippy that the helpers are tests too: see clippy.toml.
+#[cfg(test)]
+mod block_log;
+#[cfg(test)]
+mod literal_oracle;
+#[cfg(test)]
+mod literal_texts;
