@@ -272,8 +272,12 @@ impl Client {
         server: NodeId,
         connect_max: Duration,
     ) -> Result<&mut ClientConnection, HandshakeError> {
-        self.connections.retain(|id, connection| *id != server || connection.is_open());
-        if !self.connections.contains_key(&server) {
+        let is_open = match self.connections.get_mut(&server) {
+            Some(connection) => connection.is_open().await,
+            None => false,
+        };
+        if !is_open {
+            self.connections.remove(&server);
             let unknown = HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) });
             let address = self.servers.get(&server).copied().ok_or(unknown)?;
             let connection = ClientConnection::connect(address, Some(server), self.identity, connect_max).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use raft_core::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::codec::{self, CodecError};
@@ -151,7 +152,9 @@ impl ClientConnection {
     }
 
     /// Whether the other side has not closed it, as far as one knows without asking.
-    pub fn is_open(&mut self) -> bool {
+    pub async fn is_open(&mut self) -> bool {
+        // The runtime looks at its sockets when its tasks pause.
+        yield_now().await;
         loop {
             match self.socket.try_read_buf(self.frames.room()) {
                 Ok(0) => return false,

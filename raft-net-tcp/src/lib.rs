@@ -1,4 +1,24 @@
-//! The TCP shell around raft-core.
+//! The TCP shell around `raft-core`: sockets, clock and entropy for a server, and clients that find their leader.
+//!
+//! A [`Server`] runs one `Replica` on one thread. A reading task a connection parses straight into it; one woken task
+//! drains it and flushes every socket that has something to say: no channel between them, one read a readiness, one
+//! write a socket. The storage writes on a thread of its own and wakes the loop through a [`Waker`].
+//!
+//! | module | one concept |
+//! |---|---|
+//! | [`frame`] | frames: header, cap, checksum, and how they are taken out of a stream |
+//! | [`handshake`] | who speaks, to whom, in which cluster, as what |
+//! | [`protocol`] | what clients and servers say to each other afterwards |
+//! | `links.rs` | [`LinkFaults`]: links broken on purpose |
+//! | `output.rs` | what waits to be sent on one connection: budget and delay |
+//! | `connection.rs` `peers.rs` `clients.rs` | the connections, as the loop sees them |
+//! | `hub.rs` | what a server's tasks share, and the turn of its loop |
+//! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
+//! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
+//! | `codec.rs` | the only place that names the serialization format |
+//!
+//! Everything that waits has a deadline, and everything that grows has a budget: [`ConnectionLimits`].
+
 mod client;
 mod client_connection;
 mod clients;
