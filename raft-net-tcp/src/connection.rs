@@ -24,8 +24,8 @@ pub(crate) struct Connection {
     said: Instant,
     /// Something was added since `said`.
     has_more_to_say: bool,
-    /// A goodbye waits to be sent; nothing follows it, and nothing more is read.
-    closing: bool,
+    /// A goodbye waits to be sent, for this reason; nothing follows it, and nothing more is taken.
+    closing: Option<CloseReason>,
 }
 
 /// What the loop must do with a connection after a flush.
@@ -41,7 +41,7 @@ pub(crate) enum Next {
 
 impl Connection {
     pub(crate) const fn new(id: ConnectionId, output: Output, now: Instant) -> Self {
-        Self { id, output, reader: None, heard: now, said: now, has_more_to_say: false, closing: false }
+        Self { id, output, reader: None, heard: now, said: now, has_more_to_say: false, closing: None }
     }
 
     /// Names the task that reads this connection.
@@ -56,7 +56,7 @@ impl Connection {
 
     /// Adds a frame. `false` where it does not fit.
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, kind: Kind, value: &T) -> bool {
-        let is_taken = !self.closing && self.output.queue_mut().push(kind, value);
+        let is_taken = self.closing.is_none() && self.output.queue_mut().push(kind, value);
         self.has_more_to_say |= is_taken;
         is_taken
     }
@@ -69,7 +69,7 @@ impl Connection {
     /// Tells the other side why, and closes once that is sent.
     pub(crate) fn close(&mut self, reason: &CloseReason) {
         self.push(Kind::Goodbye, reason);
-        self.closing = true;
+        self.closing.get_or_insert_with(|| reason.clone());
         // What the other side has sent is still read, and thrown away: or the system would take our goodbye back.
         self.reader = None;
     }
@@ -77,15 +77,20 @@ impl Connection {
     pub(crate) fn flush(&mut self, context: &mut Context<'_>, now: Instant) -> Next {
         match self.output.poll_flush(context, now) {
             Flushed::Failed(error) => Next::Drop(CloseReason::Closed { what: error.to_string() }),
-            Flushed::Empty if self.closing => Next::Drop(CloseReason::Closed { what: "by us".into() }),
             Flushed::Empty => {
                 if core::mem::take(&mut self.has_more_to_say) {
                     self.said = now;
                 }
-                Next::Rest
+                self.closing.take().map_or(Next::Rest, Next::Drop)
             }
             Flushed::Waits(due) => Next::Again(due),
         }
+    }
+
+    /// Bytes that wait to be sent.
+    #[cfg(test)]
+    pub(crate) const fn waiting_bytes(&mut self) -> usize {
+        self.output.queue_mut().waiting()
     }
 
     /// Whether it can be given up: nothing taken or nothing said for too long.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Both sides have a deadline for the whole of it, and take no frame above
-//! [`HANDSHAKE_FRAME_BYTES_MAX`](crate::frame::HANDSHAKE_FRAME_BYTES_MAX) meanwhile.
+//! [`HANDSHAKE_FRAME_BYTES_MAX`] meanwhile.
 
 use std::collections::BTreeMap;
 use std::io;

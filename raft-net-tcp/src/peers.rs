@@ -187,3 +187,94 @@ impl Backoff {
         pause
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use raft_core::{Body, Entry, LogIndex, Payload, Term};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::frame::PEER_FRAME_BYTES_MAX;
+    use crate::output::{Output, Queue};
+
+    const PEER: NodeId = NodeId(2);
+    const BUDGET: usize = 1 << 20;
+
+    fn message(bytes: usize) -> Message {
+        let payload = Payload::Command(vec![7; bytes].into());
+        let entries = [Entry { index: LogIndex(1), term: Term(1), payload }].into();
+        let (prev_log_index, prev_log_term, leader_commit) = (LogIndex(0), Term(0), LogIndex(0));
+        let append =
+            raft_core::AppendEntries { prev_log_index, prev_log_term, prev_log_hash: None, leader_commit, entries };
+        Message { from: NodeId(1), to: PEER, term: Term(1), body: Body::AppendEntries(append) }
+    }
+
+    async fn connected() -> (Peers, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let (reading, writing) = near.into_split();
+        std::mem::forget(reading);
+        let output = Output::new(writing, Queue::new(Duration::ZERO, PEER_FRAME_BYTES_MAX, BUDGET));
+        let mut peers = Peers::new([PEER].into_iter(), ConnectionLimits::default());
+        peers.connect(PEER, Connection::new(ConnectionId(1), output, Instant::now()));
+        (peers, far)
+    }
+
+    async fn flush(peers: &mut Peers, now: Instant) -> Vec<(NodeId, CloseReason)> {
+        poll_fn(|context| Poll::Ready(peers.flush(context, now).1)).await
+    }
+
+    #[tokio::test]
+    async fn n5_a_server_that_does_not_read_costs_its_budget_and_is_given_up() {
+        let (mut peers, _far) = connected().await;
+        let now = Instant::now();
+        let mut rounds = 0;
+        while peers.next_lost().is_none() {
+            peers.send(message(100_000));
+            assert!(flush(&mut peers, now).await.is_empty());
+            rounds += 1;
+            assert!(rounds < 1000, "the socket and the budget take no more than this");
+        }
+        let waiting = peers.peers.get_mut(&PEER).unwrap().connection.as_mut().unwrap().waiting_bytes();
+        assert!((BUDGET / 2..=BUDGET).contains(&waiting), "{waiting}");
+        let later = now + ConnectionLimits::default().stall_max + Duration::from_secs(1);
+        assert_eq!(peers.keep_alive(later), [(PEER, CloseReason::TooSlow)]);
+        assert_eq!((peers.next_lost(), peers.next_lost()), (Some(PEER), None));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_link_that_is_cut_is_thrown_away_once() {
+        let (mut peers, _far) = connected().await;
+        peers.send(message(10));
+        peers.links_mut().cut(Link::Server(PEER)).unwrap();
+        assert!(peers.discard_for_cut_links());
+        peers.send(message(10));
+        let connection = peers.peers.get_mut(&PEER).unwrap().connection.as_mut().unwrap();
+        assert_eq!(connection.waiting_bytes(), 0);
+        assert!(!peers.discard_for_cut_links());
+        assert_eq!(peers.next_lost(), None, "a broken link says so to nobody");
+    }
+
+    #[test]
+    fn without_a_connection_a_message_is_lost_and_that_is_told() {
+        let mut peers = Peers::new([PEER].into_iter(), ConnectionLimits::default());
+        peers.send(message(10));
+        assert_eq!((peers.next_lost(), peers.next_lost()), (Some(PEER), None));
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_start_again() {
+        let (min, max) = (Duration::from_millis(20), Duration::from_millis(150));
+        let mut backoff = Backoff::new(min, max);
+        for expected in [20, 40, 80, 150, 150] {
+            let (pause, expected) = (backoff.pause(), Duration::from_millis(expected));
+            assert!(pause >= expected / 2 && pause <= expected, "{pause:?}");
+        }
+        backoff.reset();
+        assert!(backoff.pause() <= min);
+    }
+}

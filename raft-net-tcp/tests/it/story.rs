@@ -70,6 +70,24 @@ async fn a_leader_cut_off_is_replaced_and_follows_when_its_links_are_mended() {
 }
 
 #[tokio::test]
+async fn a_follower_cut_off_catches_up_when_its_link_is_mended() {
+    let cluster = Cluster::new(3);
+    let mut client = cluster.client(7001);
+    client.put(key("k"), value("0")).await.unwrap();
+    let leader = cluster.leader().await;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.cut(leader, Link::Server(follower)).await;
+    for number in 1..200 {
+        client.put(key("k"), value(&number.to_string())).await.unwrap();
+    }
+    assert!(cluster.status(follower).await.last_applied < cluster.status(leader).await.commit_index);
+    cluster.mend(leader, Link::Server(follower)).await;
+    cluster.level().await;
+    let seen = cluster.with(follower, |control| control.replica().machine().value(b"k").cloned()).await;
+    assert_eq!(seen, Some(value("199")));
+}
+
+#[tokio::test]
 async fn a_client_cut_off_does_not_know_and_its_retry_is_one_write() {
     let cluster = Cluster::new(3);
     cluster.leader().await;
