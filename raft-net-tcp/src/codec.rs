@@ -54,10 +54,12 @@ pub(crate) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Co
 pub(crate) fn decode_front<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<(T, usize), CodecError> {
     // bincode reserves what a length claims, up to its limit, before it looks for the bytes: so the limit follows the
     // input's size.
-    let decoded = match bytes.len() {
-        ..=SHORT_BYTES_MAX => bincode::serde::borrow_decode_from_slice(bytes, configuration::<SHORT_BYTES_MAX>()),
-        ..=MIDDLE_BYTES_MAX => bincode::serde::borrow_decode_from_slice(bytes, configuration::<MIDDLE_BYTES_MAX>()),
-        _ => bincode::serde::borrow_decode_from_slice(bytes, configuration::<LONG_BYTES_MAX>()),
+    let decoded = if bytes.len() <= SHORT_BYTES_MAX {
+        bincode::serde::borrow_decode_from_slice(bytes, configuration::<SHORT_BYTES_MAX>())
+    } else if bytes.len() <= MIDDLE_BYTES_MAX {
+        bincode::serde::borrow_decode_from_slice(bytes, configuration::<MIDDLE_BYTES_MAX>())
+    } else {
+        bincode::serde::borrow_decode_from_slice(bytes, configuration::<LONG_BYTES_MAX>())
     };
     decoded.map_err(|error| CodecError::Malformed { what: error.to_string() })
 }

@@ -188,8 +188,8 @@ pub(crate) fn front_bytes(stream: &[u8]) -> Option<usize> {
 /// command of 1 MiB in it, with room to spare.
 pub const PEER_FRAME_BYTES_MAX: usize = 8 << 20;
 
-/// The cap of requests and responses: 4 MiB. It admits a command of 1 MiB, a compare-and-swap of two values of 1 MiB,
-/// and a page of a scan.
+/// The cap of requests and responses: 4 MiB. It admits every command of the key-value machine (the largest compares a
+/// value of 1 MiB and swaps it for another) and every page of a scan.
 pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// The cap before the handshake has agreed: 512 bytes.

@@ -1,5 +1,6 @@
 //! The TCP shell around raft-core.
-
+mod client;
+mod client_connection;
 mod clients;
 mod codec;
 mod config;
@@ -8,6 +9,7 @@ mod control;
 pub mod frame;
 pub mod handshake;
 mod hub;
+mod kv_client;
 mod links;
 mod notice;
 mod output;
@@ -16,9 +18,12 @@ pub mod protocol;
 mod server;
 mod waker;
 
+pub use client::{Answer, Client, ClientError, ClientOptions};
+pub use client_connection::{ClientConnection, ConnectionError, Identity};
 pub use codec::CodecError;
 pub use config::{ConnectionLimits, ServerConfig};
 pub use control::{Control, ServerHandle, Stopped};
+pub use kv_client::{KvAnswer, KvClient, KvError, Page};
 pub use links::{Link, LinkError, LinkFaults};
 pub use notice::{Notice, NoticeSink};
 pub use peers::Peers;

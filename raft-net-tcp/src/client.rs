@@ -1,0 +1,357 @@
+//! A client of any state machine: finds the leader, follows its hints, and tells what failed from what is unknown.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_core::{Digest, LogIndex, NodeId, Refusal};
+use tokio::time::{sleep, timeout};
+
+use crate::client_connection::{ClientConnection, ConnectionError, Identity};
+use crate::frame::CLIENT_FRAME_BYTES_MAX;
+use crate::handshake::{HandshakeError, HandshakeRefusal};
+use crate::peers::Backoff;
+use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
+
+/// A client of a cluster: one request at a time, to whoever leads.
+#[derive(Debug)]
+pub struct Client {
+    identity: Identity,
+    servers: BTreeMap<NodeId, SocketAddr>,
+    options: ClientOptions,
+    connections: BTreeMap<NodeId, ClientConnection>,
+    /// Whom to ask first: who answered last, or was last said to lead.
+    target: Option<NodeId>,
+}
+
+/// How long a client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// For a request as a whole, whatever happens.
+    pub deadline: Duration,
+    /// For the answer of one server, before another is asked.
+    pub attempt_max: Duration,
+    /// For connecting to one server.
+    pub connect_max: Duration,
+    /// The first pause after all was in vain; it doubles up to `pause_max`.
+    pub pause_min: Duration,
+    /// The longest pause.
+    pub pause_max: Duration,
+}
+
+/// What the state machine answered, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The server that answered.
+    pub server: NodeId,
+    /// Of a command: the entry that it is in. Of a query: the last entry applied to the state that answered.
+    pub index: LogIndex,
+    /// That entry's chain digest, where the storage links.
+    pub hash: Option<Digest>,
+    /// The state machine's words.
+    pub reply: Bytes,
+    /// An earlier copy of this command may have been applied as well: the reply is that of the last copy.
+    pub repeated: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// No server could be reached. The request did not happen.
+    #[error("no server can be reached, nothing was done: {reason}")]
+    Unreachable {
+        /// Why the last one could not.
+        reason: String,
+    },
+    /// Servers were reached, and none of them leads. The request did not happen.
+    #[error("no leader was found, nothing was done: ask again later")]
+    NoLeader,
+    /// The deadline has passed.
+    #[error("{}", timeout_text(*.unknown))]
+    Timeout {
+        /// The command was sent: it may have been applied, or may be yet. Otherwise it did not happen.
+        unknown: bool,
+    },
+    /// The request can be taken by no server. It did not happen.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The server speaks another protocol, or belongs to another cluster. The request did not happen.
+    #[error("server {server}: {refusal}")]
+    Rejected {
+        /// Which.
+        server: NodeId,
+        /// Its words.
+        refusal: HandshakeRefusal,
+    },
+}
+
+/// What one server said to one request.
+enum Attempt {
+    Answered(ResponseBody),
+    /// Nothing was sent.
+    Unsent(HandshakeError),
+    /// It was sent, and no answer came.
+    Lost,
+}
+
+/// Whether a command may be sent again after one copy of it was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    One,
+    Many,
+}
+
+/// What is known while a request is tried here and there.
+struct Search {
+    deadline: Instant,
+    backoff: Backoff,
+    /// A copy was sent whose fate is not known.
+    unknown: bool,
+    /// What to say when the deadline passes.
+    error: ClientError,
+    /// Hints followed since the last pause: two servers may each think that the other leads.
+    hints: usize,
+}
+
+impl Client {
+    /// A client that knows these servers. Connects when it is first asked something.
+    #[must_use]
+    pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
+        Self { identity, servers, options, connections: BTreeMap::new(), target: None }
+    }
+
+    /// The client's id.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.identity.client
+    }
+
+    /// The servers that it knows.
+    pub fn servers(&self) -> impl Iterator<Item = NodeId> {
+        self.servers.keys().copied()
+    }
+
+    /// Has a command applied, once at most.
+    ///
+    /// # Errors
+    /// There is no answer. [`ClientError::Timeout`] with `unknown`: it may have been applied.
+    pub async fn submit(&mut self, command: &[u8]) -> Result<Answer, ClientError> {
+        let deadline = self.deadline();
+        self.find(RequestBody::Submit(command), Copies::One, deadline).await
+    }
+
+    /// Has a command applied, once at least: it is sent again when an answer was lost. For commands of which a state
+    /// machine applies one copy only.
+    ///
+    /// # Errors
+    /// There is no answer until `deadline`. [`ClientError::Timeout`] with `unknown`: it may have been applied.
+    pub async fn submit_repeatedly(&mut self, command: &[u8], deadline: Instant) -> Result<Answer, ClientError> {
+        self.find(RequestBody::Submit(command), Copies::Many, deadline).await
+    }
+
+    /// Asks the state machine, linearizably.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn query(&mut self, query: &[u8]) -> Result<Answer, ClientError> {
+        let deadline = self.deadline();
+        self.find(RequestBody::Query(query), Copies::Many, deadline).await
+    }
+
+    /// Asks one server how it is.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn status(&mut self, server: NodeId) -> Result<ServerStatus, ClientError> {
+        match self.attempt(server, RequestBody::Status, self.options.attempt_max).await {
+            Attempt::Answered(ResponseBody::Status(status)) => Ok(*status),
+            Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
+            Attempt::Answered(_) | Attempt::Lost => Err(ClientError::Timeout { unknown: false }),
+        }
+    }
+
+    /// When a request that begins now is given up.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        now.checked_add(self.options.deadline).unwrap_or(now)
+    }
+
+    /// Asks one server after the other until one answers, or the deadline passes.
+    async fn find(&mut self, body: RequestBody<'_>, copies: Copies, deadline: Instant) -> Result<Answer, ClientError> {
+        let mut search = Search::new(&self.options, deadline);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(server) = self.target().filter(|_| !left.is_zero()) else { return Err(search.give_up()) };
+            let attempt = self.attempt(server, body, left.min(self.options.attempt_max)).await;
+            match attempt {
+                Attempt::Answered(ResponseBody::Applied { index, hash, reply, .. })
+                | Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
+                    return Ok(Answer { server, index, hash, reply, repeated: search.unknown });
+                }
+                Attempt::Answered(ResponseBody::Refused(refusal)) => {
+                    self.on_refusal(server, refusal, &mut search).await?;
+                }
+                Attempt::Answered(ResponseBody::Unknown | ResponseBody::Status(_)) | Attempt::Lost => {
+                    search.unknown |= matches!(body, RequestBody::Submit(_));
+                    search.error = ClientError::Timeout { unknown: false };
+                    if search.unknown && copies == Copies::One {
+                        return Err(search.give_up());
+                    }
+                    self.turn_from(server);
+                    search.pause().await;
+                }
+                Attempt::Unsent(error) => self.on_unsent(server, &error, &mut search).await?,
+            }
+        }
+    }
+
+    async fn on_refusal(&mut self, server: NodeId, refusal: Refusal, search: &mut Search) -> Result<(), ClientError> {
+        match refusal {
+            Refusal::NotLeader { leader: Some(leader) }
+                if leader != server && self.servers.contains_key(&leader) && search.hints < self.servers.len() =>
+            {
+                search.hints = search.hints.saturating_add(1);
+                search.error = ClientError::NoLeader;
+                self.target = Some(leader);
+                return Ok(());
+            }
+            Refusal::NotLeader { .. } | Refusal::Halted => {
+                search.error = ClientError::NoLeader;
+                self.turn_from(server);
+            }
+            Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
+            Refusal::Busy => search.error = ClientError::Refused(Refusal::Busy),
+            Refusal::Empty | Refusal::TooLarge { .. } => return Err(ClientError::Refused(refusal)),
+        }
+        search.pause().await;
+        Ok(())
+    }
+
+    async fn on_unsent(
+        &mut self,
+        server: NodeId,
+        error: &HandshakeError,
+        search: &mut Search,
+    ) -> Result<(), ClientError> {
+        if let HandshakeError::Refused(refusal) | HandshakeError::Refusing(refusal) = error
+            && matches!(refusal, HandshakeRefusal::WrongCluster | HandshakeRefusal::WrongVersion { .. })
+            && !search.unknown
+        {
+            return Err(ClientError::Rejected { server, refusal: *refusal });
+        }
+        if matches!(search.error, ClientError::Unreachable { .. }) {
+            search.error = ClientError::Unreachable { reason: format!("server {server}: {error}") };
+        }
+        self.turn_from(server);
+        search.pause().await;
+        Ok(())
+    }
+
+    async fn attempt(&mut self, server: NodeId, body: RequestBody<'_>, patience: Duration) -> Attempt {
+        let connect_max = self.options.connect_max.min(patience);
+        let connection = match self.connection(server, connect_max).await {
+            Ok(connection) => connection,
+            Err(error) => return Attempt::Unsent(error),
+        };
+        let Some(number) = connection.enqueue(body) else {
+            let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
+            return Attempt::Answered(ResponseBody::Refused(Refusal::TooLarge { limit }));
+        };
+        if let Ok(Ok(body)) = timeout(patience, exchange(connection, number)).await {
+            return Attempt::Answered(body);
+        }
+        // Broken, or as good as that: an answer that comes later would be waited for by nobody.
+        self.connections.remove(&server);
+        Attempt::Lost
+    }
+
+    async fn connection(
+        &mut self,
+        server: NodeId,
+        connect_max: Duration,
+    ) -> Result<&mut ClientConnection, HandshakeError> {
+        self.connections.retain(|id, connection| *id != server || connection.is_open());
+        if !self.connections.contains_key(&server) {
+            let unknown = HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) });
+            let address = self.servers.get(&server).copied().ok_or(unknown)?;
+            let connection = ClientConnection::connect(address, Some(server), self.identity, connect_max).await?;
+            self.connections.insert(server, connection);
+        }
+        let unknown = HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) });
+        self.connections.get_mut(&server).ok_or(unknown)
+    }
+
+    fn target(&mut self) -> Option<NodeId> {
+        self.target = self.target.or_else(|| self.servers.keys().next().copied());
+        self.target
+    }
+
+    /// To the server after this one.
+    fn turn_from(&mut self, server: NodeId) {
+        let after = self.servers.keys().find(|id| **id > server);
+        self.target = after.or_else(|| self.servers.keys().next()).copied();
+    }
+}
+
+async fn exchange(connection: &mut ClientConnection, number: u64) -> Result<ResponseBody, ConnectionError> {
+    connection.flush().await?;
+    loop {
+        let response = connection.receive().await?;
+        if response.number == number {
+            return Ok(response.body);
+        }
+    }
+}
+
+impl Search {
+    fn new(options: &ClientOptions, deadline: Instant) -> Self {
+        Self {
+            deadline,
+            backoff: Backoff::new(options.pause_min, options.pause_max),
+            unknown: false,
+            error: ClientError::Unreachable { reason: "no server is known, or there was no time".into() },
+            hints: 0,
+        }
+    }
+
+    async fn pause(&mut self) {
+        self.hints = 0;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        sleep(self.backoff.pause().min(left)).await;
+    }
+
+    fn give_up(self) -> ClientError {
+        if self.unknown { ClientError::Timeout { unknown: true } } else { self.error }
+    }
+}
+
+impl ClientError {
+    /// Whether the request may have been done all the same.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Timeout { unknown: true })
+    }
+}
+
+impl Default for ClientOptions {
+    /// 5 s for a request, of which 1 s for one server's answer and 500 ms for connecting to it; pauses of 10 to 200 ms.
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            attempt_max: Duration::from_secs(1),
+            connect_max: Duration::from_millis(500),
+            pause_min: Duration::from_millis(10),
+            pause_max: Duration::from_millis(200),
+        }
+    }
+}
+
+const fn timeout_text(unknown: bool) -> &'static str {
+    if unknown {
+        "no answer in time: it may have been done, or may be yet"
+    } else {
+        "no answer in time: nothing was done"
+    }
+}

@@ -1,0 +1,226 @@
+//! A client of the key-value machine: every write is applied once, however often it had to be sent (fault C1).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use raft_core::{Digest, NodeId};
+use raft_kv::{CodecError, Command, Key, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, Value};
+
+use crate::client::{Answer, Client, ClientError, ClientOptions};
+use crate::client_connection::Identity;
+use crate::protocol::ServerStatus;
+
+/// A client of the key-value machine.
+///
+/// Its first write opens a session through the log. Every write has a number in that session, under which it is sent
+/// to one server after the other until one answers: the machine applies it once.
+#[derive(Debug)]
+pub struct KvClient {
+    client: Client,
+    session: Option<Session>,
+}
+
+/// What was answered, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvAnswer<T> {
+    /// The server that answered.
+    pub server: NodeId,
+    /// Of a write: the block that it is in. Of a read: the last block of the state that was read.
+    pub height: u64,
+    /// That block's hash, where blocks have one.
+    pub hash: Option<Digest>,
+    /// The answer itself.
+    pub value: T,
+}
+
+/// Pairs in the order of their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The pairs.
+    pub pairs: Vec<Pair>,
+    /// There are more behind the last of these.
+    pub more: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// See [`ClientError`]: it tells what did not happen from what is unknown.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// The machine refused it: nothing was changed.
+    #[error("refused: {what}")]
+    Malformed {
+        /// Why.
+        what: String,
+    },
+    /// The machine's answer makes no sense: another kind of machine runs there, or another version of it. A write may
+    /// have been applied.
+    #[error("the answer makes no sense: does this cluster run another state machine?")]
+    Unintelligible,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    name: u64,
+    last_number: u64,
+}
+
+impl KvClient {
+    /// A client that knows these servers. Connects when it is first asked something.
+    #[must_use]
+    pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
+        Self { client: Client::new(servers, identity, options), session: None }
+    }
+
+    /// Stores `value` under `key`: [`Outcome::Success`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn put(&mut self, key: Key, value: Value) -> Result<KvAnswer<Outcome>, KvError> {
+        self.write(Operation::Put { key, value }).await
+    }
+
+    /// Removes `key` and its value: [`Outcome::Deleted`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn delete(&mut self, key: Key) -> Result<KvAnswer<Outcome>, KvError> {
+        self.write(Operation::Delete { key }).await
+    }
+
+    /// Stores `new` where the value is `expected`: [`Outcome::Swapped`] or [`Outcome::NotSwapped`].
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub async fn compare_and_swap(
+        &mut self,
+        key: Key,
+        expected: Value,
+        new: Value,
+    ) -> Result<KvAnswer<Outcome>, KvError> {
+        self.write(Operation::CompareAndSwap { key, expected, new }).await
+    }
+
+    /// Has an operation applied once.
+    ///
+    /// # Errors
+    /// There is no answer. Only after [`ClientError::Timeout`] with `unknown` may it have been applied; it may then
+    /// also be applied later, until this client writes something else.
+    pub async fn write(&mut self, operation: Operation) -> Result<KvAnswer<Outcome>, KvError> {
+        let deadline = self.client.deadline();
+        loop {
+            let (request, acknowledged) = self.next_request(deadline).await?;
+            let command = Command::Write { request, acknowledged, operation: operation.clone() };
+            let answer = self.client.submit_repeatedly(&command.encode(), deadline).await?;
+            match Reply::decode(&answer.reply).map_err(unintelligible)? {
+                Reply::Done { outcome, height, hash } => {
+                    return Ok(KvAnswer { server: answer.server, height, hash, value: outcome });
+                }
+                Reply::SessionExpired => {
+                    self.session = None;
+                    if answer.repeated {
+                        return Err(ClientError::Timeout { unknown: true }.into());
+                    }
+                }
+                Reply::Stale => return Err(ClientError::Timeout { unknown: true }.into()),
+                Reply::Malformed { what } => return Err(KvError::Malformed { what: what.into_owned() }),
+                Reply::SessionOpened { .. } => return Err(KvError::Unintelligible),
+            }
+        }
+    }
+
+    /// The value under the key with these canonical bytes, linearizably.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn get(&mut self, canonical: Bytes) -> Result<KvAnswer<Option<Value>>, KvError> {
+        match self.query(&Query::Get { key: canonical }).await? {
+            (answer, QueryReply::Value { value }) => Ok(answered(&answer, value)),
+            _ => Err(KvError::Unintelligible),
+        }
+    }
+
+    /// At most `limit` pairs whose canonical keys begin with `prefix` and come behind `after`.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn scan(
+        &mut self,
+        prefix: Option<Bytes>,
+        after: Option<Bytes>,
+        limit: u32,
+    ) -> Result<KvAnswer<Page>, KvError> {
+        match self.query(&Query::Scan { prefix, after, limit }).await? {
+            (answer, QueryReply::Page { pairs, more }) => Ok(answered(&answer, Page { pairs, more })),
+            _ => Err(KvError::Unintelligible),
+        }
+    }
+
+    /// Asks every server how it is.
+    pub async fn status(&mut self) -> Vec<(NodeId, Result<ServerStatus, ClientError>)> {
+        let servers: Vec<NodeId> = self.client.servers().collect();
+        let mut found = Vec::with_capacity(servers.len());
+        for server in servers {
+            found.push((server, self.client.status(server).await));
+        }
+        found
+    }
+
+    /// The next write's name, and what it acknowledges: everything before it was answered or given up.
+    async fn next_request(&mut self, deadline: Instant) -> Result<(RequestId, u64), KvError> {
+        let client = self.client.id();
+        let mut session = match self.session {
+            Some(session) => session,
+            None => self.open_session(deadline).await?,
+        };
+        let acknowledged = session.last_number;
+        session.last_number = acknowledged.saturating_add(1);
+        self.session = Some(session);
+        Ok((RequestId { client, session: session.name, number: session.last_number }, acknowledged))
+    }
+
+    async fn open_session(&mut self, deadline: Instant) -> Result<Session, KvError> {
+        let command = Command::OpenSession { client: self.client.id() }.encode();
+        let answer = match self.client.submit_repeatedly(&command, deadline).await {
+            Ok(answer) => answer,
+            // Whether a session was opened is unknown; that nothing was written is not.
+            Err(ClientError::Timeout { .. }) => return Err(ClientError::Timeout { unknown: false }.into()),
+            Err(error) => return Err(error.into()),
+        };
+        match Reply::decode(&answer.reply).map_err(unintelligible)? {
+            Reply::SessionOpened { session } => Ok(Session { name: session, last_number: 0 }),
+            _ => Err(KvError::Unintelligible),
+        }
+    }
+
+    async fn query(&mut self, query: &Query) -> Result<(Answer, QueryReply), KvError> {
+        let answer = self.client.query(&query.encode()).await?;
+        match QueryReply::decode(&answer.reply).map_err(unintelligible)? {
+            QueryReply::Malformed { what } => Err(KvError::Malformed { what: what.into_owned() }),
+            reply => Ok((answer, reply)),
+        }
+    }
+}
+
+impl KvError {
+    /// Whether a write may have been applied all the same.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_unknown(),
+            Self::Malformed { .. } => false,
+            Self::Unintelligible => true,
+        }
+    }
+}
+
+fn answered<T>(answer: &Answer, value: T) -> KvAnswer<T> {
+    KvAnswer { server: answer.server, height: answer.index.0, hash: answer.hash, value }
+}
+
+fn unintelligible(_: CodecError) -> KvError {
+    KvError::Unintelligible
+}
