@@ -51,8 +51,7 @@ impl Children {
     /// A process cannot be started, or its log cannot be written.
     pub fn start(cluster: &ClusterArgs, data_dir: &Path) -> Result<Self, String> {
         let servers = (0..cluster.servers).map(|_| None).collect();
-        let mut children =
-            Self { cluster: cluster.clone(), data_dir: data_dir.into(), servers, cut: BTreeSet::new() };
+        let mut children = Self { cluster: cluster.clone(), data_dir: data_dir.into(), servers, cut: BTreeSet::new() };
         for id in 1..=cluster.servers {
             children.start_one(id)?;
         }

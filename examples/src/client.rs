@@ -61,8 +61,7 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<Exit, String> {
-    let identity =
-        Identity { cluster: args.cluster.cluster_id().0, client: u64::from(args.id), role: Role::Client };
+    let identity = Identity { cluster: args.cluster.cluster_id().0, client: u64::from(args.id), role: Role::Client };
     let options = ClientOptions { deadline: args.timeout, ..ClientOptions::default() };
     let mut client = KvClient::new(args.cluster.addresses()?, identity, options);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -62,8 +62,7 @@ pub fn main(args: &Args) -> ExitCode {
 
 fn run(args: &Args) -> Result<(), String> {
     let addresses = args.cluster.addresses()?;
-    let identity =
-        Identity { cluster: args.cluster.cluster_id().0, client: u64::from(CLIENT_MAX), role: Role::Client };
+    let identity = Identity { cluster: args.cluster.cluster_id().0, client: u64::from(CLIENT_MAX), role: Role::Client };
     let mut client = KvClient::new(addresses, identity, ClientOptions::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -184,7 +183,7 @@ fn wait_for_leader(runtime: &Runtime, client: &mut KvClient, children: &mut Chil
         if start.elapsed() > PATIENCE {
             return Err(format!("no leader within {PATIENCE:?}: look into the servers' logs"));
         }
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(20)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
     }
 }
 
