@@ -54,7 +54,8 @@ print serverList | sl    every server's address
 status                   role, term, leader, log, followers
 help                     this";
 
-const PRINT_USAGE: &str = "usage: print blockchain|bc, kvstore|kv, depth, requestQueue|rq, brokenLinks|bl, serverList|sl";
+const PRINT_USAGE: &str =
+    "usage: print blockchain|bc, kvstore|kv, depth, requestQueue|rq, brokenLinks|bl, serverList|sl";
 
 impl Console {
     /// Reads a line; `None` where it is empty.
@@ -139,7 +140,8 @@ pub fn pair(pair: &Pair) -> String {
 /// Stored bytes as the literal that they encode.
 #[must_use]
 pub fn literal(bytes: &[u8]) -> String {
-    Literal::decode(bytes).map_or_else(|error| format!("<{} bytes: {error}>", bytes.len()), |literal| literal.to_string())
+    Literal::decode(bytes)
+        .map_or_else(|error| format!("<{} bytes: {error}>", bytes.len()), |literal| literal.to_string())
 }
 
 /// What `status` prints.
@@ -179,9 +181,13 @@ mod tests {
         let parse = |line: &str| Console::parse(line).unwrap().unwrap();
         assert_eq!(parse("failLink 8002"), Console::FailLink(8002));
         assert_eq!(parse(" fixLink  7001 "), Console::FixLink(7001));
-        for (long, short) in
-            [("blockchain", "bc"), ("kvstore", "kv"), ("requestQueue", "rq"), ("brokenLinks", "bl"), ("serverList", "sl")]
-        {
+        for (long, short) in [
+            ("blockchain", "bc"),
+            ("kvstore", "kv"),
+            ("requestQueue", "rq"),
+            ("brokenLinks", "bl"),
+            ("serverList", "sl"),
+        ] {
             assert_eq!(parse(&format!("print {long}")), parse(&format!("print {short}")));
         }
         assert_eq!(parse("print depth"), Console::Print(Print::Depth));

@@ -1,4 +1,11 @@
 //! The processes people run: `server`, `client` and `cluster`. Each is a thin shell; the crates do the work.
 
+pub mod children;
+pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod console;
+pub mod execute;
+pub mod options;
+pub mod prompt;
+pub mod server;

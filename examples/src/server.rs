@@ -78,8 +78,7 @@ fn run(args: &Args) -> Result<(), String> {
 
 /// SIGINT or SIGTERM.
 async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return std::future::pending().await;
     };
@@ -156,7 +155,7 @@ fn print(args: &Args, handle: &Handle, what: Print) -> Result<String, Stopped> {
             if pairs.is_empty() { "the store is empty".into() } else { pairs.join("\n") }
         }),
         Print::Depth => handle.with_blocking(|control| control.replica().status().last_index.to_string()),
-        Print::RequestQueue => handle.with_blocking(|control| request_queue(control)),
+        Print::RequestQueue => handle.with_blocking(request_queue),
         Print::BrokenLinks => handle.with_blocking(|control| {
             let links: Vec<String> = control.links().iter().map(|link| link.to_string()).collect();
             if links.is_empty() { "no link is broken".into() } else { links.join("\n") }

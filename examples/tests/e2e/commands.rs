@@ -94,7 +94,7 @@ fn wrong_usage_is_exit_code_2() {
 #[test]
 fn a_server_that_cannot_start_says_why_in_one_line() {
     let mut cluster = Cluster::new(3);
-    let mut complaint = |mut command: std::process::Command| {
+    let complaint = |mut command: std::process::Command| {
         let ran = finish(&mut command, "");
         assert!(!ran.status.success());
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);

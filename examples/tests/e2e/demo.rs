@@ -24,7 +24,8 @@ fn the_demo_survives_the_death_of_a_server() {
 #[test]
 fn the_demo_cuts_pauses_and_mends() {
     let cluster = Cluster::new(3);
-    let script = "put 'a' 1\ncut 1 2\ncut 1 3\nput 'a' 2\nget 'a'\nmend 1 2\nmend 1 3\npause 2\nput 'a' 3\nresume 2\nget 'a'\n";
+    let script =
+        "put 'a' 1\ncut 1 2\ncut 1 3\nput 'a' 2\nget 'a'\nmend 1 2\nmend 1 3\npause 2\nput 'a' 3\nresume 2\nget 'a'\n";
     let ran = demo(&cluster, script);
     assert!(ran.status.success(), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(ran.stdout.matches("success").count(), 3, "{}{}", ran.stdout, ran.stderr);

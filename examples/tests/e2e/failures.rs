@@ -33,9 +33,13 @@ fn killing_all_and_starting_again_loses_nothing() {
     for id in 1..=3 {
         cluster.start_server(id);
     }
-    let lines = cluster.script(2, &["--timeout=30s"], &(0..100).map(|n| format!("get {n}\n")).collect::<String>()).lines();
+    let lines =
+        cluster.script(2, &["--timeout=30s"], &(0..100).map(|n| format!("get {n}\n")).collect::<String>()).lines();
     assert_eq!(lines.len(), 100);
-    assert!(lines.iter().zip(0..).all(|(line, n)| line["result"] == n.to_string()), "{lines:?}");
+    assert!(
+        lines.iter().zip(0..).all(|(line, n): (&Value, u32)| line["result"].as_str() == Some(&n.to_string())),
+        "{lines:?}"
+    );
     let after = cluster.converged();
     assert!(after["last"].as_u64() > before["last"].as_u64());
 }
@@ -165,9 +169,7 @@ fn c1_no_step_of_a_counter_is_taken_twice() {
         cluster.start_server(leader);
     }
     let results: Vec<Vec<Value>> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-    let count = |field: &str| {
-        results.iter().flatten().filter(|line| line[field] == true).count() as u64
-    };
+    let count = |field: &str| results.iter().flatten().filter(|line| line[field] == true).count() as u64;
     let (taken, unknown) = (count("ok"), count("unknown"));
     let value: u64 = cluster.client(3, &["get", "'n'"]).ok()["result"].as_str().unwrap().parse().unwrap();
     assert_eq!(results.iter().map(Vec::len).sum::<usize>(), 2 * STEPS as usize);

