@@ -15,7 +15,7 @@ use crate::prompt::{Prompt, complain, say};
 /// A client of the cluster. With a command it runs that; at a terminal it prompts; from a pipe it reads a script, a
 /// command a line.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "client", version, after_help = AFTER_HELP)]
+#[command(name = "client", version, args_override_self = true, after_help = AFTER_HELP)]
 pub struct Args {
     /// This client: 1 to 999. Each start is a session of its own
     #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(CLIENT_MAX)))]

@@ -17,7 +17,7 @@ use crate::prompt::{Prompt, complain, say};
 
 /// Starts the servers of a cluster as child processes, and prompts: use it, break it, watch it go on.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "cluster", version)]
+#[command(name = "cluster", version, args_override_self = true)]
 pub struct Args {
     #[command(flatten)]
     cluster: ClusterArgs,

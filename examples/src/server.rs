@@ -16,7 +16,7 @@ use crate::options::{CLIENT_MAX, ClusterArgs};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "server", version)]
+#[command(name = "server", version, args_override_self = true)]
 pub struct Args {
     /// This server: 1 to N
     id: u16,

@@ -112,7 +112,7 @@ struct Proposed {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_command_bytes: 1 << 20, max_batch_bytes: 1 << 20, max_queued_bytes: 64 << 20 }
+        Self { max_command_bytes: 3 << 20, max_batch_bytes: 1 << 20, max_queued_bytes: 64 << 20 }
     }
 }
 

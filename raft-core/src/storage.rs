@@ -17,6 +17,7 @@
 //!    never tried again: the kernel may have dropped the pages and report success.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -232,7 +233,7 @@ impl Storage for MemStorage {
         match write.op {
             WriteOp::HardState(hard_state) => self.hard_state = hard_state,
             WriteOp::Truncate(from) => {
-                let keep = self.position(from)?;
+                let keep = self.position(from).map_err(|error| StorageError::OutOfOrder { what: error.to_string() })?;
                 self.entries.truncate(keep);
                 self.digests.truncate(keep);
             }

@@ -98,7 +98,7 @@ fn a_cut_link_to_a_client_sends_it_to_another_server_and_back() {
 }
 
 #[test]
-fn a_failed_leader_is_replaced_within_a_second() {
+fn every_failed_leader_is_replaced() {
     let mut cluster = Cluster::start(3);
     cluster.client(1, &["put", "'a'", "1"]).ok();
     let mut times: Vec<Duration> = (0..5)
@@ -107,14 +107,16 @@ fn a_failed_leader_is_replaced_within_a_second() {
             cluster.converged();
             cluster.kill(leader);
             let start = Instant::now();
-            cluster.client(1, &["put", "'a'", "1"]).ok();
+            let put = cluster.client(1, &["--timeout=30s", "put", "'a'", "1"]).ok();
             let time = start.elapsed();
+            assert_ne!(cluster.leader(), leader, "{put}");
             cluster.start_server(leader);
             time
         })
         .collect();
     times.sort_unstable();
-    println!("the first write after the leader's death took {times:?}");
+    // A figure, not a bar: `cargo test --release --test e2e every_failed -- --nocapture` on a quiet machine.
+    println!("from a leader's death to the next write's answer: {times:?}");
 }
 
 #[test]

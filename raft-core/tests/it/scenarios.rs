@@ -163,6 +163,25 @@ fn conformance_05_pre_vote_after_an_election_timeout_of_silence() {
 }
 
 #[test]
+fn a_failed_leader_is_replaced_within_two_election_timeouts() {
+    for seed in 0..300 {
+        let mut cluster = Cluster::with_seed(3, seed);
+        cluster.elect(1);
+        cluster.run(3);
+        cluster.cut_off(1);
+        let mut ticks = 0;
+        while cluster.leaders() == [1] || cluster.leaders().is_empty() {
+            for id in [2, 3] {
+                cluster.tick(id, 1);
+                cluster.settle();
+            }
+            ticks += 1;
+            assert!(ticks <= 2 * 15, "seed {seed}: no leader within {ticks} ticks");
+        }
+    }
+}
+
+#[test]
 fn conformance_06_stuck_candidate() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
