@@ -66,7 +66,7 @@ impl Response {
     #[must_use]
     pub fn misuse(line: &str, error: &CommandError) -> Self {
         let name = line.split_whitespace().next().unwrap_or_default();
-        Self::error(name, &error.0, Exit::Usage)
+        Self { note: Some(error.0.clone()), ..Self::error(name, &error.0, Exit::Usage) }
     }
 
     fn ok(name: &str, text: String, fields: impl IntoIterator<Item = (&'static str, Json)>) -> Self {

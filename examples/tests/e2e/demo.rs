@@ -46,3 +46,29 @@ fn the_demo_takes_its_children_with_it() {
         (1..=3).all(free).then_some(())
     });
 }
+
+/// The README's transcript is what the demo prints, but for the numbers: another server may lead.
+#[test]
+fn the_readmes_transcript_is_what_it_prints() {
+    let readme = include_str!("../../../README.md");
+    let block = readme.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let commands = block.lines().filter_map(|line| line.strip_prefix("cluster> "));
+    let shown = block
+        .lines()
+        .filter(|line| !["$ ", "cluster> ", "Try: "].iter().any(|start| line.starts_with(start)))
+        .map(|line| line.replace(" data", " DIR"));
+    let script: String = commands.map(|command| format!("{command}\n")).collect();
+    let cluster = Cluster::new(3);
+    let ran = demo(&cluster, &script);
+    let directory = cluster.data_dir().display().to_string();
+    let printed = ran.stdout.lines().map(|line| line.replace(&directory, "DIR"));
+    let without_numbers = |lines: Vec<String>| -> Vec<String> {
+        let numbers = |line: &String| -> String {
+            let place = line.find("(server").or(line.find("server")).unwrap_or(line.len());
+            let (answer, origin) = line.split_at(place);
+            answer.to_owned() + &origin.replace(|c: char| c.is_ascii_digit(), "")
+        };
+        lines.iter().map(numbers).collect()
+    };
+    assert_eq!(without_numbers(printed.collect()), without_numbers(shown.collect()), "{}", ran.stderr);
+}
