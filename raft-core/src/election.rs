@@ -70,7 +70,8 @@ impl<S: Storage> Node<S> {
         let vote_granted = free && self.is_up_to_date(request.last_log_term, request.last_log_index);
         if vote_granted {
             self.vote_for(from);
-            self.become_follower(self.current_term, None, actions);
+            // The candidate may have won since: a repeated request does not unmake the leader that is known.
+            self.become_follower(self.current_term, self.leader(), actions);
         }
         self.send(from, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }), actions);
     }
