@@ -316,9 +316,15 @@ impl<S: Storage> Node<S> {
         }
         let mut verified = prev.max(self.log.snapshot_index());
         let mut truncate_from = None;
+        let mut digest = self.log.mark(&self.storage, verified)?.digest;
         for entry in request.entries.iter().filter(|entry| entry.index > self.log.snapshot_index()) {
             if truncate_from.is_none() && entry.index <= last {
-                if self.log.term(&self.storage, entry.index)? == entry.term {
+                let mine = self.log.mark(&self.storage, entry.index)?;
+                if mine.term == entry.term {
+                    digest = digest.and_then(|prev| self.storage.link(&prev, entry));
+                    if mine.digest.zip(digest).is_some_and(|(mine, theirs)| mine != theirs) {
+                        return Ok(Comparison::Diverged(entry.index));
+                    }
                     verified = entry.index;
                     continue;
                 }

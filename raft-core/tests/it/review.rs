@@ -1,8 +1,10 @@
 //! Defects that a review found, each named for what must hold.
 
-use raft_core::{Body, Heartbeat, LogIndex, NodeId, RequestVote, Term};
+use raft_core::{
+    AppendEntries, AppendEntriesResponse, Body, Entries, Heartbeat, LogIndex, NodeId, Payload, RequestVote, Term,
+};
 
-use crate::cluster::{Cluster, message};
+use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
 
 fn heartbeat(commit: u64) -> Body {
     Body::Heartbeat(Heartbeat { leader_commit: LogIndex(commit), round: 0 })
@@ -10,6 +12,16 @@ fn heartbeat(commit: u64) -> Body {
 
 fn request_vote(last: (u64, u64)) -> Body {
     Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+}
+
+fn append(prev: (u64, u64), entries: Entries) -> Body {
+    Body::AppendEntries(AppendEntries {
+        prev_log_index: LogIndex(prev.1),
+        prev_log_term: Term(prev.0),
+        prev_log_hash: None,
+        leader_commit: LogIndex(0),
+        entries,
+    })
 }
 
 #[test]
@@ -21,4 +33,19 @@ fn a_repeated_vote_request_of_the_leader_does_not_make_its_voter_forget_it() {
     assert_eq!(cluster.network.len(), 3, "{again:?}");
     assert_eq!(cluster.node(2).leader(), Some(NodeId(1)));
     assert!(cluster.step(2, message(3, 2, 7, request_vote((9, 9)))).is_empty(), "E11: a leader is heard");
+}
+
+#[test]
+fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
+    let mut cluster = Cluster::with_logs(&[&[1, 1, 1], &[], &[]]);
+    let mut theirs = entries(&[1, 1, 1])[1..].to_vec();
+    theirs[1].payload = Payload::Command("other".into());
+    let mut request = append((1, 1), theirs.into());
+    if let Body::AppendEntries(request) = &mut request {
+        let digest = toy_link(&raft_core::Digest([0; 32]), &entries(&[1])[0]);
+        request.prev_log_hash = Some(Box::new(digest));
+    }
+    let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
+    let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
+    assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
 }
