@@ -40,6 +40,11 @@ impl Gate {
         write <= self.persisted
     }
 
+    /// Whether every write is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_persisted(self.issued)
+    }
+
     /// Sends now, or once the hard state and the write that the message `needs` are durable.
     pub(crate) fn send(&mut self, message: Message, needs: Option<WriteId>, actions: &mut Vec<Action>) {
         let needs = self.hard_state.max(needs.unwrap_or_default());

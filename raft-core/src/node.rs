@@ -262,6 +262,9 @@ impl<S: Storage> Node<S> {
             return Ok(());
         }
         self.log.persisted(write);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.stalled_elapsed = 0;
+        }
         self.count_own_vote(actions)?;
         if self.advance_commit(actions)? {
             self.announce_commit(actions);

@@ -164,7 +164,7 @@ impl<S: Storage> Node<S> {
 
     /// One tick of leading.
     pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        if !self.hears_quorum() {
+        if self.disk_hangs() || !self.hears_quorum() {
             self.become_follower(self.current_term, None, actions);
             return Ok(());
         }
@@ -175,6 +175,14 @@ impl<S: Storage> Node<S> {
             self.broadcast_heartbeat(actions);
         }
         Ok(())
+    }
+
+    /// One tick more without a write of its own becoming durable, and whether it is one too many: a leader whose disk
+    /// hangs can answer nobody, and its heartbeats keep others from leading (fault E14).
+    fn disk_hangs(&mut self) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        leader.stalled_elapsed = if self.gate.is_idle() { 0 } else { leader.stalled_elapsed.saturating_add(1) };
+        leader.stalled_elapsed >= self.config.election_timeout_ticks
     }
 
     /// Whether a quorum has answered within the last election timeout. Without one this leader stops heartbeating

@@ -49,3 +49,41 @@ fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
     assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
 }
+
+/// Fault E14: heartbeats flow, and nothing that a client asks for is ever answered.
+#[test]
+fn e14_a_leader_whose_disk_hangs_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.run(20);
+    assert_eq!(cluster.leaders(), [1], "an idle disk does not hang");
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    let tick = |cluster: &mut Cluster| {
+        for id in [2, 3] {
+            cluster.tick(id, 1);
+            cluster.persist(id, usize::MAX);
+        }
+        cluster.tick(1, 1);
+        for _ in 0..8 {
+            cluster.settle();
+            cluster.persist(2, usize::MAX);
+            cluster.persist(3, usize::MAX);
+        }
+    };
+    for _ in 0..14 {
+        tick(&mut cluster);
+    }
+    assert_eq!(cluster.leaders(), [1]);
+    cluster.persist(1, 1);
+    cluster.propose(1, "y");
+    for _ in 0..14 {
+        tick(&mut cluster);
+    }
+    assert_eq!(cluster.leaders(), [1], "its disk makes progress");
+    for _ in 0..60 {
+        tick(&mut cluster);
+    }
+    assert_ne!(cluster.leaders(), [1]);
+    assert_eq!(cluster.leaders().len(), 1, "the others go on");
+}
