@@ -24,6 +24,10 @@ fn append(prev: (u64, u64), entries: Entries) -> Body {
     })
 }
 
+fn accepted(match_index: u64) -> Body {
+    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+}
+
 #[test]
 fn a_repeated_vote_request_of_the_leader_does_not_make_its_voter_forget_it() {
     let mut cluster = Cluster::new(3);
@@ -86,4 +90,33 @@ fn e14_a_leader_whose_disk_hangs_steps_down() {
     }
     assert_ne!(cluster.leaders(), [1]);
     assert_eq!(cluster.leaders().len(), 1, "the others go on");
+}
+
+#[test]
+fn of_several_acceptances_the_furthest_is_told() {
+    let mut cluster = Cluster::with_logs(&[&[1], &[], &[]]);
+    cluster.sync = false;
+    let all = entries(&[1, 1, 1]);
+    cluster.step(1, message(2, 1, 1, append((1, 1), all[1..].into())));
+    cluster.step(1, message(2, 1, 1, append((1, 1), all[1..2].into())));
+    cluster.persist(1, usize::MAX);
+    assert_eq!(cluster.network, [message(1, 2, 1, accepted(3))]);
+}
+
+/// Invariant 15: a disk that hangs for hours must not fill the memory with answers.
+#[test]
+fn what_waits_for_a_hanging_disk_is_bounded() {
+    let mut cluster = Cluster::new(3);
+    cluster.sync = false;
+    for _ in 0..1_000 {
+        cluster.step(1, message(2, 1, 5, heartbeat(0)));
+        cluster.step(1, message(2, 1, 5, append((0, 0), entries(&[5])[..].into())));
+        cluster.step(1, message(2, 1, 5, append((4, 9), Entries::default())));
+        cluster.step(1, message(3, 1, 5, request_vote((9, 9))));
+    }
+    for _ in 0..100 {
+        cluster.tick(1, 30);
+    }
+    cluster.persist(1, usize::MAX);
+    assert!(cluster.network.len() < 20, "{} messages at once", cluster.network.len());
 }
