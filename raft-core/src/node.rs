@@ -4,6 +4,8 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -88,6 +90,10 @@ impl<S: Storage> Node<S> {
         let HardState { current_term, voted_for } = storage.hard_state()?;
         let configuration = storage.snapshot_meta()?.configuration;
         let log = Log::open(&storage)?;
+        if log.last().term > current_term || log.last().index < log.snapshot_index() {
+            let what = format!("term {current_term}, but the log ends at {:?}", log.last());
+            return Err(StorageError::Damaged { place: String::from("hard state"), what }.into());
+        }
         let mut node = Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,

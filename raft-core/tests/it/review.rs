@@ -1,7 +1,8 @@
 //! Defects that a review found, each named for what must hold.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Body, Entries, Heartbeat, LogIndex, NodeId, Payload, RequestVote, Term,
+    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, HardState, Heartbeat, LogIndex,
+    MemStorage, Node, NodeId, Payload, RequestVote, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -119,4 +120,15 @@ fn what_waits_for_a_hanging_disk_is_bounded() {
     }
     cluster.persist(1, usize::MAX);
     assert!(cluster.network.len() < 20, "{} messages at once", cluster.network.len());
+}
+
+#[test]
+fn a_log_of_a_later_term_than_the_hard_state_is_damage_and_not_a_panic() {
+    let voters = Configuration::new([NodeId(1)]);
+    let hard_state = HardState { current_term: Term(3), voted_for: None };
+    let mut storage = MemStorage::with_log(voters, hard_state, entries(&[1, 3])).unwrap();
+    let older = raft_core::WriteOp::HardState(HardState { current_term: Term(2), voted_for: None });
+    raft_core::Storage::write(&mut storage, raft_core::Write { id: raft_core::WriteId(1), op: older }).unwrap();
+    let started = Node::new(Config::new(NodeId(1)), storage.reopen());
+    assert!(matches!(started, Err(StartError::Storage(StorageError::Damaged { .. }))));
 }
