@@ -440,9 +440,9 @@ impl<S: Storage> Node<S> {
 
     pub(crate) fn reset_election_timer(&mut self) {
         let shortest = self.config.election_timeout_ticks;
-        let spread = (shortest.saturating_mul(3) / 4).max(1);
+        let spread = (shortest.saturating_mul(3) / 4).saturating_sub(1);
         self.election_elapsed = 0;
-        self.randomized_election_timeout = self.rng.random_range(shortest..shortest.saturating_add(spread));
+        self.randomized_election_timeout = self.rng.random_range(shortest..=shortest.saturating_add(spread));
     }
 }
 

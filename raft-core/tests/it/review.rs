@@ -132,3 +132,9 @@ fn a_log_of_a_later_term_than_the_hard_state_is_damage_and_not_a_panic() {
     let started = Node::new(Config::new(NodeId(1)), storage.reopen());
     assert!(matches!(started, Err(StartError::Storage(StorageError::Damaged { .. }))));
 }
+
+#[test]
+fn the_longest_election_timeout_is_no_panic() {
+    let config = Config { election_timeout_ticks: u32::MAX, ..Config::new(NodeId(1)) };
+    assert!(Node::new(config, MemStorage::new(Configuration::new([NodeId(1)]))).is_ok());
+}
