@@ -26,15 +26,17 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// Asks for pre-votes. Nothing on a leader (fault E12) and on a server that is no voter (fault M6).
+    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
+    /// term that there is: its vote may be given.
     pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        if matches!(self.role, Role::Leader(_)) || !self.configuration.is_voter(self.config.id) {
+        let next_term = self.current_term.next();
+        let may_campaign = self.configuration.is_voter(self.config.id) && next_term > self.current_term;
+        if matches!(self.role, Role::Leader(_)) || !may_campaign {
             return Ok(());
         }
         self.become_pre_candidate();
         let last = self.log.last();
-        let request =
-            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
+        let request = PreVote { next_term, last_log_index: last.index, last_log_term: last.term };
         self.ask_voters(&Body::PreVote(request), actions);
         self.record_vote(self.config.id, true, actions)
     }

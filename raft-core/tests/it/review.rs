@@ -1,8 +1,8 @@
 //! Defects that a review found, each named for what must hold.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, HardState, Heartbeat, LogIndex,
-    MemStorage, Node, NodeId, Payload, RequestVote, StartError, StorageError, Term,
+    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Event, HardState, Heartbeat, LogIndex,
+    MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -137,4 +137,16 @@ fn a_log_of_a_later_term_than_the_hard_state_is_damage_and_not_a_panic() {
 fn the_longest_election_timeout_is_no_panic() {
     let config = Config { election_timeout_ticks: u32::MAX, ..Config::new(NodeId(1)) };
     assert!(Node::new(config, MemStorage::new(Configuration::new([NodeId(1)]))).is_ok());
+}
+
+#[test]
+fn in_the_last_term_there_is_one_vote_too() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, message(2, 1, u64::MAX, request_vote((9, 9))));
+    assert_eq!(cluster.term(1), u64::MAX);
+    cluster.network.clear();
+    cluster.step(1, Event::Campaign);
+    let granted = PreVoteResponse { next_term: Term(u64::MAX), vote_granted: true };
+    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(granted)));
+    assert_ne!(cluster.node(1).role(), RoleName::Candidate, "there is no later term, and this one's vote is given");
 }
