@@ -150,3 +150,18 @@ fn in_the_last_term_there_is_one_vote_too() {
     cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(granted)));
     assert_ne!(cluster.node(1).role(), RoleName::Candidate, "there is no later term, and this one's vote is given");
 }
+
+#[test]
+fn a_follower_that_refuses_what_it_acknowledged_is_asked_once_a_heartbeat() {
+    let mut cluster = Cluster::new(3);
+    cluster.safety.single();
+    cluster.elect(1);
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.step(1, Event::Unreachable(NodeId(2)));
+    let last = cluster.node(1).status().last_index;
+    let rejected =
+        AppendEntriesResponse::Rejected { prev_log_index: last, hint_index: LogIndex(0), hint_term: Term(0) };
+    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(rejected)));
+    assert_eq!(sent_to(&sent, 2), [], "or the two would answer each other without end");
+}
