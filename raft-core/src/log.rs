@@ -143,7 +143,9 @@ impl Log {
             return Ok(Entries::default());
         }
         if first <= self.base.index {
-            return storage.entries(first, self.base.index, max_bytes).map(Into::into);
+            let mut entries = storage.entries(first, self.base.index, max_bytes)?;
+            entries.truncate(fitting(&entries, max_bytes));
+            return Ok(entries.into());
         }
         let at = self.run_at(first);
         match self.runs.get(at) {
@@ -349,4 +351,14 @@ impl Run {
         let bytes = entries.iter().map(Entry::cost).fold(0, usize::saturating_add);
         Self { first: self.first, entries, digests, bytes }
     }
+}
+
+/// How many of these stay within `max_bytes`, one at the least.
+fn fitting(entries: &[Entry], max_bytes: usize) -> usize {
+    let mut bytes = 0_usize;
+    let fits = |entry: &&Entry| {
+        bytes = bytes.saturating_add(entry.cost());
+        bytes <= max_bytes
+    };
+    entries.iter().take_while(fits).count().max(1)
 }

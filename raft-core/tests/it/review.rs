@@ -1,8 +1,9 @@
 //! Defects that a review found, each named for what must hold.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Event, HardState, Heartbeat, LogIndex,
-    MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError, StorageError, Term,
+    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState, Heartbeat,
+    LogIndex, MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError, StorageError,
+    Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -164,4 +165,29 @@ fn a_follower_that_refuses_what_it_acknowledged_is_asked_once_a_heartbeat() {
         AppendEntriesResponse::Rejected { prev_log_index: last, hint_index: LogIndex(0), hint_term: Term(0) };
     let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(rejected)));
     assert_eq!(sent_to(&sent, 2), [], "or the two would answer each other without end");
+}
+
+/// One entry always fits; two that are larger than the limit together never travel together.
+#[test]
+fn an_append_read_from_the_storage_keeps_to_its_limit() {
+    let voters = Configuration::new((1..=3).map(NodeId));
+    let hard_state = HardState { current_term: Term(1), voted_for: None };
+    let log = entries(&[1, 1, 1, 1, 1]);
+    let limit = log[0].cost() * 2 - 1;
+    let storage = MemStorage::with_log(voters.clone(), hard_state, log).unwrap();
+    let mut cluster = Cluster::empty();
+    cluster.add(Config { max_append_bytes: limit, ..Config::new(NodeId(1)) }, storage);
+    for id in 2..=3 {
+        cluster.add(Config::new(NodeId(id)), MemStorage::new(voters.clone()));
+    }
+    cluster.step(1, Event::Campaign);
+    while !cluster.network.is_empty() {
+        let message = &cluster.network[0];
+        if let Body::AppendEntries(request) = &message.body {
+            let bytes: usize = request.entries.iter().map(Entry::cost).sum();
+            assert!(bytes <= limit || request.entries.len() == 1, "{bytes} bytes in {}", request.entries.len());
+        }
+        cluster.deliver(0);
+    }
+    assert_eq!(cluster.log(2), cluster.log(1));
 }
