@@ -102,7 +102,9 @@ impl<S: Storage> Node<S> {
 
     fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
         let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
-        votes.record(voter, granted);
+        if self.configuration.is_voter(voter) {
+            votes.record(voter, granted);
+        }
         match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
             (VoteResult::Pending, _) => Ok(()),
             (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(actions),

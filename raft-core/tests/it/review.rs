@@ -1,9 +1,9 @@
 //! Defects that a review found, each named for what must hold.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState, Heartbeat,
-    LogIndex, MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError, StorageError,
-    Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
+    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError,
+    StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -190,4 +190,18 @@ fn an_append_read_from_the_storage_keeps_to_its_limit() {
         cluster.deliver(0);
     }
     assert_eq!(cluster.log(2), cluster.log(1));
+}
+
+#[test]
+fn answers_of_strangers_are_not_kept() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, Event::Campaign);
+    let size = |cluster: &Cluster| format!("{:?}", cluster.node(1)).len();
+    let before = size(&cluster);
+    for stranger in 100..1_000 {
+        let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
+        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(granted)));
+    }
+    assert_eq!(size(&cluster), before);
+    assert_eq!(cluster.notices.iter().filter(|(_, notice)| matches!(notice, Action::Halt(_))).count(), 0);
 }
