@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use raft_core::{
     Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, Refusal, Replica,
     RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
@@ -274,4 +275,97 @@ fn a_restarted_server_applies_its_log_again() {
     let read = group.query(1);
     group.settle();
     assert_eq!(group.reply(read), "7");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit { server: u32, command: u8 },
+    Query { server: u32 },
+    Tick { server: u32, times: u32 },
+    Deliver { at: usize },
+    Lose { at: usize },
+    Hold { server: u32, held: bool },
+    Fail { server: u32 },
+    Campaign { server: u32 },
+    Poll { server: u32 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let server = || 1_u32..=3;
+    prop_oneof![
+        8 => (server(), 1_u8..4).prop_map(|(server, command)| Op::Submit { server, command }),
+        4 => server().prop_map(|server| Op::Query { server }),
+        8 => (server(), 1_u32..8).prop_map(|(server, times)| Op::Tick { server, times }),
+        30 => any::<usize>().prop_map(|at| Op::Deliver { at }),
+        2 => any::<usize>().prop_map(|at| Op::Lose { at }),
+        4 => (server(), any::<bool>()).prop_map(|(server, held)| Op::Hold { server, held }),
+        1 => Just(Op::Fail { server: 3 }),
+        2 => server().prop_map(|server| Op::Campaign { server }),
+        12 => server().prop_map(|server| Op::Poll { server }),
+    ]
+}
+
+impl Group {
+    /// Takes what a server has to say.
+    fn collect(&mut self, id: u32) {
+        let server = &mut self.servers[id as usize - 1];
+        self.network.extend(server.transport_mut().drain(..));
+        while let Some(reply) = server.next_reply() {
+            let twice = self.outcomes.insert(reply.request, reply.outcome);
+            assert_eq!(twice, None, "{:?} is answered twice", reply.request);
+        }
+    }
+
+    fn carry_out(&mut self, op: &Op) {
+        let under_way = self.network.len();
+        match *op {
+            Op::Submit { server, command } => drop(self.submit(server, &[command])),
+            Op::Query { server } => drop(self.query(server)),
+            Op::Tick { server, times } => (0..times).for_each(|_| self.servers[server as usize - 1].tick()),
+            Op::Deliver { at } if under_way > 0 => {
+                let message = self.network.remove(at % under_way).unwrap();
+                self.servers[message.to.0 as usize - 1].receive(message);
+            }
+            Op::Lose { at } if under_way > 0 => drop(self.network.remove(at % under_way)),
+            Op::Hold { server, held } => self.servers[server as usize - 1].storage_mut().held = held,
+            Op::Fail { server } => self.servers[server as usize - 1].storage_mut().fail = true,
+            Op::Campaign { server } => self.servers[server as usize - 1].campaign(),
+            Op::Poll { server } => self.servers[server as usize - 1].poll(),
+            Op::Deliver { .. } | Op::Lose { .. } => {}
+        }
+        (1..=3).for_each(|id| self.collect(id));
+    }
+}
+
+proptest! {
+    /// Every request is answered exactly once; what was applied is in the sum once, what was refused is not in it.
+    #[test]
+    fn every_request_is_answered_once_and_truly(ops in prop::collection::vec(op(), 1..250)) {
+        let mut group = Group::new(3);
+        let mut commands = BTreeMap::new();
+        for op in &ops {
+            group.carry_out(op);
+            if let Op::Submit { command, .. } = op {
+                commands.insert(RequestId(group.next), u64::from(*command));
+            }
+        }
+        for server in &mut group.servers {
+            server.storage_mut().held = false;
+        }
+        group.settle();
+        group.ticks(&[1, 2, 3], 90);
+        let requests: Vec<RequestId> = (1..=group.next).map(RequestId).collect();
+        prop_assert!(requests.iter().all(|request| group.outcomes.contains_key(request)), "{:?}", group.outcomes);
+        let (mut applied, mut unknown) = (0, 0);
+        for (request, command) in &commands {
+            match &group.outcomes[request] {
+                Outcome::Applied { .. } => applied += command,
+                Outcome::Unknown => unknown += command,
+                _ => {}
+            }
+        }
+        let sum = group.servers[0].machine().0;
+        prop_assert_eq!(sum, group.servers[1].machine().0);
+        prop_assert!((applied..=applied + unknown).contains(&sum), "{} of {}..{}", sum, applied, applied + unknown);
+    }
 }
