@@ -7,9 +7,11 @@
 //!                               base ≤ persisted_index ≤ last_index;  applying ≤ persisted_index
 //! ```
 //!
-//! Invariants: the window holds every entry after `base`, so whatever is not durable or not applied is in memory;
-//! entries up to `commit_index` are never removed; a write reported durable counts only for the entries of it that
-//! were not removed since (the ABA race: append, truncate, append other entries, and the first report arrives).
+//! After a restart `base` is the last entry, above `last_applied` until the stored entries have been applied again.
+//!
+//! Invariants: the window holds every entry after `base`, so whatever is not durable is in memory; entries up to
+//! `commit_index` are never removed; a write reported durable counts only for the entries of it that were not removed
+//! since (the ABA race: append, truncate, append other entries, and the first report arrives).
 
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;

@@ -21,7 +21,7 @@ pub struct Progress {
     match_index: LogIndex,
     next_index: LogIndex,
     state: ProgressState,
-    /// Sending waits for an answer: after a probe, or when an empty append went into a full window.
+    /// Sending waits for an answer: after a probe, or after the follower's log was found to differ.
     paused: bool,
     /// Last index of each append in flight, ascending.
     in_flight: VecDeque<LogIndex>,

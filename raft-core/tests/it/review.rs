@@ -205,3 +205,18 @@ fn answers_of_strangers_are_not_kept() {
     assert_eq!(size(&cluster), before);
     assert_eq!(cluster.notices.iter().filter(|(_, notice)| matches!(notice, Action::Halt(_))).count(), 0);
 }
+
+/// Fault E8: in a chain of servers each hears its neighbours alone. Whoever leads first goes on leading.
+#[test]
+fn e8_a_chain_of_servers_elects_a_bounded_number_of_leaders() {
+    for (nodes, seed) in (3..=5).flat_map(|nodes| (0..5).map(move |seed| (nodes, seed))) {
+        let mut cluster = Cluster::with_seed(nodes, seed);
+        let far = |(a, b): &(u32, u32)| a.abs_diff(*b) > 1;
+        cluster.cut = (1..=nodes).flat_map(|a| (1..=nodes).map(move |b| (a, b))).filter(far).collect();
+        cluster.run(300);
+        let before = cluster.safety.terms_led();
+        assert!((1..=3).contains(&before.len()), "{nodes} servers, seed {seed}: {before:?}");
+        cluster.run(300);
+        assert_eq!(cluster.safety.terms_led(), before, "{nodes} servers, seed {seed}");
+    }
+}
