@@ -15,7 +15,7 @@ use crate::action::{Action, WriteOp};
 use crate::error::{PeerFault, Refusal, StorageError};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
 use crate::node::Node;
-use crate::progress::ProgressState;
+use crate::progress::{Progress, ProgressState};
 use crate::role::Role;
 use crate::storage::Storage;
 use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
@@ -150,16 +150,16 @@ impl<S: Storage> Node<S> {
         Ok(raised)
     }
 
-    /// Tells the commit index to followers that no append in flight will tell it to.
+    /// Tells the commit index to followers without an append in flight; the others learn it with the next append.
     pub(crate) fn announce_commit(&mut self, actions: &mut Vec<Action>) {
-        let Role::Leader(leader) = &self.role else { return };
-        let idle = |(_, progress): &&(NodeId, crate::progress::Progress)| {
-            progress.state() == ProgressState::Replicate && progress.in_flight() == 0
-        };
-        let idle: Vec<NodeId> = leader.followers().iter().filter(idle).map(|(id, _)| *id).collect();
-        for follower in idle {
-            self.send_heartbeat(follower, actions);
-        }
+        let idle = |progress: &Progress| progress.state() == ProgressState::Replicate && progress.in_flight() == 0;
+        // The closure cannot fail, so neither can the loop.
+        let _ = self.for_each_follower(actions, |node, follower, actions| {
+            if matches!(&node.role, Role::Leader(leader) if leader.follower(follower).is_some_and(idle)) {
+                node.send_heartbeat(follower, actions);
+            }
+            Ok(())
+        });
     }
 
     /// One tick of leading.
