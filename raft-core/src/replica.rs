@@ -163,12 +163,14 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 
     /// A client's command. It is proposed by a later [`poll`](Self::poll), with all that arrived meanwhile.
     pub fn submit(&mut self, request: RequestId, command: &[u8]) {
+        // A batch holds no longer one: its request would be answered with the next command's reply.
+        let largest = u64::try_from(self.limits.max_command_bytes).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         let refusal = if self.is_halted() {
             Refusal::Halted
         } else if self.node.role() != RoleName::Leader {
             Refusal::NotLeader { leader: self.node.leader() }
-        } else if command.len() > self.limits.max_command_bytes {
-            Refusal::TooLarge { limit: u64::try_from(self.limits.max_command_bytes).unwrap_or(u64::MAX) }
+        } else if u64::try_from(command.len()).unwrap_or(u64::MAX) > largest {
+            Refusal::TooLarge { limit: largest }
         } else if self.queue.bytes.saturating_add(Batch::cost(command)) > self.limits.max_queued_bytes {
             Refusal::Busy
         } else {
