@@ -383,6 +383,8 @@ mod tests {
         writes: Vec<Op>,
         persisted: usize,
         commit: u64,
+        /// What the storage held at the start.
+        stored: u64,
     }
 
     #[derive(Clone, Debug)]
@@ -526,6 +528,7 @@ mod tests {
                         next = LogIndex(next.0 + lent.len() as u64);
                     }
                     assert_eq!(next, last.next());
+                    assert!(last.0 <= model.safe(), "{last} is applied and not durable");
                     log.applied(last, window_bytes);
                 }
             }
@@ -568,6 +571,7 @@ mod tests {
             }
         }
         assert!(log.mark(model, last.next()).is_err());
+        assert!(log.base.index <= log.last_applied().max(LogIndex(model.stored)), "not applied and not in memory");
         let held: usize = log.runs.iter().flat_map(|run| run.entries.iter()).map(Entry::cost).sum();
         assert_eq!(log.window_bytes, held);
     }
@@ -583,7 +587,7 @@ mod tests {
             let before = Op::Append { terms: 0, entries: stored, size: 3 };
             if stored > 0 {
                 carry_out(&mut Log::open(&Model::default()).unwrap(), &mut model, &before, &mut term, 0);
-                model.persisted = 1;
+                (model.persisted, model.stored) = (1, stored as u64);
             }
             let mut log = Log::open(&model).unwrap();
             for op in &ops {

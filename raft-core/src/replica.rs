@@ -436,3 +436,21 @@ fn apply_entry<M: StateMachine>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_replaced_entry_is_refused() {
+        let proposed = |index, request| Proposed { index, term: Term(1), requests: Vec::from([RequestId(request)]) };
+        let mut waiting = VecDeque::from([proposed(LogIndex(4), 7), proposed(LogIndex(5), 8)]);
+        let mut replies = VecDeque::new();
+        let entry = |index, term| Entry { index: LogIndex(index), term: Term(term), payload: Payload::Noop };
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(3, 1)), []);
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(4, 2)), []);
+        assert_eq!(replies, [Reply { request: RequestId(7), outcome: Outcome::Refused(Refusal::Superseded) }]);
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(5, 1)), [RequestId(8)]);
+        assert_eq!((waiting.len(), replies.len()), (0, 1));
+    }
+}

@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PreVoteResponse, RequestVote, RoleName, StartError,
-    StorageError, Term,
+    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, RequestVote, RoleName,
+    StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -219,4 +219,32 @@ fn e8_a_chain_of_servers_elects_a_bounded_number_of_leaders() {
         cluster.run(300);
         assert_eq!(cluster.safety.terms_led(), before, "{nodes} servers, seed {seed}");
     }
+}
+
+/// "An answer leaves only after its entry is durable here": the machine never runs ahead of its own log.
+#[test]
+fn d5_a_leader_applies_what_others_committed_once_it_is_durable_here() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.persist(2, usize::MAX);
+    cluster.persist(3, usize::MAX);
+    cluster.settle();
+    assert_eq!((cluster.commit(1), cluster.applied[0].len()), (2, 0));
+    cluster.persist(1, 1);
+    assert_eq!((cluster.commit(1), cluster.applied[0].len()), (2, 1));
+}
+
+#[test]
+fn a_second_leader_in_one_term_is_not_followed() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, message(2, 1, 1, heartbeat(0)));
+    cluster.network.clear();
+    for second in [heartbeat(0), append((0, 0), entries(&[1])[..].into())] {
+        let dropped = Action::MessageDropped { from: NodeId(3), reason: PeerFault::SecondLeader };
+        assert_eq!(cluster.step(1, message(3, 1, 1, second)), [dropped]);
+    }
+    assert_eq!((cluster.node(1).leader(), cluster.log(1)), (Some(NodeId(2)), vec![]));
 }
