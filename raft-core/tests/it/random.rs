@@ -103,6 +103,10 @@ fn heal(cluster: &mut Cluster) {
         let first = &cluster.applied[0];
         if first.last().is_some_and(|last| last == "after") && cluster.applied.iter().all(|one| one == first) {
             assert_eq!(cluster.safety.unanswered_reads(), 0, "every read is answered");
+            let blames =
+                |notice: &Action| matches!(notice, Action::PeerDiverged { .. } | Action::MessageDropped { .. });
+            let blamed = cluster.notices.iter().find(|(_, notice)| blames(notice));
+            assert_eq!(blamed, None, "correct servers find no fault with each other");
             return;
         }
     }

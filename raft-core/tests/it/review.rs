@@ -248,3 +248,22 @@ fn a_second_leader_in_one_term_is_not_followed() {
     }
     assert_eq!((cluster.node(1).leader(), cluster.log(1)), (Some(NodeId(2)), vec![]));
 }
+
+#[test]
+fn entries_of_a_term_that_their_sender_has_not_reached_are_dropped() {
+    let mut cluster = Cluster::new(3);
+    let dropped = Action::MessageDropped { from: NodeId(2), reason: PeerFault::Malformed };
+    let actions = cluster.step(1, message(2, 1, 2, append((0, 0), entries(&[1, 5])[..].into())));
+    assert!(actions.contains(&dropped), "{actions:?}");
+    assert_eq!(cluster.log(1), [0_u64; 0]);
+}
+
+#[test]
+fn an_idle_follower_is_told_of_a_commit_without_a_tick() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    cluster.propose(1, "x");
+    cluster.settle();
+    assert_eq!((cluster.commit(1), cluster.commit(2)), (2, 2));
+}
