@@ -41,6 +41,8 @@ struct Slow {
     inner: MemStorage,
     held: bool,
     fail: bool,
+    /// The sync behind an earlier write has failed.
+    poisoned: bool,
     reported: raft_core::WriteId,
 }
 
@@ -70,6 +72,9 @@ impl raft_core::Storage for Slow {
         self.inner.write(write)
     }
     fn persisted(&mut self) -> Result<raft_core::WriteId, StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned { what: "fdatasync".into() });
+        }
         if !self.held {
             self.reported = self.inner.persisted()?;
         }
@@ -92,7 +97,7 @@ impl Group {
         let voters = Configuration::new((1..=size).map(NodeId));
         let server = |id| {
             let inner = MemStorage::new(voters.clone());
-            let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+            let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
             let limits = Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500 };
             Replica::new(Config::new(NodeId(id)), limits, slow, Vec::new(), Sum::default()).unwrap()
         };
@@ -258,6 +263,21 @@ fn a_failing_disk_halts_the_server_and_answers_everybody() {
     assert!((1..3).any(|at| group.servers[at].status().role == RoleName::Leader), "the others go on");
 }
 
+/// Fault D3: a write that was begun and whose sync fails later.
+#[test]
+fn a_failed_sync_halts_the_server_and_answers_everybody() {
+    let mut group = Group::new(3);
+    group.servers[0].storage_mut().held = true;
+    let write = group.submit(1, &[1]);
+    group.servers[0].poll();
+    let behind = group.submit(1, &[1]);
+    group.servers[0].storage_mut().poisoned = true;
+    group.settle();
+    assert!(group.servers[0].is_halted());
+    assert_eq!(group.outcomes[&write], Outcome::Unknown);
+    assert_eq!(group.outcomes[&behind], Outcome::Refused(Refusal::Halted));
+}
+
 #[test]
 fn a_restarted_server_applies_its_log_again() {
     let mut group = Group::new(1);
@@ -265,7 +285,7 @@ fn a_restarted_server_applies_its_log_again() {
     group.submit(1, &[4]);
     group.settle();
     let inner = group.servers[0].storage_mut().inner.clone().reopen();
-    let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+    let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
     let limits = Limits::default();
     group.servers[0] = Replica::new(Config::new(NodeId(1)), limits, slow, Vec::new(), Sum::default()).unwrap();
     group.servers[0].campaign();

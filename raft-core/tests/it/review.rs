@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, RequestVote, RoleName,
-    StartError, StorageError, Term,
+    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal, RequestVote,
+    RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -266,4 +266,21 @@ fn an_idle_follower_is_told_of_a_commit_without_a_tick() {
     cluster.propose(1, "x");
     cluster.settle();
     assert_eq!((cluster.commit(1), cluster.commit(2)), (2, 2));
+}
+
+#[test]
+fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.persist(2, usize::MAX);
+    cluster.persist(3, usize::MAX);
+    cluster.settle();
+    cluster.step(1, Event::Read(ReadId(1)));
+    cluster.settle();
+    assert_eq!(cluster.safety.unanswered_reads(), 1, "entry 2 is committed and not durable here");
+    let actions = cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
+    assert!(actions.contains(&Action::ReadFailed { read: ReadId(1), reason: Refusal::Halted }), "{actions:?}");
 }
