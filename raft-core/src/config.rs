@@ -9,8 +9,8 @@ pub struct Config {
     /// This server.
     pub id: NodeId,
     /// The election timeout T. A follower that has heard no leader for a time drawn from `[T, 1.75 T)` campaigns; a
-    /// leader that has heard no quorum for T steps down; votes are refused within T of a leader's message (§6).
-    /// Drawing below 2T lets two survivors replace a leader within two election timeouts.
+    /// leader that has heard no quorum for T, or whose disk has hung for T, steps down; votes are refused within T of
+    /// a leader's message (§6). Drawing below 2T lets two survivors replace a leader within two election timeouts.
     pub election_timeout_ticks: u32,
     /// A leader's heartbeat interval; below `election_timeout_ticks`.
     pub heartbeat_ticks: u32,

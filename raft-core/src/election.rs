@@ -26,15 +26,17 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// Asks for pre-votes. Nothing on a leader (fault E12) and on a server that is no voter (fault M6).
+    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
+    /// term that there is: its vote may be given.
     pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        if matches!(self.role, Role::Leader(_)) || !self.configuration.is_voter(self.config.id) {
+        let next_term = self.current_term.next();
+        let may_campaign = self.configuration.is_voter(self.config.id) && next_term > self.current_term;
+        if matches!(self.role, Role::Leader(_)) || !may_campaign {
             return Ok(());
         }
         self.become_pre_candidate();
         let last = self.log.last();
-        let request =
-            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
+        let request = PreVote { next_term, last_log_index: last.index, last_log_term: last.term };
         self.ask_voters(&Body::PreVote(request), actions);
         self.record_vote(self.config.id, true, actions)
     }
@@ -70,7 +72,8 @@ impl<S: Storage> Node<S> {
         let vote_granted = free && self.is_up_to_date(request.last_log_term, request.last_log_index);
         if vote_granted {
             self.vote_for(from);
-            self.become_follower(self.current_term, None, actions);
+            // The candidate may have won since: a repeated request does not unmake the leader that is known.
+            self.become_follower(self.current_term, self.leader(), actions);
         }
         self.send(from, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }), actions);
     }
@@ -99,7 +102,9 @@ impl<S: Storage> Node<S> {
 
     fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
         let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
-        votes.record(voter, granted);
+        if self.configuration.is_voter(voter) {
+            votes.record(voter, granted);
+        }
         match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
             (VoteResult::Pending, _) => Ok(()),
             (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(actions),

@@ -6,10 +6,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::mem::discriminant;
 
 use crate::action::Action;
 use crate::message::{AppendEntriesResponse, Body, Message};
-use crate::types::WriteId;
+use crate::types::{LogIndex, WriteId};
 
 /// Hands out write ids and holds messages back until their writes are durable.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub(crate) struct Gate {
     persisted: WriteId,
     /// The last write of the hard state: every later message waits for it.
     hard_state: WriteId,
-    /// Ascending by write.
+    /// Ascending by write; for each write one message of a kind to a peer.
     waiting: VecDeque<(WriteId, Message)>,
 }
 
@@ -40,6 +41,11 @@ impl Gate {
         write <= self.persisted
     }
 
+    /// Whether every write is durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_persisted(self.issued)
+    }
+
     /// Sends now, or once the hard state and the write that the message `needs` are durable.
     pub(crate) fn send(&mut self, message: Message, needs: Option<WriteId>, actions: &mut Vec<Action>) {
         let needs = self.hard_state.max(needs.unwrap_or_default());
@@ -47,7 +53,13 @@ impl Gate {
             actions.push(Action::Send(message));
         } else {
             let at = self.waiting.partition_point(|(write, _)| *write <= needs);
-            self.waiting.insert(at, (needs, message));
+            let mut same_needs = self.waiting.range_mut(..at).rev().take_while(|(write, _)| *write == needs);
+            // A disk that hangs must not fill the memory: of a kind, one message waits for a write.
+            match same_needs.find(|(_, waiting)| waiting.to == message.to && kind(waiting) == kind(&message)) {
+                Some((_, waiting)) if acceptance(waiting) <= acceptance(&message) => *waiting = message,
+                Some(_) => {}
+                None => self.waiting.insert(at, (needs, message)),
+            }
         }
     }
 
@@ -60,12 +72,13 @@ impl Gate {
         news
     }
 
-    /// Sends what need not wait any more. Of several acceptances for one leader the last says it all.
+    /// Sends what need not wait any more. Of several acceptances for one leader the furthest says it all.
     pub(crate) fn release(&mut self, actions: &mut Vec<Action>) {
         let persisted = self.persisted;
         while let Some((_, message)) = self.waiting.pop_front_if(|(write, _)| *write <= persisted) {
             let next = self.waiting.front().filter(|(write, _)| *write <= persisted);
-            if !next.is_some_and(|(_, next)| next.to == message.to && is_acceptance(next) && is_acceptance(&message)) {
+            let says_it_all = |next: &Message| next.to == message.to && acceptance(next) >= acceptance(&message);
+            if acceptance(&message).is_none() || !next.is_some_and(|(_, next)| says_it_all(next)) {
                 actions.push(Action::Send(message));
             }
         }
@@ -77,6 +90,14 @@ impl Gate {
     }
 }
 
-const fn is_acceptance(message: &Message) -> bool {
-    matches!(message.body, Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { .. }))
+/// What an acceptance acknowledges; `None` for every other message.
+const fn acceptance(message: &Message) -> Option<LogIndex> {
+    match message.body {
+        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => Some(match_index),
+        _ => None,
+    }
+}
+
+fn kind(message: &Message) -> impl PartialEq + use<> {
+    (discriminant(&message.body), acceptance(message).is_some())
 }

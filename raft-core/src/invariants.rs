@@ -38,6 +38,7 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
         (log.snapshot_index() <= log.last_applied(), "snapshot <= applied"),
         (log.last_applied() <= log.applying(), "applied <= handed out"),
         (log.applying() <= log.commit_index(), "handed out <= commit"),
+        (log.applying() <= log.persisted_index(), "handed out <= durable"),
         (log.commit_index() <= log.last().index, "commit <= last"),
         (log.persisted_index() <= log.last().index, "durable <= last"),
         (log.last().term <= node.current_term, "no entry is of a later term than the current one"),

@@ -119,7 +119,7 @@ pub enum AppendEntriesResponse {
     /// Term and index agree and the chain digest does not: the two logs were the same and are not. Nothing is
     /// acknowledged.
     Diverged {
-        /// The `prev_log_index` at which they differ.
+        /// Where they differ: the `prev_log_index`, or an entry after it that both hold.
         prev_log_index: LogIndex,
     },
 }

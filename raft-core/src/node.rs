@@ -4,6 +4,8 @@
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -88,6 +90,10 @@ impl<S: Storage> Node<S> {
         let HardState { current_term, voted_for } = storage.hard_state()?;
         let configuration = storage.snapshot_meta()?.configuration;
         let log = Log::open(&storage)?;
+        if log.last().term > current_term || log.last().index < log.snapshot_index() {
+            let what = format!("term {current_term}, but the log ends at {:?}", log.last());
+            return Err(StorageError::Damaged { place: String::from("hard state"), what }.into());
+        }
         let mut node = Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,
@@ -262,6 +268,9 @@ impl<S: Storage> Node<S> {
             return Ok(());
         }
         self.log.persisted(write);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.stalled_elapsed = 0;
+        }
         self.count_own_vote(actions)?;
         if self.advance_commit(actions)? {
             self.announce_commit(actions);
@@ -431,9 +440,9 @@ impl<S: Storage> Node<S> {
 
     pub(crate) fn reset_election_timer(&mut self) {
         let shortest = self.config.election_timeout_ticks;
-        let spread = (shortest.saturating_mul(3) / 4).max(1);
+        let spread = (shortest.saturating_mul(3) / 4).saturating_sub(1);
         self.election_elapsed = 0;
-        self.randomized_election_timeout = self.rng.random_range(shortest..shortest.saturating_add(spread));
+        self.randomized_election_timeout = self.rng.random_range(shortest..=shortest.saturating_add(spread));
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Progress {
     match_index: LogIndex,
     next_index: LogIndex,
     state: ProgressState,
-    /// Sending waits for an answer: after a probe, or when an empty append went into a full window.
+    /// Sending waits for an answer: after a probe, or after the follower's log was found to differ.
     paused: bool,
     /// Last index of each append in flight, ascending.
     in_flight: VecDeque<LogIndex>,
@@ -122,11 +122,8 @@ impl Progress {
     /// The follower has no entry like ours at `prev_log_index`; ours and its logs may agree up to `agree`. `false`
     /// where the rejection is stale: it must not rewind what is known since (fault L6).
     pub(crate) fn rejected(&mut self, prev_log_index: LogIndex, agree: LogIndex) -> bool {
-        let stale = match self.state {
-            ProgressState::Replicate => prev_log_index <= self.match_index,
-            ProgressState::Probe => prev_log_index != self.next_index.prev(),
-        };
-        if stale {
+        let is_asked = self.state == ProgressState::Replicate || prev_log_index == self.next_index.prev();
+        if prev_log_index <= self.match_index || !is_asked {
             return false;
         }
         let next = match self.state {
@@ -217,7 +214,7 @@ mod tests {
     fn a_probe_never_goes_below_what_is_matched() {
         let mut progress = replicating(4);
         progress.unreachable();
-        assert!(progress.rejected(LogIndex(4), LogIndex(0)));
+        assert!(!progress.rejected(LogIndex(4), LogIndex(0)));
         assert_eq!(progress.next_index(), LogIndex(5));
     }
 

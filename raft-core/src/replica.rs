@@ -163,12 +163,14 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 
     /// A client's command. It is proposed by a later [`poll`](Self::poll), with all that arrived meanwhile.
     pub fn submit(&mut self, request: RequestId, command: &[u8]) {
+        // A batch holds no longer one: its request would be answered with the next command's reply.
+        let largest = u64::try_from(self.limits.max_command_bytes).unwrap_or(u64::MAX).min(u64::from(u32::MAX));
         let refusal = if self.is_halted() {
             Refusal::Halted
         } else if self.node.role() != RoleName::Leader {
             Refusal::NotLeader { leader: self.node.leader() }
-        } else if command.len() > self.limits.max_command_bytes {
-            Refusal::TooLarge { limit: u64::try_from(self.limits.max_command_bytes).unwrap_or(u64::MAX) }
+        } else if u64::try_from(command.len()).unwrap_or(u64::MAX) > largest {
+            Refusal::TooLarge { limit: largest }
         } else if self.queue.bytes.saturating_add(Batch::cost(command)) > self.limits.max_queued_bytes {
             Refusal::Busy
         } else {
@@ -438,5 +440,23 @@ fn apply_entry<M: StateMachine>(
         if let Some(request) = waiting.next() {
             replies.push_back(Reply { request, outcome: Outcome::Applied { position, reply } });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_replaced_entry_is_refused() {
+        let proposed = |index, request| Proposed { index, term: Term(1), requests: Vec::from([RequestId(request)]) };
+        let mut waiting = VecDeque::from([proposed(LogIndex(4), 7), proposed(LogIndex(5), 8)]);
+        let mut replies = VecDeque::new();
+        let entry = |index, term| Entry { index: LogIndex(index), term: Term(term), payload: Payload::Noop };
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(3, 1)), []);
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(4, 2)), []);
+        assert_eq!(replies, [Reply { request: RequestId(7), outcome: Outcome::Refused(Refusal::Superseded) }]);
+        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(5, 1)), [RequestId(8)]);
+        assert_eq!((waiting.len(), replies.len()), (0, 1));
     }
 }

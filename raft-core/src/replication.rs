@@ -15,7 +15,7 @@ use crate::action::{Action, WriteOp};
 use crate::error::{PeerFault, Refusal, StorageError};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
 use crate::node::Node;
-use crate::progress::ProgressState;
+use crate::progress::{Progress, ProgressState};
 use crate::role::Role;
 use crate::storage::Storage;
 use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
@@ -150,21 +150,21 @@ impl<S: Storage> Node<S> {
         Ok(raised)
     }
 
-    /// Tells the commit index to followers that no append in flight will tell it to.
+    /// Tells the commit index to followers without an append in flight; the others learn it with the next append.
     pub(crate) fn announce_commit(&mut self, actions: &mut Vec<Action>) {
-        let Role::Leader(leader) = &self.role else { return };
-        let idle = |(_, progress): &&(NodeId, crate::progress::Progress)| {
-            progress.state() == ProgressState::Replicate && progress.in_flight() == 0
-        };
-        let idle: Vec<NodeId> = leader.followers().iter().filter(idle).map(|(id, _)| *id).collect();
-        for follower in idle {
-            self.send_heartbeat(follower, actions);
-        }
+        let idle = |progress: &Progress| progress.state() == ProgressState::Replicate && progress.in_flight() == 0;
+        // The closure cannot fail, so neither can the loop.
+        let _ = self.for_each_follower(actions, |node, follower, actions| {
+            if matches!(&node.role, Role::Leader(leader) if leader.follower(follower).is_some_and(idle)) {
+                node.send_heartbeat(follower, actions);
+            }
+            Ok(())
+        });
     }
 
     /// One tick of leading.
     pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        if !self.hears_quorum() {
+        if self.disk_hangs() || !self.hears_quorum() {
             self.become_follower(self.current_term, None, actions);
             return Ok(());
         }
@@ -175,6 +175,14 @@ impl<S: Storage> Node<S> {
             self.broadcast_heartbeat(actions);
         }
         Ok(())
+    }
+
+    /// One tick more without a write of its own becoming durable, and whether it is one too many: a leader whose disk
+    /// hangs can answer nobody, and its heartbeats keep others from leading (fault E14).
+    fn disk_hangs(&mut self) -> bool {
+        let Role::Leader(leader) = &mut self.role else { return false };
+        leader.stalled_elapsed = if self.gate.is_idle() { 0 } else { leader.stalled_elapsed.saturating_add(1) };
+        leader.stalled_elapsed >= self.config.election_timeout_ticks
     }
 
     /// Whether a quorum has answered within the last election timeout. Without one this leader stops heartbeating
@@ -316,9 +324,15 @@ impl<S: Storage> Node<S> {
         }
         let mut verified = prev.max(self.log.snapshot_index());
         let mut truncate_from = None;
+        let mut digest = self.log.mark(&self.storage, verified)?.digest;
         for entry in request.entries.iter().filter(|entry| entry.index > self.log.snapshot_index()) {
             if truncate_from.is_none() && entry.index <= last {
-                if self.log.term(&self.storage, entry.index)? == entry.term {
+                let mine = self.log.mark(&self.storage, entry.index)?;
+                if mine.term == entry.term {
+                    digest = digest.and_then(|prev| self.storage.link(&prev, entry));
+                    if mine.digest.zip(digest).is_some_and(|(mine, theirs)| mine != theirs) {
+                        return Ok(Comparison::Diverged(entry.index));
+                    }
                     verified = entry.index;
                     continue;
                 }

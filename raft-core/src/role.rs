@@ -6,7 +6,7 @@
 //!     ^  ^                        │  refused, or a leader       │  the same                │
 //!     │  └────────────────────────┴─────────────────────────────┘                          │
 //!     └────────────────────────────────────────────────────────────────────────────────────┘
-//!                    a higher term, or no quorum heard for an election timeout
+//!         a higher term, or for an election timeout no quorum heard, or no write of its own finished
 //! ```
 //!
 //! Figure 4 of the paper with the pre-vote of dissertation §9.6. Only the `become_*` methods of `node.rs` move along
@@ -39,6 +39,8 @@ pub(crate) struct Leader {
     /// Every other member, ascending by id.
     followers: Vec<(NodeId, Progress)>,
     pub(crate) heartbeat_elapsed: u32,
+    /// Ticks for which a write has been under way and none has become durable.
+    pub(crate) stalled_elapsed: u32,
     /// Its no-op: an entry is of its term exactly from here on.
     pub(crate) first_index: LogIndex,
     pub(crate) reads: ReadRounds,
@@ -73,6 +75,7 @@ impl Leader {
         Self {
             followers: others.map(|id| (id, Progress::new(last.next(), now))).collect(),
             heartbeat_elapsed: 0,
+            stalled_elapsed: 0,
             first_index: last.next(),
             reads: ReadRounds::default(),
         }

@@ -1,7 +1,8 @@
 //! What a server keeps: the trait, its contract numbered, and [`MemStorage`] for tests and examples.
 //!
 //! A [`Node`](crate::Node) reads; a [`Replica`](crate::Replica), or your own loop, writes. The `Node` keeps in memory
-//! every entry that is not durable and applied, so a storage is read only at start and for followers that lag.
+//! every entry that is not durable and applied, so a storage is read only to start (the entries that it held then are
+//! applied from it) and for followers that lag.
 //!
 //! # Contract
 //!

@@ -142,6 +142,19 @@ impl Cluster {
         cluster
     }
 
+    /// A new group whose limits are so small that every window overflows and every append is cut.
+    pub fn with_tiny_limits(voters: u32, seed: u64, limits: (usize, usize, usize)) -> Self {
+        let mut cluster = Self::with_seed(voters, seed);
+        let (window_bytes, max_append_bytes, max_inflight) = limits;
+        for at in 0..cluster.configs.len() {
+            let disk = cluster.nodes[at].storage().clone();
+            cluster.configs[at] =
+                Config { window_bytes, max_append_bytes, max_inflight, ..cluster.configs[at].clone() };
+            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
+        }
+        cluster
+    }
+
     pub fn with_logs_in_term(terms: &[&[u64]], at_least: u64) -> Self {
         let voters = Configuration::new((1..=terms.len() as u32).map(NodeId));
         let mut cluster = Self::empty();
@@ -225,7 +238,12 @@ impl Cluster {
                 self.safety.read_ready(id, read, index);
                 self.notices.push((id, Action::ReadReady { read, index }));
             }
-            notice => self.notices.push((id, notice)),
+            notice => {
+                if let Action::ReadFailed { read, .. } = notice {
+                    self.safety.read_failed(id, read);
+                }
+                self.notices.push((id, notice));
+            }
         }
     }
 

@@ -12,5 +12,6 @@ mod cluster;
 mod faults;
 mod random;
 mod replica;
+mod review;
 mod safety;
 mod scenarios;

@@ -102,6 +102,11 @@ fn heal(cluster: &mut Cluster) {
         cluster.run(6);
         let first = &cluster.applied[0];
         if first.last().is_some_and(|last| last == "after") && cluster.applied.iter().all(|one| one == first) {
+            assert_eq!(cluster.safety.unanswered_reads(), 0, "every read is answered");
+            let blames =
+                |notice: &Action| matches!(notice, Action::PeerDiverged { .. } | Action::MessageDropped { .. });
+            let blamed = cluster.notices.iter().find(|(_, notice)| blames(notice));
+            assert_eq!(blamed, None, "correct servers find no fault with each other");
             return;
         }
     }
@@ -132,6 +137,32 @@ proptest! {
         for (op, number) in ops.iter().zip(0..) {
             run(&mut cluster, &within(op, nodes), number);
         }
+        heal(&mut cluster);
+    }
+}
+
+proptest! {
+    /// Entries leave memory as soon as they may, so that followers are served from the storage; appends are gathered
+    /// and cut; links fail one way.
+    #[test]
+    fn the_five_safety_properties_hold_with_tiny_limits(
+        seed in any::<u64>(),
+        limits in (0_usize..120, 1_usize..120, 1_usize..4),
+        links in prop::collection::vec((1_u32..=3, 1_u32..=3), 0..3),
+        mend_at in 0_usize..200,
+        ops in prop::collection::vec(op(3), 1..200),
+    ) {
+        let mut cluster = Cluster::with_tiny_limits(3, seed, limits);
+        cluster.elect(1);
+        cluster.sync = false;
+        cluster.cut = links;
+        for (op, number) in ops.iter().zip(0..) {
+            if number == mend_at {
+                cluster.mend();
+            }
+            run(&mut cluster, op, number as u64);
+        }
+        cluster.mend();
         heal(&mut cluster);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use raft_core::{
     Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, Refusal, Replica,
     RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
@@ -40,6 +41,8 @@ struct Slow {
     inner: MemStorage,
     held: bool,
     fail: bool,
+    /// The sync behind an earlier write has failed.
+    poisoned: bool,
     reported: raft_core::WriteId,
 }
 
@@ -69,6 +72,9 @@ impl raft_core::Storage for Slow {
         self.inner.write(write)
     }
     fn persisted(&mut self) -> Result<raft_core::WriteId, StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned { what: "fdatasync".into() });
+        }
         if !self.held {
             self.reported = self.inner.persisted()?;
         }
@@ -91,7 +97,7 @@ impl Group {
         let voters = Configuration::new((1..=size).map(NodeId));
         let server = |id| {
             let inner = MemStorage::new(voters.clone());
-            let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+            let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
             let limits = Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500 };
             Replica::new(Config::new(NodeId(id)), limits, slow, Vec::new(), Sum::default()).unwrap()
         };
@@ -257,6 +263,21 @@ fn a_failing_disk_halts_the_server_and_answers_everybody() {
     assert!((1..3).any(|at| group.servers[at].status().role == RoleName::Leader), "the others go on");
 }
 
+/// Fault D3: a write that was begun and whose sync fails later.
+#[test]
+fn a_failed_sync_halts_the_server_and_answers_everybody() {
+    let mut group = Group::new(3);
+    group.servers[0].storage_mut().held = true;
+    let write = group.submit(1, &[1]);
+    group.servers[0].poll();
+    let behind = group.submit(1, &[1]);
+    group.servers[0].storage_mut().poisoned = true;
+    group.settle();
+    assert!(group.servers[0].is_halted());
+    assert_eq!(group.outcomes[&write], Outcome::Unknown);
+    assert_eq!(group.outcomes[&behind], Outcome::Refused(Refusal::Halted));
+}
+
 #[test]
 fn a_restarted_server_applies_its_log_again() {
     let mut group = Group::new(1);
@@ -264,7 +285,7 @@ fn a_restarted_server_applies_its_log_again() {
     group.submit(1, &[4]);
     group.settle();
     let inner = group.servers[0].storage_mut().inner.clone().reopen();
-    let slow = Slow { inner, held: false, fail: false, reported: raft_core::WriteId(0) };
+    let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
     let limits = Limits::default();
     group.servers[0] = Replica::new(Config::new(NodeId(1)), limits, slow, Vec::new(), Sum::default()).unwrap();
     group.servers[0].campaign();
@@ -274,4 +295,97 @@ fn a_restarted_server_applies_its_log_again() {
     let read = group.query(1);
     group.settle();
     assert_eq!(group.reply(read), "7");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Submit { server: u32, command: u8 },
+    Query { server: u32 },
+    Tick { server: u32, times: u32 },
+    Deliver { at: usize },
+    Lose { at: usize },
+    Hold { server: u32, held: bool },
+    Fail { server: u32 },
+    Campaign { server: u32 },
+    Poll { server: u32 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let server = || 1_u32..=3;
+    prop_oneof![
+        8 => (server(), 1_u8..4).prop_map(|(server, command)| Op::Submit { server, command }),
+        4 => server().prop_map(|server| Op::Query { server }),
+        8 => (server(), 1_u32..8).prop_map(|(server, times)| Op::Tick { server, times }),
+        30 => any::<usize>().prop_map(|at| Op::Deliver { at }),
+        2 => any::<usize>().prop_map(|at| Op::Lose { at }),
+        4 => (server(), any::<bool>()).prop_map(|(server, held)| Op::Hold { server, held }),
+        1 => Just(Op::Fail { server: 3 }),
+        2 => server().prop_map(|server| Op::Campaign { server }),
+        12 => server().prop_map(|server| Op::Poll { server }),
+    ]
+}
+
+impl Group {
+    /// Takes what a server has to say.
+    fn collect(&mut self, id: u32) {
+        let server = &mut self.servers[id as usize - 1];
+        self.network.extend(server.transport_mut().drain(..));
+        while let Some(reply) = server.next_reply() {
+            let twice = self.outcomes.insert(reply.request, reply.outcome);
+            assert_eq!(twice, None, "{:?} is answered twice", reply.request);
+        }
+    }
+
+    fn carry_out(&mut self, op: &Op) {
+        let under_way = self.network.len();
+        match *op {
+            Op::Submit { server, command } => drop(self.submit(server, &[command])),
+            Op::Query { server } => drop(self.query(server)),
+            Op::Tick { server, times } => (0..times).for_each(|_| self.servers[server as usize - 1].tick()),
+            Op::Deliver { at } if under_way > 0 => {
+                let message = self.network.remove(at % under_way).unwrap();
+                self.servers[message.to.0 as usize - 1].receive(message);
+            }
+            Op::Lose { at } if under_way > 0 => drop(self.network.remove(at % under_way)),
+            Op::Hold { server, held } => self.servers[server as usize - 1].storage_mut().held = held,
+            Op::Fail { server } => self.servers[server as usize - 1].storage_mut().fail = true,
+            Op::Campaign { server } => self.servers[server as usize - 1].campaign(),
+            Op::Poll { server } => self.servers[server as usize - 1].poll(),
+            Op::Deliver { .. } | Op::Lose { .. } => {}
+        }
+        (1..=3).for_each(|id| self.collect(id));
+    }
+}
+
+proptest! {
+    /// Every request is answered exactly once; what was applied is in the sum once, what was refused is not in it.
+    #[test]
+    fn every_request_is_answered_once_and_truly(ops in prop::collection::vec(op(), 1..250)) {
+        let mut group = Group::new(3);
+        let mut commands = BTreeMap::new();
+        for op in &ops {
+            group.carry_out(op);
+            if let Op::Submit { command, .. } = op {
+                commands.insert(RequestId(group.next), u64::from(*command));
+            }
+        }
+        for server in &mut group.servers {
+            server.storage_mut().held = false;
+        }
+        group.settle();
+        group.ticks(&[1, 2, 3], 90);
+        let requests: Vec<RequestId> = (1..=group.next).map(RequestId).collect();
+        prop_assert!(requests.iter().all(|request| group.outcomes.contains_key(request)), "{:?}", group.outcomes);
+        let (mut applied, mut unknown) = (0, 0);
+        for (request, command) in &commands {
+            match &group.outcomes[request] {
+                Outcome::Applied { .. } => applied += command,
+                Outcome::Unknown => unknown += command,
+                _ => {}
+            }
+        }
+        let sum = group.servers[0].machine().0;
+        prop_assert_eq!(sum, group.servers[1].machine().0);
+        prop_assert!((applied..=applied + unknown).contains(&sum), "{} of {}..{}", sum, applied, applied + unknown);
+    }
 }

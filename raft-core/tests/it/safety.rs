@@ -118,6 +118,9 @@ impl Safety {
             }
             Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
                 assert!(disk.durable_last() >= *match_index, "an entry is acknowledged before it is durable (D5)");
+                let mine = all_entries(node).get((match_index.0 as usize).wrapping_sub(1)).map(|entry| entry.term);
+                let durable = disk.durable_term(*match_index).filter(|_| match_index.0 > 0);
+                assert_eq!(durable, mine, "what is durable at {match_index} is another entry (ABA)");
             }
             _ => {}
         }
@@ -131,6 +134,14 @@ impl Safety {
     pub fn read_ready(&mut self, id: u32, read: ReadId, index: LogIndex) {
         let needed = self.reads.remove(&(id, read)).expect("a read is answered once");
         assert!(index >= needed, "a stale read: it began when {needed} was committed and is served at {index}");
+    }
+
+    pub fn read_failed(&mut self, id: u32, read: ReadId) {
+        assert!(self.reads.remove(&(id, read)).is_some(), "a read is answered once");
+    }
+
+    pub fn unanswered_reads(&self) -> usize {
+        self.reads.len()
     }
 
     pub fn crashed(&mut self, id: u32) {

@@ -1,0 +1,286 @@
+//! Defects that a review found, each named for what must hold.
+
+use raft_core::{
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
+    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal, RequestVote,
+    RoleName, StartError, StorageError, Term,
+};
+
+use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
+
+fn heartbeat(commit: u64) -> Body {
+    Body::Heartbeat(Heartbeat { leader_commit: LogIndex(commit), round: 0 })
+}
+
+fn request_vote(last: (u64, u64)) -> Body {
+    Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+}
+
+fn append(prev: (u64, u64), entries: Entries) -> Body {
+    Body::AppendEntries(AppendEntries {
+        prev_log_index: LogIndex(prev.1),
+        prev_log_term: Term(prev.0),
+        prev_log_hash: None,
+        leader_commit: LogIndex(0),
+        entries,
+    })
+}
+
+fn accepted(match_index: u64) -> Body {
+    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+}
+
+#[test]
+fn a_repeated_vote_request_of_the_leader_does_not_make_its_voter_forget_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(2, message(1, 2, 1, request_vote((0, 0))));
+    cluster.step(2, message(1, 2, 1, heartbeat(0)));
+    let again = cluster.step(2, message(1, 2, 1, request_vote((0, 0))));
+    assert_eq!(cluster.network.len(), 3, "{again:?}");
+    assert_eq!(cluster.node(2).leader(), Some(NodeId(1)));
+    assert!(cluster.step(2, message(3, 2, 7, request_vote((9, 9)))).is_empty(), "E11: a leader is heard");
+}
+
+#[test]
+fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
+    let mut cluster = Cluster::with_logs(&[&[1, 1, 1], &[], &[]]);
+    let mut theirs = entries(&[1, 1, 1])[1..].to_vec();
+    theirs[1].payload = Payload::Command("other".into());
+    let mut request = append((1, 1), theirs.into());
+    if let Body::AppendEntries(request) = &mut request {
+        let digest = toy_link(&raft_core::Digest([0; 32]), &entries(&[1])[0]);
+        request.prev_log_hash = Some(Box::new(digest));
+    }
+    let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
+    let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
+    assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
+}
+
+/// Fault E14: heartbeats flow, and nothing that a client asks for is ever answered.
+#[test]
+fn e14_a_leader_whose_disk_hangs_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.run(20);
+    assert_eq!(cluster.leaders(), [1], "an idle disk does not hang");
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    let tick = |cluster: &mut Cluster| {
+        for id in [2, 3] {
+            cluster.tick(id, 1);
+            cluster.persist(id, usize::MAX);
+        }
+        cluster.tick(1, 1);
+        for _ in 0..8 {
+            cluster.settle();
+            cluster.persist(2, usize::MAX);
+            cluster.persist(3, usize::MAX);
+        }
+    };
+    for _ in 0..14 {
+        tick(&mut cluster);
+    }
+    assert_eq!(cluster.leaders(), [1]);
+    cluster.persist(1, 1);
+    cluster.propose(1, "y");
+    for _ in 0..14 {
+        tick(&mut cluster);
+    }
+    assert_eq!(cluster.leaders(), [1], "its disk makes progress");
+    for _ in 0..60 {
+        tick(&mut cluster);
+    }
+    assert_ne!(cluster.leaders(), [1]);
+    assert_eq!(cluster.leaders().len(), 1, "the others go on");
+}
+
+#[test]
+fn of_several_acceptances_the_furthest_is_told() {
+    let mut cluster = Cluster::with_logs(&[&[1], &[], &[]]);
+    cluster.sync = false;
+    let all = entries(&[1, 1, 1]);
+    cluster.step(1, message(2, 1, 1, append((1, 1), all[1..].into())));
+    cluster.step(1, message(2, 1, 1, append((1, 1), all[1..2].into())));
+    cluster.persist(1, usize::MAX);
+    assert_eq!(cluster.network, [message(1, 2, 1, accepted(3))]);
+}
+
+/// Invariant 15: a disk that hangs for hours must not fill the memory with answers.
+#[test]
+fn what_waits_for_a_hanging_disk_is_bounded() {
+    let mut cluster = Cluster::new(3);
+    cluster.sync = false;
+    for _ in 0..1_000 {
+        cluster.step(1, message(2, 1, 5, heartbeat(0)));
+        cluster.step(1, message(2, 1, 5, append((0, 0), entries(&[5])[..].into())));
+        cluster.step(1, message(2, 1, 5, append((4, 9), Entries::default())));
+        cluster.step(1, message(3, 1, 5, request_vote((9, 9))));
+    }
+    for _ in 0..100 {
+        cluster.tick(1, 30);
+    }
+    cluster.persist(1, usize::MAX);
+    assert!(cluster.network.len() < 20, "{} messages at once", cluster.network.len());
+}
+
+#[test]
+fn a_log_of_a_later_term_than_the_hard_state_is_damage_and_not_a_panic() {
+    let voters = Configuration::new([NodeId(1)]);
+    let hard_state = HardState { current_term: Term(3), voted_for: None };
+    let mut storage = MemStorage::with_log(voters, hard_state, entries(&[1, 3])).unwrap();
+    let older = raft_core::WriteOp::HardState(HardState { current_term: Term(2), voted_for: None });
+    raft_core::Storage::write(&mut storage, raft_core::Write { id: raft_core::WriteId(1), op: older }).unwrap();
+    let started = Node::new(Config::new(NodeId(1)), storage.reopen());
+    assert!(matches!(started, Err(StartError::Storage(StorageError::Damaged { .. }))));
+}
+
+#[test]
+fn the_longest_election_timeout_is_no_panic() {
+    let config = Config { election_timeout_ticks: u32::MAX, ..Config::new(NodeId(1)) };
+    assert!(Node::new(config, MemStorage::new(Configuration::new([NodeId(1)]))).is_ok());
+}
+
+#[test]
+fn in_the_last_term_there_is_one_vote_too() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, message(2, 1, u64::MAX, request_vote((9, 9))));
+    assert_eq!(cluster.term(1), u64::MAX);
+    cluster.network.clear();
+    cluster.step(1, Event::Campaign);
+    let granted = PreVoteResponse { next_term: Term(u64::MAX), vote_granted: true };
+    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(granted)));
+    assert_ne!(cluster.node(1).role(), RoleName::Candidate, "there is no later term, and this one's vote is given");
+}
+
+#[test]
+fn a_follower_that_refuses_what_it_acknowledged_is_asked_once_a_heartbeat() {
+    let mut cluster = Cluster::new(3);
+    cluster.safety.single();
+    cluster.elect(1);
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.step(1, Event::Unreachable(NodeId(2)));
+    let last = cluster.node(1).status().last_index;
+    let rejected =
+        AppendEntriesResponse::Rejected { prev_log_index: last, hint_index: LogIndex(0), hint_term: Term(0) };
+    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(rejected)));
+    assert_eq!(sent_to(&sent, 2), [], "or the two would answer each other without end");
+}
+
+/// One entry always fits; two that are larger than the limit together never travel together.
+#[test]
+fn an_append_read_from_the_storage_keeps_to_its_limit() {
+    let voters = Configuration::new((1..=3).map(NodeId));
+    let hard_state = HardState { current_term: Term(1), voted_for: None };
+    let log = entries(&[1, 1, 1, 1, 1]);
+    let limit = log[0].cost() * 2 - 1;
+    let storage = MemStorage::with_log(voters.clone(), hard_state, log).unwrap();
+    let mut cluster = Cluster::empty();
+    cluster.add(Config { max_append_bytes: limit, ..Config::new(NodeId(1)) }, storage);
+    for id in 2..=3 {
+        cluster.add(Config::new(NodeId(id)), MemStorage::new(voters.clone()));
+    }
+    cluster.step(1, Event::Campaign);
+    while !cluster.network.is_empty() {
+        let message = &cluster.network[0];
+        if let Body::AppendEntries(request) = &message.body {
+            let bytes: usize = request.entries.iter().map(Entry::cost).sum();
+            assert!(bytes <= limit || request.entries.len() == 1, "{bytes} bytes in {}", request.entries.len());
+        }
+        cluster.deliver(0);
+    }
+    assert_eq!(cluster.log(2), cluster.log(1));
+}
+
+#[test]
+fn answers_of_strangers_are_not_kept() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, Event::Campaign);
+    let size = |cluster: &Cluster| format!("{:?}", cluster.node(1)).len();
+    let before = size(&cluster);
+    for stranger in 100..1_000 {
+        let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
+        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(granted)));
+    }
+    assert_eq!(size(&cluster), before);
+    assert_eq!(cluster.notices.iter().filter(|(_, notice)| matches!(notice, Action::Halt(_))).count(), 0);
+}
+
+/// Fault E8: in a chain of servers each hears its neighbours alone. Whoever leads first goes on leading.
+#[test]
+fn e8_a_chain_of_servers_elects_a_bounded_number_of_leaders() {
+    for (nodes, seed) in (3..=5).flat_map(|nodes| (0..5).map(move |seed| (nodes, seed))) {
+        let mut cluster = Cluster::with_seed(nodes, seed);
+        let far = |(a, b): &(u32, u32)| a.abs_diff(*b) > 1;
+        cluster.cut = (1..=nodes).flat_map(|a| (1..=nodes).map(move |b| (a, b))).filter(far).collect();
+        cluster.run(300);
+        let before = cluster.safety.terms_led();
+        assert!((1..=3).contains(&before.len()), "{nodes} servers, seed {seed}: {before:?}");
+        cluster.run(300);
+        assert_eq!(cluster.safety.terms_led(), before, "{nodes} servers, seed {seed}");
+    }
+}
+
+/// "An answer leaves only after its entry is durable here": the machine never runs ahead of its own log.
+#[test]
+fn d5_a_leader_applies_what_others_committed_once_it_is_durable_here() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.persist(2, usize::MAX);
+    cluster.persist(3, usize::MAX);
+    cluster.settle();
+    assert_eq!((cluster.commit(1), cluster.applied[0].len()), (2, 0));
+    cluster.persist(1, 1);
+    assert_eq!((cluster.commit(1), cluster.applied[0].len()), (2, 1));
+}
+
+#[test]
+fn a_second_leader_in_one_term_is_not_followed() {
+    let mut cluster = Cluster::new(3);
+    cluster.step(1, message(2, 1, 1, heartbeat(0)));
+    cluster.network.clear();
+    for second in [heartbeat(0), append((0, 0), entries(&[1])[..].into())] {
+        let dropped = Action::MessageDropped { from: NodeId(3), reason: PeerFault::SecondLeader };
+        assert_eq!(cluster.step(1, message(3, 1, 1, second)), [dropped]);
+    }
+    assert_eq!((cluster.node(1).leader(), cluster.log(1)), (Some(NodeId(2)), vec![]));
+}
+
+#[test]
+fn entries_of_a_term_that_their_sender_has_not_reached_are_dropped() {
+    let mut cluster = Cluster::new(3);
+    let dropped = Action::MessageDropped { from: NodeId(2), reason: PeerFault::Malformed };
+    let actions = cluster.step(1, message(2, 1, 2, append((0, 0), entries(&[1, 5])[..].into())));
+    assert!(actions.contains(&dropped), "{actions:?}");
+    assert_eq!(cluster.log(1), [0_u64; 0]);
+}
+
+#[test]
+fn an_idle_follower_is_told_of_a_commit_without_a_tick() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    cluster.propose(1, "x");
+    cluster.settle();
+    assert_eq!((cluster.commit(1), cluster.commit(2)), (2, 2));
+}
+
+#[test]
+fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.sync = false;
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.persist(2, usize::MAX);
+    cluster.persist(3, usize::MAX);
+    cluster.settle();
+    cluster.step(1, Event::Read(ReadId(1)));
+    cluster.settle();
+    assert_eq!(cluster.safety.unanswered_reads(), 1, "entry 2 is committed and not durable here");
+    let actions = cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
+    assert!(actions.contains(&Action::ReadFailed { read: ReadId(1), reason: Refusal::Halted }), "{actions:?}");
+}
