@@ -26,15 +26,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: T = 15 ticks, a heartbeat every 3, 1 MiB an append, 64 appends in flight, 4 MiB of window.
+    /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends in flight, 4 MiB of window.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
             id,
             election_timeout_ticks: 15,
             heartbeat_ticks: 3,
-            max_append_bytes: 1 << 20,
-            max_inflight: 64,
+            max_append_bytes: 512 << 10,
+            max_inflight: 32,
             window_bytes: 4 << 20,
             seed: u64::from(id.0),
         }

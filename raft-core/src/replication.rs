@@ -57,16 +57,26 @@ impl<S: Storage> Node<S> {
     /// once they are durable here (fault L13).
     pub(crate) fn append_own(&mut self, entries: Entries, actions: &mut Vec<Action>) -> Result<(), StorageError> {
         self.append_to_log(entries, actions);
-        self.for_each_follower(actions, |node, follower, actions| node.send_append(follower, false, actions))
+        self.for_each_follower(actions, |node, follower, actions| node.send_appends(follower, false, actions))
     }
 
-    /// Sends what the follower lacks, where it may be sent anything; an empty append only where asked for.
-    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
-        let Some(progress) = leader.follower_mut(to) else { return Ok(()) };
+    /// Sends what the follower lacks: as many appends as its window takes (§10.2.1 of the dissertation, pipelining), or
+    /// one while the logs are being compared. An empty append goes only where asked for.
+    fn send_appends(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+        let mut even_empty = even_empty;
+        while self.send_append(to, even_empty, actions)? {
+            even_empty = false;
+        }
+        Ok(())
+    }
+
+    /// Sends the next append, where there is one and the follower may be sent it.
+    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, StorageError> {
+        let Role::Leader(leader) = &mut self.role else { return Ok(false) };
+        let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
         let full = progress.window_is_full(self.config.max_inflight);
         if progress.is_paused(self.config.max_inflight) && !(full && even_empty) {
-            return Ok(());
+            return Ok(false);
         }
         let next = progress.next_index();
         let entries = if full {
@@ -75,7 +85,7 @@ impl<S: Storage> Node<S> {
             self.log.slice(&self.storage, next, self.config.max_append_bytes)?
         };
         if entries.is_empty() && !even_empty {
-            return Ok(());
+            return Ok(false);
         }
         let prev = self.log.mark(&self.storage, next.prev())?;
         progress.sent(entries.last().map_or(prev.index, |entry| entry.index));
@@ -87,7 +97,7 @@ impl<S: Storage> Node<S> {
             entries,
         };
         self.send(to, Body::AppendEntries(request), actions);
-        Ok(())
+        Ok(true)
     }
 
     pub(crate) fn on_append_entries_response(
@@ -104,7 +114,7 @@ impl<S: Storage> Node<S> {
             AppendEntriesResponse::Accepted { match_index } if match_index <= last => {
                 if progress.accepted(match_index) {
                     let raised = self.advance_commit(actions)?;
-                    self.send_append(from, false, actions)?;
+                    self.send_appends(from, false, actions)?;
                     if raised {
                         self.announce_commit(actions);
                     }
@@ -117,7 +127,7 @@ impl<S: Storage> Node<S> {
             AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term } => {
                 let (agree, _) = self.log.last_of_term(&self.storage, hint_index, hint_term)?;
                 if progress.rejected(prev_log_index, agree) {
-                    self.send_append(from, true, actions)?;
+                    self.send_appends(from, true, actions)?;
                 }
             }
             AppendEntriesResponse::Diverged { prev_log_index } => {
@@ -224,7 +234,7 @@ impl<S: Storage> Node<S> {
         let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
         progress.heard();
         if progress.match_index() < last || progress.state() == ProgressState::Probe {
-            self.send_append(from, true, actions)?;
+            self.send_appends(from, true, actions)?;
         }
         self.on_round_confirmed(from, response.round, actions);
         Ok(())

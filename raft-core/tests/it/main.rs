@@ -11,7 +11,7 @@
 mod cluster;
 mod faults;
 mod random;
+mod regressions;
 mod replica;
-mod review;
 mod safety;
 mod scenarios;

@@ -163,6 +163,28 @@ fn conformance_05_pre_vote_after_an_election_timeout_of_silence() {
 }
 
 #[test]
+fn a_follower_that_lags_is_sent_a_window_of_appends_at_once() {
+    let mut cluster = Cluster::with_tiny_limits(3, 0, (1 << 20, 1, 4));
+    cluster.elect(1);
+    cluster.cut_off(3);
+    for _ in 0..20 {
+        cluster.propose(1, "x");
+        cluster.settle();
+    }
+    cluster.mend();
+    cluster.tick(1, 3);
+    let mut most = 0;
+    while !cluster.network.is_empty() {
+        cluster.deliver(0);
+        let to_3 = |body: &Body| matches!(body, Body::AppendEntries(request) if !request.entries.is_empty());
+        let under_way = cluster.network.iter().filter(|message| message.to == NodeId(3) && to_3(&message.body));
+        most = most.max(under_way.count());
+    }
+    assert_eq!(most, 4, "as many as may be in flight, not one a round trip");
+    assert_eq!(cluster.log(3), cluster.log(1));
+}
+
+#[test]
 fn a_failed_leader_is_replaced_within_two_election_timeouts() {
     for seed in 0..300 {
         let mut cluster = Cluster::with_seed(3, seed);

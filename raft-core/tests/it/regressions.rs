@@ -1,4 +1,4 @@
-//! Defects that a review found, each named for what must hold.
+//! Defects of ours, each by what must hold instead. The first of them were found by a review against the paper.
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
