@@ -8,9 +8,11 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::mem::discriminant;
 
-use crate::action::Action;
+use crate::action::{Action, HardState, Write, WriteOp};
 use crate::message::{AppendEntriesResponse, Body, Message};
-use crate::types::{LogIndex, WriteId};
+use crate::node::Node;
+use crate::storage::Storage;
+use crate::types::{LogIndex, NodeId, WriteId};
 
 /// Hands out write ids and holds messages back until their writes are durable.
 #[derive(Debug, Default)]
@@ -87,6 +89,41 @@ impl Gate {
     /// The term has risen: nothing said in the old one is worth saying.
     pub(crate) fn forget(&mut self) {
         self.waiting.clear();
+    }
+}
+
+// What every handler says and writes goes through here.
+impl<S: Storage> Node<S> {
+    pub(crate) fn send(&mut self, to: NodeId, body: Body, actions: &mut Vec<Action>) {
+        self.send_after(None, to, body, actions);
+    }
+
+    /// Sends once `needs` is durable, and never before the current term and vote are.
+    pub(crate) fn send_after(&mut self, needs: Option<WriteId>, to: NodeId, body: Body, actions: &mut Vec<Action>) {
+        if self.hard_state_changed {
+            self.persist_hard_state(actions);
+        }
+        let message = Message { from: self.config.id, to, term: self.current_term, body };
+        self.gate.send(message, needs, actions);
+    }
+
+    /// Begins a write, after one of the hard state where that has changed: an entry is never durable in a term that
+    /// is not.
+    pub(crate) fn persist(&mut self, op: WriteOp, actions: &mut Vec<Action>) -> WriteId {
+        if self.hard_state_changed {
+            self.persist_hard_state(actions);
+        }
+        let id = self.gate.begin();
+        actions.push(Action::Persist(Write { id, op }));
+        id
+    }
+
+    pub(crate) fn persist_hard_state(&mut self, actions: &mut Vec<Action>) -> WriteId {
+        self.hard_state_changed = false;
+        let id = self.gate.begin_hard_state();
+        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        actions.push(Action::Persist(Write { id, op: WriteOp::HardState(hard_state) }));
+        id
     }
 }
 

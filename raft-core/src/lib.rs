@@ -78,8 +78,10 @@ mod quorum;
 mod read_index;
 mod replica;
 mod replication;
+mod request;
 mod role;
 mod state_machine;
+mod status;
 mod storage;
 mod transport;
 mod types;
@@ -94,11 +96,13 @@ pub use message::{
     AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, Message, PreVote, PreVoteResponse,
     RequestVote, RequestVoteResponse,
 };
-pub use node::{Node, Status};
+pub use node::Node;
 pub use progress::{Progress, ProgressState};
 pub use quorum::{Configuration, VoteResult};
-pub use replica::{Limits, Outcome, Replica, Reply, RequestId};
+pub use replica::Replica;
+pub use request::{Limits, Outcome, Reply, RequestId};
 pub use state_machine::{Position, RestoreError, StateMachine};
+pub use status::Status;
 pub use storage::{MemStorage, SnapshotMeta, Storage};
 pub use transport::Transport;
 pub use types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};

@@ -12,14 +12,13 @@ use alloc::vec::Vec;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::action::{Action, HardState, RoleName, Write, WriteOp};
+use crate::action::{Action, HardState, RoleName};
 use crate::config::Config;
 use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::log::Log;
 use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse, RequestVoteResponse};
-use crate::progress::Progress;
 use crate::quorum::Configuration;
 use crate::role::{Leader, Role, Votes};
 use crate::storage::Storage;
@@ -35,7 +34,7 @@ pub struct Node<S> {
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
     /// The two above have changed and no write holds them yet.
-    hard_state_changed: bool,
+    pub(crate) hard_state_changed: bool,
     pub(crate) log: Log,
     pub(crate) role: Role,
     pub(crate) gate: Gate,
@@ -47,36 +46,7 @@ pub struct Node<S> {
     rng: ChaCha8Rng,
     /// Reads that a quorum has confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
-    fault: Option<Fault>,
-}
-
-/// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// This server.
-    pub id: NodeId,
-    /// Its role.
-    pub role: RoleName,
-    /// Its `current_term`.
-    pub term: Term,
-    /// The leader of that term, where known.
-    pub leader: Option<NodeId>,
-    /// Who takes part.
-    pub configuration: Configuration,
-    /// Last entry in the log, durable or not.
-    pub last_index: LogIndex,
-    /// Last entry that is durable here.
-    pub persisted_index: LogIndex,
-    /// Last entry known to be committed.
-    pub commit_index: LogIndex,
-    /// Last entry applied here.
-    pub last_applied: LogIndex,
-    /// Chain digest of the last entry, where the storage links.
-    pub head: Option<Digest>,
-    /// On a leader: what it knows of every other member.
-    pub followers: Vec<(NodeId, Progress)>,
-    /// Why the node has halted, if it has.
-    pub fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
 }
 
 // What a caller uses.
@@ -169,63 +139,6 @@ impl<S: Storage> Node<S> {
     /// The storage, to read.
     pub const fn storage(&self) -> &S {
         &self.storage
-    }
-
-    /// Everything an operator asks for.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.followers().to_vec(),
-            _ => Vec::new(),
-        };
-        Status {
-            id: self.config.id,
-            role: self.role.name(),
-            term: self.current_term,
-            leader: self.leader(),
-            configuration: self.configuration.clone(),
-            last_index: self.log.last().index,
-            persisted_index: self.log.persisted_index(),
-            commit_index: self.log.commit_index(),
-            last_applied: self.log.last_applied(),
-            head: self.log.last().digest,
-            followers,
-            fault: self.fault.clone(),
-        }
-    }
-
-    /// The leader of the current term, where known.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Follower { leader } => *leader,
-            Role::Leader(_) => Some(self.config.id),
-            Role::PreCandidate { .. } | Role::Candidate { .. } => None,
-        }
-    }
-
-    /// Whether a storage fault has stopped this node for good.
-    #[must_use]
-    pub const fn is_halted(&self) -> bool {
-        self.fault.is_some()
-    }
-
-    /// Last entry known to be committed.
-    #[must_use]
-    pub const fn commit_index(&self) -> LogIndex {
-        self.log.commit_index()
-    }
-
-    /// Last entry applied here.
-    #[must_use]
-    pub const fn last_applied(&self) -> LogIndex {
-        self.log.last_applied()
-    }
-
-    /// The current role.
-    #[must_use]
-    pub const fn role(&self) -> RoleName {
-        self.role.name()
     }
 }
 
@@ -446,40 +359,8 @@ impl<S: Storage> Node<S> {
     }
 }
 
-// What every handler says and writes goes through here.
+// The end of a step.
 impl<S: Storage> Node<S> {
-    pub(crate) fn send(&mut self, to: NodeId, body: Body, actions: &mut Vec<Action>) {
-        self.send_after(None, to, body, actions);
-    }
-
-    /// Sends once `needs` is durable, and never before the current term and vote are.
-    pub(crate) fn send_after(&mut self, needs: Option<WriteId>, to: NodeId, body: Body, actions: &mut Vec<Action>) {
-        if self.hard_state_changed {
-            self.persist_hard_state(actions);
-        }
-        let message = Message { from: self.config.id, to, term: self.current_term, body };
-        self.gate.send(message, needs, actions);
-    }
-
-    /// Begins a write, after one of the hard state where that has changed: an entry is never durable in a term that
-    /// is not.
-    pub(crate) fn persist(&mut self, op: WriteOp, actions: &mut Vec<Action>) -> WriteId {
-        if self.hard_state_changed {
-            self.persist_hard_state(actions);
-        }
-        let id = self.gate.begin();
-        actions.push(Action::Persist(Write { id, op }));
-        id
-    }
-
-    fn persist_hard_state(&mut self, actions: &mut Vec<Action>) -> WriteId {
-        self.hard_state_changed = false;
-        let id = self.gate.begin_hard_state();
-        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
-        actions.push(Action::Persist(Write { id, op: WriteOp::HardState(hard_state) }));
-        id
-    }
-
     /// The end of every step: what the events have made due.
     fn conclude(&mut self, before: (RoleName, Term, Option<NodeId>), actions: &mut Vec<Action>) {
         if self.hard_state_changed {

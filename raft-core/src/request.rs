@@ -1,0 +1,92 @@
+//! What clients give a [`Replica`](crate::Replica), what they get back, and the queue in which commands gather.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::batch::Batch;
+use crate::error::Refusal;
+use crate::state_machine::Position;
+use crate::types::LogIndex;
+
+/// What a replica holds for its clients at most, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One command.
+    pub max_command_bytes: usize,
+    /// One entry's payload, unless a single command is larger.
+    pub max_batch_bytes: usize,
+    /// Commands that wait for the disk.
+    pub max_queued_bytes: usize,
+}
+
+/// The shell's name for a request, echoed in its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// The one answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Which request.
+    pub request: RequestId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command was committed and applied here.
+    Applied {
+        /// Where it stands in the log.
+        position: Position,
+        /// The state machine's answer.
+        reply: Bytes,
+    },
+    /// The query was answered by a state that held everything committed when it arrived.
+    Answered {
+        /// The last entry applied to that state.
+        index: LogIndex,
+        /// The state machine's answer.
+        reply: Bytes,
+    },
+    /// It did not happen and will not.
+    Refused(Refusal),
+    /// It may have happened, or may happen yet: leadership was lost, or the server halted, before it committed here.
+    Unknown,
+}
+
+/// Commands not proposed yet, oldest first; every batch but the last is full.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) batches: VecDeque<(Batch, Vec<RequestId>)>,
+    pub(crate) bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_command_bytes: 3 << 20, max_batch_bytes: 1 << 20, max_queued_bytes: 64 << 20 }
+    }
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, request: RequestId, command: &[u8], max_batch_bytes: usize) {
+        let cost = Batch::cost(command);
+        let has_room =
+            self.batches.back().is_some_and(|(batch, _)| batch.len().saturating_add(cost) <= max_batch_bytes);
+        if !has_room {
+            self.batches.push_back((Batch::default(), Vec::new()));
+        }
+        if let Some((batch, requests)) = self.batches.back_mut() {
+            batch.push(command);
+            requests.push(request);
+            self.bytes = self.bytes.saturating_add(cost);
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> VecDeque<(Batch, Vec<RequestId>)> {
+        self.bytes = 0;
+        core::mem::take(&mut self.batches)
+    }
+}

@@ -1,0 +1,100 @@
+//! What can be asked of a node without changing it.
+
+use alloc::vec::Vec;
+
+use crate::action::RoleName;
+use crate::error::Fault;
+use crate::node::Node;
+use crate::progress::Progress;
+use crate::quorum::Configuration;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{Digest, LogIndex, NodeId, Term};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This server.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its `current_term`.
+    pub term: Term,
+    /// The leader of that term, where known.
+    pub leader: Option<NodeId>,
+    /// Who takes part.
+    pub configuration: Configuration,
+    /// Last entry in the log, durable or not.
+    pub last_index: LogIndex,
+    /// Last entry that is durable here.
+    pub persisted_index: LogIndex,
+    /// Last entry known to be committed.
+    pub commit_index: LogIndex,
+    /// Last entry applied here.
+    pub last_applied: LogIndex,
+    /// Chain digest of the last entry, where the storage links.
+    pub head: Option<Digest>,
+    /// On a leader: what it knows of every other member.
+    pub followers: Vec<(NodeId, Progress)>,
+    /// Why the node has halted, if it has.
+    pub fault: Option<Fault>,
+}
+
+impl<S: Storage> Node<S> {
+    /// Everything an operator asks for.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let followers = match &self.role {
+            Role::Leader(leader) => leader.followers().to_vec(),
+            _ => Vec::new(),
+        };
+        Status {
+            id: self.config.id,
+            role: self.role.name(),
+            term: self.current_term,
+            leader: self.leader(),
+            configuration: self.configuration.clone(),
+            last_index: self.log.last().index,
+            persisted_index: self.log.persisted_index(),
+            commit_index: self.log.commit_index(),
+            last_applied: self.log.last_applied(),
+            head: self.log.last().digest,
+            followers,
+            fault: self.fault.clone(),
+        }
+    }
+
+    /// The leader of the current term, where known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower { leader } => *leader,
+            Role::Leader(_) => Some(self.config.id),
+            Role::PreCandidate { .. } | Role::Candidate { .. } => None,
+        }
+    }
+
+    /// Whether a storage fault has stopped this node for good.
+    #[must_use]
+    pub const fn is_halted(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Last entry known to be committed.
+    #[must_use]
+    pub const fn commit_index(&self) -> LogIndex {
+        self.log.commit_index()
+    }
+
+    /// Last entry applied here.
+    #[must_use]
+    pub const fn last_applied(&self) -> LogIndex {
+        self.log.last_applied()
+    }
+
+    /// The current role.
+    #[must_use]
+    pub const fn role(&self) -> RoleName {
+        self.role.name()
+    }
+}
