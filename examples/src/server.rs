@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
+use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, FileDisk, KvMachine};
 use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker};
 use rustix::process::{Signal, getpid, kill_process};
@@ -31,9 +32,15 @@ pub struct Args {
     /// Delays every message by so much, for watching
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay_ms: u64,
+    /// Records every step into a new file of DIR, for `replay`; the file holds clients' data
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// The recording ends at this size
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    record_max_mib: u64,
 }
 
-type Log = BlockLog<FileDisk>;
+type Log = Recorder<BlockLog<FileDisk>>;
 type Handle = ServerHandle<Log, KvMachine>;
 
 /// Runs a server until it is told to stop; reports on standard error why it could not.
@@ -69,8 +76,17 @@ fn run(args: &Args) -> Result<(), String> {
     let notices = move |notice| {
         let _ = writeln!(std::io::stderr(), "server {id}: {notice}");
     };
+    let log = match &args.record {
+        Some(directory) => {
+            let complain = move |what| drop(writeln!(std::io::stderr(), "server {id}: {what}"));
+            let max_bytes = args.record_max_mib.saturating_mul(1 << 20);
+            Recorder::start(log, &config.raft, directory, max_bytes, complain).map_err(|error| error.to_string())?
+        }
+        None => Recorder::off(log),
+    };
+    let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
     let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
-    say(&format!("server {id} listens on {listen}, its files are in {}", directory.display()));
+    say(&format!("server {id} listens on {listen}, its files are in {}{recording}", directory.display()));
     let (handle, prompt) = (server.handle(), args.clone());
     std::thread::spawn(move || read_commands(&prompt, &handle));
     server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"))
@@ -172,7 +188,7 @@ fn print(args: &Args, handle: &Handle, what: Print) -> Result<String, Stopped> {
 fn print_blocks(handle: &Handle) -> Result<String, Stopped> {
     const PART: u64 = 200;
     say(&handle.with_blocking(|control| {
-        let genesis = control.storage().genesis();
+        let genesis = control.storage().inner().genesis();
         format!("block 0 term 0 decided\n  {genesis}\n  hash {}", genesis.block().hash)
     })?);
     let mut next = LogIndex(1);

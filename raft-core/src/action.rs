@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
 
 /// One output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Send this message, or lose it.
     Send(Message),
@@ -87,7 +87,7 @@ pub enum Action {
 }
 
 /// One write to the storage. Writes are begun in the order of their ids and become durable in that order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// Names it in [`Persisted`](crate::Event::Persisted).
     pub id: WriteId,
@@ -96,7 +96,7 @@ pub struct Write {
 }
 
 /// What a [`Write`] does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WriteOp {
     /// Replace the hard state.
     HardState(HardState),

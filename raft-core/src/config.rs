@@ -1,10 +1,12 @@
 //! What a [`Node`](crate::Node) is told once: who it is, its timeouts in ticks, its limits, its seed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::ConfigError;
 use crate::types::NodeId;
 
 /// Timeouts are in ticks; limits in bytes or messages. `Config::new` gives values for a tick of 20 ms.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// This server.
     pub id: NodeId,

@@ -94,7 +94,13 @@ impl<S: Storage> Node<S> {
 
     /// Takes one event and adds what must be done for it to the caller's buffer.
     pub fn step_into(&mut self, event: impl Into<Event>, actions: &mut Vec<Action>) {
-        let event = event.into();
+        let (event, already) = (event.into(), actions.len());
+        self.storage.step_begins(&event);
+        self.step_unwatched(event, actions);
+        self.storage.step_ends(actions.get(already..).unwrap_or_default());
+    }
+
+    fn step_unwatched(&mut self, event: Event, actions: &mut Vec<Action>) {
         if self.fault.is_some() {
             refuse(&event, actions);
             return;

@@ -92,6 +92,12 @@ impl<S: Storage> Node<S> {
         self.log.last_applied()
     }
 
+    /// Who has this node's vote in its current term.
+    #[must_use]
+    pub const fn voted_for(&self) -> Option<NodeId> {
+        self.voted_for
+    }
+
     /// The current role.
     #[must_use]
     pub const fn role(&self) -> RoleName {

@@ -24,8 +24,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{HardState, Write, WriteOp};
+use crate::action::{Action, HardState, Write, WriteOp};
 use crate::error::StorageError;
+use crate::event::Event;
 use crate::quorum::Configuration;
 use crate::types::{Digest, Entry, LogIndex, Term, WriteId};
 
@@ -70,6 +71,18 @@ pub trait Storage {
     fn link(&self, prev: &Digest, entry: &Entry) -> Option<Digest> {
         let _ = (prev, entry);
         None
+    }
+
+    /// A step of the node over this storage begins: what it reads until [`step_ends`](Self::step_ends) is all that the
+    /// step depends on beside its event and the steps before. Does nothing, at no cost, unless a storage that wraps
+    /// another and records says otherwise.
+    fn step_begins(&mut self, event: &Event) {
+        let _ = event;
+    }
+
+    /// The step that began last has ended, and gave these actions.
+    fn step_ends(&mut self, actions: &[Action]) {
+        let _ = actions;
     }
 
     /// Begins a write. It may be durable on return or later.

@@ -6,7 +6,7 @@
 //! bincode is pinned to 2.0.1: it is the last release that works (3.0.0 refuses to compile, on purpose) and nobody
 //! maintains it any more. Whoever replaces it replaces this file.
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,29 @@ pub fn decode_next<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> Result<T,
     Ok(value)
 }
 
+/// Appends the compact encoding of `value` to `buffer`: integers, lengths and tags take a byte where they are small.
+/// For recordings, where most numbers are. See [`encode`].
+pub fn encode_compact_into<T: Serialize + ?Sized>(value: &T, buffer: &mut Vec<u8>) {
+    let start = buffer.len();
+    let encoded = bincode::serde::encode_into_writer(value, Appender(buffer), compact());
+    debug_assert!(encoded.is_ok(), "a type without an encoding: {encoded:?}");
+    if encoded.is_err() {
+        buffer.truncate(start);
+    }
+}
+
+/// The value whose compact encoding stands at the front of `bytes`, which then begin behind it.
+///
+/// # Errors
+/// `bytes` begin with no compact encoding of a `T` of at most [`ENCODED_BYTES_MAX`]; they then stay as they were.
+pub fn decode_compact_next<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> Result<T, CodecError> {
+    let input = *bytes;
+    let (value, used) = bincode::serde::borrow_decode_from_slice(input, compact())
+        .map_err(|error| CodecError::Malformed { what: error.to_string() })?;
+    *bytes = input.get(used..).unwrap_or_default();
+    Ok(value)
+}
+
 /// Why bytes are not the encoding of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -102,6 +125,10 @@ const SHORT_BYTES_MAX: usize = 64 << 10;
 
 const fn configuration<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Fixint, Limit<BYTES_MAX>> {
     bincode::config::legacy().with_limit::<BYTES_MAX>()
+}
+
+const fn compact() -> Configuration<LittleEndian, Varint, Limit<ENCODED_BYTES_MAX>> {
+    bincode::config::standard().with_limit::<ENCODED_BYTES_MAX>()
 }
 
 struct Appender<'a>(&'a mut Vec<u8>);
@@ -160,6 +187,18 @@ mod tests {
         assert_eq!(decode_next(&mut rest), Ok(9_u32));
         assert!(rest.is_empty());
         assert!(decode_next::<u8>(&mut rest).is_err());
+    }
+
+    #[test]
+    fn the_compact_format_is_fixed() {
+        let mut buffer = Vec::new();
+        encode_compact_into(&Shape::Pair(7, true), &mut buffer);
+        encode_compact_into(&(3_u64, 300_u64), &mut buffer);
+        assert_eq!(buffer, [1, 7, 1, 3, 251, 44, 1]);
+        let mut rest = buffer.as_slice();
+        assert_eq!(decode_compact_next(&mut rest), Ok(Shape::Pair(7, true)));
+        assert_eq!(decode_compact_next(&mut rest), Ok((3_u64, 300_u64)));
+        assert!(decode_compact_next::<u8>(&mut rest).is_err());
     }
 
     #[test]

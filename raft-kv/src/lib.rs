@@ -10,6 +10,7 @@
 //! | `session.rs` | a client's writes, each applied once |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
 //! | [`literal`] | Python literals: keys and values as people write them |
+//! | [`recording`] | a node's run, recorded and replayed |
 //! | [`codec`] | the only place that names the serialization format |
 
 mod block;
@@ -19,6 +20,7 @@ mod command;
 mod disk;
 pub mod literal;
 mod machine;
+pub mod recording;
 mod session;
 
 pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};

@@ -11,4 +11,5 @@
 mod commands;
 mod demo;
 mod failures;
+mod record;
 mod support;

@@ -18,6 +18,8 @@ pub struct Cluster {
     servers: Vec<Option<Server>>,
     pub base_port: u16,
     pub dir: tempfile::TempDir,
+    /// Whether servers started from now on are recorded, in [`record_dir`](Self::record_dir).
+    pub record: bool,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -51,7 +53,7 @@ impl Cluster {
     pub fn new(count: u16) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = (0..count).map(|_| None).collect();
-        Self { servers, base_port: free_ports(count), dir: tempfile::tempdir().unwrap(), _alone: alone }
+        Self { servers, base_port: free_ports(count), dir: tempfile::tempdir().unwrap(), record: false, _alone: alone }
     }
 
     pub fn size(&self) -> u16 {
@@ -62,12 +64,19 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
         command.args([id.to_string(), format!("--servers={}", self.size()), format!("--base-port={}", self.base_port)]);
         command.arg("--data-dir").arg(self.data_dir());
+        if self.record {
+            command.arg("--record").arg(self.record_dir());
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    pub fn record_dir(&self) -> PathBuf {
+        self.dir.path().join("recordings")
     }
 
     pub fn start_server(&mut self, id: u16) {
