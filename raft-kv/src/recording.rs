@@ -2,7 +2,7 @@
 //!
 //! A node is a fold over its events, so a recording is complete when it holds everything that a step depends on:
 //!
-//! 1. the [`Config`](raft_core::Config), with the seed of its timeouts: the only randomness;
+//! 1. the [`Config`], with the seed of its timeouts: the only randomness;
 //! 2. every [`Event`], in order;
 //! 3. what the node *read* from its storage, when it was made and in each step since. The answers are kept, not the
 //!    storage: a node reads little (its start, and old entries for followers that lag), a log may be long, and an

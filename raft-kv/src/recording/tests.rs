@@ -8,6 +8,7 @@ use raft_core::{
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
+use super::sink::Sink;
 use super::*;
 use crate::block::ClusterId;
 use crate::block_log::BlockLog;
@@ -420,6 +421,27 @@ fn a_full_recording_ends_and_says_so() {
     let verified = verify(Recording::open(&path).unwrap()).unwrap();
     assert_eq!(verified.tail, Tail::Ended(Ending::Full { max_bytes: 2_000 }));
     assert!(verified.steps > 30 && verified.steps < ticks, "{verified:?}");
+}
+
+#[test]
+fn a_disk_that_is_full_or_too_slow_ends_the_recording_and_says_so() {
+    let (sender, said) = channel();
+    let complaint = || {
+        let sender = sender.clone();
+        Box::new(move |what| drop(sender.send(what)))
+    };
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut sink = Sink::new(full, u64::MAX, complaint()).unwrap();
+    assert!(sink.push(vec![STEPS]));
+    let what = said.recv().unwrap();
+    assert!(what.starts_with("recording ends: it cannot be written: "), "{what}");
+    while sink.push(vec![STEPS]) {}
+
+    let slow = tempfile::tempfile().unwrap();
+    let mut sink = Sink::new(slow, u64::MAX, complaint()).unwrap();
+    assert!(!sink.push(vec![STEPS; 64 << 20]), "more than may wait");
+    assert_eq!(said.recv().unwrap(), "recording ends: the disk was too slow for the recording");
+    assert!(!sink.push(vec![STEPS]));
 }
 
 #[test]
