@@ -56,6 +56,8 @@
 //! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
+//! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`.
+//!
 //! What is not here yet: changing the membership (§6), snapshots (§7), leadership transfer, leases.
 #![no_std]
 
@@ -83,6 +85,8 @@ mod role;
 mod state_machine;
 mod status;
 mod storage;
+#[cfg(feature = "suite")]
+pub mod suite;
 mod transport;
 mod types;
 

@@ -15,3 +15,6 @@ mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod suite_catches;
+mod suite_passes;
+mod toy;
