@@ -298,12 +298,17 @@ impl Log {
 
     fn link(&self, storage: &impl Storage, entries: &[Entry]) -> Option<Arc<[Digest]>> {
         let mut prev = self.last.digest?;
-        let mut digests = Vec::with_capacity(entries.len());
-        for entry in entries {
-            prev = storage.link(&prev, entry)?;
-            digests.push(prev);
-        }
-        Some(digests.into())
+        let mut links = true;
+        let link_next = |entry| {
+            match storage.link(&prev, entry) {
+                Some(digest) => prev = digest,
+                None => links = false,
+            }
+            prev
+        };
+        // Of known length, so made in place: an `Option` collected would be a list first, and then a copy of it.
+        let digests = entries.iter().map(link_next).collect();
+        links.then_some(digests)
     }
 
     fn drop_last_run(&mut self) {

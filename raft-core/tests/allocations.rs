@@ -25,17 +25,17 @@ const BATCH: usize = 8;
 /// Every path of the run with what a step of it allocates, without and with a storage that links entries into a chain.
 ///
 /// What is not at zero: a proposal makes the slice that the log, the write and every message share, and where entries
-/// are linked another for their digests and the boxed `prev_log_hash` of each of the two followers; so does a
-/// follower's append for its digests; and a read makes the list of those that share its round.
+/// are linked another for their digests and the boxed `prev_log_hash` of each of the two followers; and so does a
+/// follower's append for its digests. A read makes the list of those that share its round.
 const PATHS: [(&str, u64, u64); 12] = [
-    ("leader: Propose", 1, 5),
+    ("leader: Propose", 1, 4),
     ("leader: Persisted", 0, 0),
     ("leader: AppendEntriesResponse", 0, 0),
     ("leader: Applied", 0, 0),
     ("leader: Tick", 0, 0),
     ("leader: HeartbeatResponse", 0, 0),
     ("leader: Read", 1, 1),
-    ("follower: AppendEntries", 0, 2),
+    ("follower: AppendEntries", 0, 1),
     ("follower: Persisted", 0, 0),
     ("follower: Heartbeat", 0, 0),
     ("follower: Applied", 0, 0),
