@@ -26,7 +26,7 @@ const BATCH: usize = 8;
 ///
 /// What is not at zero: a proposal makes the slice that the log, the write and every message share, and where entries
 /// are linked another for their digests and the boxed `prev_log_hash` of each of the two followers; and so does a
-/// follower's append for its digests. A read makes the list of those that share its round.
+/// follower's append for its digests.
 const PATHS: [(&str, u64, u64); 12] = [
     ("leader: Propose", 1, 4),
     ("leader: Persisted", 0, 0),
@@ -34,7 +34,7 @@ const PATHS: [(&str, u64, u64); 12] = [
     ("leader: Applied", 0, 0),
     ("leader: Tick", 0, 0),
     ("leader: HeartbeatResponse", 0, 0),
-    ("leader: Read", 1, 1),
+    ("leader: Read", 0, 0),
     ("follower: AppendEntries", 0, 1),
     ("follower: Persisted", 0, 0),
     ("follower: Heartbeat", 0, 0),
