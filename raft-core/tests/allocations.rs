@@ -99,6 +99,8 @@ struct Cluster {
     actions: Vec<Action>,
     session: Session,
     measures: bool,
+    /// Messages to this node are lost.
+    cut: Option<NodeId>,
 }
 
 impl Cluster {
@@ -111,7 +113,8 @@ impl Cluster {
         };
         let session = Session::new().no_stdout().no_file();
         let (events, actions) = ([(0, Event::Campaign)].into(), Vec::new());
-        let mut cluster = Self { nodes: [1, 2, 3].map(node).into(), events, actions, session, measures: false };
+        let mut cluster =
+            Self { nodes: [1, 2, 3].map(node).into(), events, actions, session, measures: false, cut: None };
         cluster.run();
         assert_eq!(cluster.nodes[0].status().role, RoleName::Leader);
         cluster
@@ -138,6 +141,7 @@ impl Cluster {
 
     fn perform(&mut self, at: usize, action: Action) {
         match action {
+            Action::Send(message) if self.cut == Some(message.to) => {}
             Action::Send(message) => self.events.push_back((message.to.0 as usize - 1, message.into())),
             Action::Persist(write) => {
                 let id = write.id;
@@ -150,11 +154,15 @@ impl Cluster {
         }
     }
 
-    /// A batch, a read, and three ticks.
-    fn round(&mut self, round: u64) {
+    fn propose(&mut self, batches: u64) {
         let payloads = || vec![Bytes::from_static(b"a payload that is some tens of bytes long"); BATCH];
-        self.events.push_back((0, Event::Propose(payloads())));
+        self.events.extend((0..batches).map(|_| (0, Event::Propose(payloads()))));
         self.run();
+    }
+
+    /// One batch or several at once, a read, and three ticks.
+    fn round(&mut self, round: u64) {
+        self.propose(1 + round % 4);
         self.events.push_back((0, Event::Read(ReadId(round))));
         self.run();
         for _ in 0..3 {
@@ -216,4 +224,27 @@ fn a_step_allocates_what_its_path_is_allowed() {
         }
         assert!(measured.is_empty(), "paths that nothing is said of: {measured:?}");
     }
+}
+
+/// A follower that missed some batches is sent them in one append: they are gathered into a slice of their own, in a
+/// list that grows first (`Log::slice`).
+#[test]
+fn catching_up_allocates_in_proportion_to_the_appends_and_not_to_the_steps() {
+    let mut cluster = Cluster::new(false);
+    (0..WARM_ROUNDS).for_each(|round| cluster.round(round));
+    cluster.cut = Some(NodeId(3));
+    cluster.events.push_back((0, Event::Unreachable(NodeId(3))));
+    (0..4).for_each(|_| cluster.propose(1));
+    (cluster.cut, cluster.measures) = (None, true);
+    cluster.round(0);
+    let report = cluster.session.to_report();
+    let mut gathered = 0;
+    for (name, path) in report.operations().filter(|(name, path)| *name != "warm" && path.total_allocations_count() > 0)
+    {
+        println!("{:6}  {name} ({} steps), catching up", path.total_allocations_count(), path.total_iterations());
+        if name != "leader: Propose" {
+            gathered += path.total_allocations_count();
+        }
+    }
+    assert!((1..=6).contains(&gathered), "{gathered}");
 }
