@@ -146,7 +146,7 @@ impl Log {
         }
         if first <= self.base.index {
             let mut entries = storage.entries(first, self.base.index, max_bytes)?;
-            entries.truncate(fitting(&entries, max_bytes));
+            entries.truncate(fitting(entries.iter(), max_bytes));
             return Ok(entries.into());
         }
         let at = self.run_at(first);
@@ -159,18 +159,10 @@ impl Log {
             Some(_) => {}
             None => return Err(self.out_of_range(first)),
         }
-        let mut bytes = 0_usize;
-        let mut gathered: Vec<Entry> = Vec::new();
-        for entry in self.runs.range(at..).flat_map(|run| run.entries.iter()) {
-            if entry.index < first {
-                continue;
-            }
-            bytes = bytes.saturating_add(entry.cost());
-            if bytes > max_bytes && !gathered.is_empty() {
-                break;
-            }
-            gathered.push(entry.clone());
-        }
+        let rest = || self.runs.range(at..).flat_map(|run| run.entries.iter()).filter(|entry| entry.index >= first);
+        let count = fitting(rest(), max_bytes);
+        let mut gathered = Vec::with_capacity(count);
+        gathered.extend(rest().take(count).cloned());
         Ok(gathered.into())
     }
 
@@ -361,13 +353,13 @@ impl Run {
 }
 
 /// How many of these stay within `max_bytes`, one at the least.
-fn fitting(entries: &[Entry], max_bytes: usize) -> usize {
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: usize) -> usize {
     let mut bytes = 0_usize;
     let fits = |entry: &&Entry| {
         bytes = bytes.saturating_add(entry.cost());
         bytes <= max_bytes
     };
-    entries.iter().take_while(fits).count().max(1)
+    entries.take_while(fits).count().max(1)
 }
 
 #[cfg(test)]
