@@ -59,48 +59,78 @@ fn a_block_log_in_memory() {
     suite::storage(InMemory::default());
 }
 
-/// The same, where the failure shows only once a write has begun.
-struct FailingLate {
-    inner: InMemory,
+/// A disk that fails once and then works again, as if nothing had happened: it breaks its contract, and the log must
+/// keep its own all the same (fault D3).
+#[derive(Default)]
+struct Forgetful {
+    inner: MemDisk,
     fails: bool,
 }
 
-impl StorageHarness for FailingLate {
-    type Storage = BlockLog<MemDisk>;
+impl Disk for Forgetful {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
+        self.inner.submit(bytes)
+    }
+
+    fn durable(&mut self) -> Result<u64, DiskError> {
+        match std::mem::take(&mut self.fails) {
+            true => Err(DiskError::Io { what: String::from("injected") }),
+            false => self.inner.durable(),
+        }
+    }
+
+    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
+        self.inner.settle(keep, tail)
+    }
+}
+
+struct OnAForgetfulDisk;
+
+impl StorageHarness for OnAForgetfulDisk {
+    type Storage = BlockLog<Forgetful>;
 
     fn create(&mut self, genesis: Configuration) -> Self::Storage {
-        self.fails = false;
-        self.inner.create(genesis)
+        BlockLog::create(Forgetful::default(), cluster(), genesis).unwrap()
     }
 
     fn advance(&mut self, log: &mut Self::Storage) {
-        if self.fails {
-            self.inner.fail(log);
-        }
-        self.inner.advance(log);
+        log.disk_mut().inner.sync();
     }
 
-    fn crash_points(&self, log: &Self::Storage) -> u64 {
-        self.inner.crash_points(log)
+    fn crash_points(&self, _: &Self::Storage) -> u64 {
+        1
     }
 
-    fn crash(&mut self, log: Self::Storage, point: u64) -> Result<Self::Storage, String> {
-        self.inner.crash(log, point)
+    fn crash(&mut self, log: Self::Storage, _: u64) -> Result<Self::Storage, String> {
+        let inner = log.disk().inner.crash(0, |_| true);
+        BlockLog::open(Forgetful { inner, fails: false }, cluster(), members()).map_err(|error| error.to_string())
     }
 
-    fn fail(&mut self, _: &mut Self::Storage) -> bool {
-        self.fails = true;
+    fn fail(&mut self, log: &mut Self::Storage) -> bool {
+        log.disk_mut().fails = true;
         true
     }
 
     fn seeds(&self) -> u64 {
-        0
+        8
     }
 }
 
 #[test]
-fn a_block_log_whose_sync_fails() {
-    suite::storage(FailingLate { inner: InMemory::default(), fails: false });
+fn d3_a_block_log_on_a_disk_that_forgets_its_failure() {
+    suite::storage(OnAForgetfulDisk);
 }
 
 /// Real files. What a power failure leaves cannot be had here: a crash is a process that ends after its last write.
