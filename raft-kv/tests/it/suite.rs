@@ -160,7 +160,7 @@ impl StorageHarness for OnFiles {
     }
 
     fn advance(&mut self, _: &mut Self::Storage) {
-        std::thread::sleep(Duration::from_micros(100));
+        std::thread::sleep(Duration::from_micros(500));
     }
 
     fn crash_points(&self, _: &Self::Storage) -> u64 {

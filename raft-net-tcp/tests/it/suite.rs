@@ -114,7 +114,9 @@ impl Tcp {
         let mut tcp = Self { peers, handle, thread, begun: Instant::now(), asked: Vec::new() };
         // It follows server 2 before anything else is asked.
         tcp.ask(LEADER, LEADER, Body::Heartbeat(Heartbeat { leader_commit: LogIndex(0), round: 0 }));
-        while tcp.receive().is_empty() {}
+        while tcp.receive().is_empty() {
+            assert!(tcp.begun.elapsed() < PATIENCE, "the server answers");
+        }
         tcp
     }
 
