@@ -75,6 +75,18 @@ pub enum Action {
         /// Where it differs.
         index: LogIndex,
     },
+    /// Leadership is not handed to this server.
+    TransferRefused {
+        /// Who should have led.
+        target: NodeId,
+        /// Why not.
+        reason: Refusal,
+    },
+    /// Leadership was not taken over within an election timeout: this node leads on, and takes proposals again.
+    TransferAborted {
+        /// Who should have led.
+        target: NodeId,
+    },
     /// A message was dropped unanswered, for a correct peer does not send it.
     MessageDropped {
         /// Who sent it.

@@ -29,14 +29,13 @@ impl<S: Storage> Node<S> {
     /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
     /// term that there is: its vote may be given.
     pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        let next_term = self.current_term.next();
-        let may_campaign = self.configuration.is_voter(self.config.id) && next_term > self.current_term;
-        if matches!(self.role, Role::Leader(_)) || !may_campaign {
+        if !self.may_campaign() {
             return Ok(());
         }
         self.become_pre_candidate();
         let last = self.log.last();
-        let request = PreVote { next_term, last_log_index: last.index, last_log_term: last.term };
+        let request =
+            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
         self.ask_voters(&Body::PreVote(request), actions);
         self.record_vote(self.config.id, true, actions)
     }
@@ -107,7 +106,7 @@ impl<S: Storage> Node<S> {
         }
         match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
             (VoteResult::Pending, _) => Ok(()),
-            (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(actions),
+            (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(false, actions),
             (VoteResult::Won, _) => self.become_leader(actions),
             (VoteResult::Lost, _) => {
                 self.become_follower(self.current_term, None, actions);
@@ -116,12 +115,22 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn request_votes(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    /// Whether this server may stand for election.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let is_last_term = self.current_term.next() == self.current_term;
+        !matches!(self.role, Role::Leader(_)) && self.configuration.is_voter(self.config.id) && !is_last_term
+    }
+
+    pub(crate) fn request_votes(
+        &mut self,
+        leadership_transfer: bool,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), StorageError> {
         // Candidates 1 (Figure 2): increment currentTerm, vote for self, reset election timer, send RequestVote RPCs
         // to all other servers.
         self.become_candidate(actions);
         let last = self.log.last();
-        let request = RequestVote { last_log_index: last.index, last_log_term: last.term };
+        let request = RequestVote { last_log_index: last.index, last_log_term: last.term, leadership_transfer };
         self.ask_voters(&Body::RequestVote(request), actions);
         self.count_own_vote(actions)
     }

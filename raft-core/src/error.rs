@@ -19,6 +19,21 @@ pub enum Refusal {
     /// This server led when the request came, and has stepped down since.
     #[error("leadership was lost: ask again")]
     LeadershipLost,
+    /// Leadership is being handed to another server.
+    #[error("leadership goes to node {target}: ask it")]
+    TransferInProgress {
+        /// Which.
+        target: NodeId,
+    },
+    /// The server does not vote.
+    #[error("node {id} is no voter")]
+    NotVoter {
+        /// Which.
+        id: NodeId,
+    },
+    /// It is so already.
+    #[error("it is so already")]
+    Unchanged,
     /// The proposal holds no payload.
     #[error("an empty proposal: give at least one payload")]
     Empty,

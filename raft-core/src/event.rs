@@ -27,6 +27,12 @@ pub enum Event {
     Read(ReadId),
     /// Start an election now, unless this node leads already (fault E12).
     Campaign,
+    /// Hand leadership to this voter. Refused in the same step by
+    /// [`TransferRefused`](crate::Action::TransferRefused); given up after an election timeout by
+    /// [`TransferAborted`](crate::Action::TransferAborted); done when another leads.
+    TransferLeadership(NodeId),
+    /// Hand leadership to whoever is furthest, where this node leads: before a shutdown.
+    HandOver,
     /// Every write up to this one is durable.
     Persisted(WriteId),
     /// A write failed: the node halts, for after a failed write nobody knows what the disk holds (fault D3).

@@ -83,6 +83,7 @@ mod role;
 mod state_machine;
 mod status;
 mod storage;
+mod transfer;
 mod transport;
 mod types;
 

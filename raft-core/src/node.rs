@@ -154,6 +154,14 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }
             Event::Campaign => self.on_campaign(actions),
+            Event::TransferLeadership(target) => {
+                self.on_transfer_leadership(target, actions);
+                Ok(())
+            }
+            Event::HandOver => {
+                self.hand_over(actions);
+                Ok(())
+            }
             Event::Persisted(write) => self.on_persisted(write, actions),
             Event::WriteFailed(error) => Err(error),
             Event::Applied(index) => {
@@ -217,6 +225,11 @@ impl<S: Storage> Node<S> {
                     self.on_heartbeat(from, request, actions);
                 }
             }
+            Body::TimeoutNow => {
+                if self.follow(from, actions) {
+                    self.on_timeout_now(actions)?;
+                }
+            }
             Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
         }
@@ -241,8 +254,10 @@ impl<S: Storage> Node<S> {
         }
         match body {
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Body::RequestVote(_) if self.hears_leader() => return false,
-            Body::AppendEntries(_) | Body::Heartbeat(_) => self.become_follower(term, Some(from), actions),
+            Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
+                self.become_follower(term, Some(from), actions);
+            }
             _ => self.become_follower(term, None, actions),
         }
         true
@@ -264,7 +279,8 @@ impl<S: Storage> Node<S> {
             Body::PreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
-            | Body::HeartbeatResponse(_) => return,
+            | Body::HeartbeatResponse(_)
+            | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);
     }

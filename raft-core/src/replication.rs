@@ -37,6 +37,12 @@ impl<S: Storage> Node<S> {
             actions.push(Action::ProposalRefused(Refusal::NotLeader { leader: self.leader() }));
             return Ok(());
         }
+        if let Role::Leader(leader) = &self.role
+            && let Some(transfer) = &leader.transfer
+        {
+            actions.push(Action::ProposalRefused(Refusal::TransferInProgress { target: transfer.target }));
+            return Ok(());
+        }
         if payloads.is_empty() {
             actions.push(Action::ProposalRefused(Refusal::Empty));
             return Ok(());
@@ -118,6 +124,7 @@ impl<S: Storage> Node<S> {
                     if raised {
                         self.announce_commit(actions);
                     }
+                    self.advance_transfer(from, actions);
                 }
             }
             AppendEntriesResponse::Accepted { .. } => {
@@ -178,6 +185,7 @@ impl<S: Storage> Node<S> {
             self.become_follower(self.current_term, None, actions);
             return Ok(());
         }
+        self.tick_transfer(actions);
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
@@ -236,6 +244,7 @@ impl<S: Storage> Node<S> {
         if progress.match_index() < last || progress.state() == ProgressState::Probe {
             self.send_appends(from, true, actions)?;
         }
+        self.advance_transfer(from, actions);
         self.on_round_confirmed(from, response.round, actions);
         Ok(())
     }

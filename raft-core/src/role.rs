@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use crate::action::RoleName;
 use crate::progress::Progress;
 use crate::read_index::ReadRounds;
+use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
 
 /// See the module.
@@ -44,6 +45,8 @@ pub(crate) struct Leader {
     /// Its no-op: an entry is of its term exactly from here on.
     pub(crate) first_index: LogIndex,
     pub(crate) reads: ReadRounds,
+    /// To whom leadership is being handed.
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Role {
@@ -78,6 +81,7 @@ impl Leader {
             stalled_elapsed: 0,
             first_index: last.next(),
             reads: ReadRounds::default(),
+            transfer: None,
         }
     }
 

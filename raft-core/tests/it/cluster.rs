@@ -330,6 +330,15 @@ impl Cluster {
         assert_eq!(self.node(id).role(), RoleName::Leader, "node {id} does not lead: {:?}", self.node(id).status());
     }
 
+    /// `id` wins once the others have forgotten their leader.
+    pub fn elect_after_silence(&mut self, id: u32) {
+        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
+            self.tick(other, 15);
+        }
+        self.network.clear();
+        self.elect(id);
+    }
+
     pub fn leaders(&self) -> Vec<u32> {
         let leads = |node: &&Node<Disk>| node.role() == RoleName::Leader;
         self.nodes.iter().filter(leads).map(|node| node.status().id.0).collect()

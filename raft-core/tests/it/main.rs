@@ -15,3 +15,4 @@ mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod transfer;

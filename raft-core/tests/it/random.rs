@@ -17,6 +17,7 @@ enum Op {
     Read { node: u32 },
     Persist { node: u32, writes: usize },
     Campaign { node: u32 },
+    Transfer { node: u32, to: u32 },
     Unreachable { node: u32, peer: u32 },
     Crash { node: u32, also: usize },
     Settle,
@@ -33,6 +34,7 @@ fn op(nodes: u32) -> impl Strategy<Value = Op> {
         2 => node().prop_map(|node| Op::Read { node }),
         10 => (node(), 1_usize..6).prop_map(|(node, writes)| Op::Persist { node, writes }),
         2 => node().prop_map(|node| Op::Campaign { node }),
+        1 => (node(), node()).prop_map(|(node, to)| Op::Transfer { node, to }),
         1 => (node(), node()).prop_map(|(node, peer)| Op::Unreachable { node, peer }),
         1 => (node(), 0_usize..3).prop_map(|(node, also)| Op::Crash { node, also }),
         1 => Just(Op::Settle),
@@ -66,6 +68,9 @@ fn run(cluster: &mut Cluster, op: &Op, number: u64) {
         Op::Persist { node, writes } => cluster.persist(node, writes),
         Op::Campaign { node } => {
             cluster.step(node, Event::Campaign);
+        }
+        Op::Transfer { node, to } => {
+            cluster.step(node, Event::TransferLeadership(NodeId(to)));
         }
         Op::Unreachable { node, peer } => {
             cluster.step(node, Event::Unreachable(NodeId(peer)));
@@ -175,6 +180,7 @@ fn within(op: &Op, nodes: u32) -> Op {
     | Op::Read { node }
     | Op::Persist { node, .. }
     | Op::Campaign { node }
+    | Op::Transfer { node, .. }
     | Op::Unreachable { node, .. }
     | Op::Crash { node, .. } = &mut op
     {

@@ -13,7 +13,11 @@ fn heartbeat(commit: u64) -> Body {
 }
 
 fn request_vote(last: (u64, u64)) -> Body {
-    Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+    Body::RequestVote(RequestVote {
+        last_log_term: Term(last.0),
+        last_log_index: LogIndex(last.1),
+        leadership_transfer: false,
+    })
 }
 
 fn append(prev: (u64, u64), entries: Entries) -> Body {
