@@ -8,12 +8,14 @@
 //! Invariant: an `Action` is at most 72 bytes (at 136 the prototype lost a third of its speed), so rare large fields
 //! are boxed.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Fault, PeerFault, Refusal};
 use crate::message::Message;
+use crate::quorum::Configuration;
 use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
 
 /// One output.
@@ -75,6 +77,17 @@ pub enum Action {
         /// Where it differs.
         index: LogIndex,
     },
+    /// The change of this step stands in the log, and is active.
+    MembershipAppended {
+        /// Where.
+        index: LogIndex,
+        /// In which term.
+        term: Term,
+    },
+    /// The change of this step was not begun.
+    MembershipRefused(Refusal),
+    /// This configuration is active from now on: a member's connection is to be opened, a stranger's closed.
+    MembershipChanged(Box<Configuration>),
     /// Leadership is not handed to this server.
     TransferRefused {
         /// Who should have led.

@@ -101,10 +101,10 @@ impl<S: Storage> Node<S> {
 
     fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
         let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
-        if self.configuration.is_voter(voter) {
+        if self.configurations.current().is_voter(voter) {
             votes.record(voter, granted);
         }
-        match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
+        match (self.configurations.current().vote_result(|id| votes.of(id)), &self.role) {
             (VoteResult::Pending, _) => Ok(()),
             (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(false, actions),
             (VoteResult::Won, _) => self.become_leader(actions),
@@ -118,7 +118,7 @@ impl<S: Storage> Node<S> {
     /// Whether this server may stand for election.
     pub(crate) fn may_campaign(&self) -> bool {
         let is_last_term = self.current_term.next() == self.current_term;
-        !matches!(self.role, Role::Leader(_)) && self.configuration.is_voter(self.config.id) && !is_last_term
+        !matches!(self.role, Role::Leader(_)) && self.configurations.current().is_voter(self.config.id) && !is_last_term
     }
 
     pub(crate) fn request_votes(
@@ -136,8 +136,8 @@ impl<S: Storage> Node<S> {
     }
 
     fn ask_voters(&mut self, request: &Body, actions: &mut Vec<Action>) {
-        for voter in self.configuration.members() {
-            if voter != self.config.id && self.configuration.is_voter(voter) {
+        for voter in self.configurations.current().members() {
+            if voter != self.config.id && self.configurations.current().is_voter(voter) {
                 self.send(voter, request.clone(), actions);
             }
         }

@@ -25,6 +25,15 @@ pub enum Refusal {
         /// Which.
         target: NodeId,
     },
+    /// A membership change is under way.
+    #[error("a membership change is under way: ask again once it is committed")]
+    ChangeInProgress,
+    /// This leader has not committed an entry of its term yet.
+    #[error("this leader has not committed anything yet: ask again")]
+    NoCommitInTerm,
+    /// A configuration needs a voter.
+    #[error("a cluster needs at least one voter")]
+    EmptyVoters,
     /// The server does not vote.
     #[error("node {id} is no voter")]
     NotVoter {

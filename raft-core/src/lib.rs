@@ -71,6 +71,7 @@ mod gate;
 #[cfg(debug_assertions)]
 mod invariants;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod progress;
@@ -92,7 +93,7 @@ pub use batch::{Batch, Commands};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError};
-pub use event::Event;
+pub use event::{Event, MembershipChange};
 pub use message::{
     AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, Message, PreVote, PreVoteResponse,
     RequestVote, RequestVoteResponse,

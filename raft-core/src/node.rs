@@ -18,8 +18,8 @@ use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::log::Log;
+use crate::membership::Configurations;
 use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse, RequestVoteResponse};
-use crate::quorum::Configuration;
 use crate::role::{Leader, Role, Votes};
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
@@ -29,7 +29,7 @@ use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
 pub struct Node<S> {
     pub(crate) config: Config,
     pub(crate) storage: S,
-    pub(crate) configuration: Configuration,
+    pub(crate) configurations: Configurations,
     // Persistent state (Figure 2): `log` and these two.
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
@@ -58,7 +58,7 @@ impl<S: Storage> Node<S> {
     pub fn new(config: Config, storage: S) -> Result<Self, StartError> {
         config.validate()?;
         let HardState { current_term, voted_for } = storage.hard_state()?;
-        let configuration = storage.snapshot_meta()?.configuration;
+        let configurations = Configurations::open(&storage)?;
         let log = Log::open(&storage)?;
         if log.last().term > current_term || log.last().index < log.snapshot_index() {
             let what = format!("term {current_term}, but the log ends at {:?}", log.last());
@@ -68,7 +68,7 @@ impl<S: Storage> Node<S> {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,
             storage,
-            configuration,
+            configurations,
             current_term,
             voted_for,
             hard_state_changed: false,
@@ -154,6 +154,7 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }
             Event::Campaign => self.on_campaign(actions),
+            Event::ChangeMembership(change) => self.on_change_membership(change, actions),
             Event::TransferLeadership(target) => {
                 self.on_transfer_leadership(target, actions);
                 Ok(())
@@ -196,6 +197,7 @@ impl<S: Storage> Node<S> {
         if self.advance_commit(actions)? {
             self.announce_commit(actions);
         }
+        self.advance_membership(actions)?;
         self.gate.release(actions);
         Ok(())
     }
@@ -356,7 +358,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
         let id = self.config.id;
         let last = self.log.last().index;
-        let others = self.configuration.members().into_iter().filter(|member| *member != id);
+        let others = self.configurations.current().members().into_iter().filter(|member| *member != id);
         self.role = Role::Leader(Box::new(Leader::new(others, last, self.now)));
         let noop = Entry { index: last.next(), term: self.current_term, payload: Payload::Noop };
         self.append_own(Arc::new([noop]), actions)

@@ -16,6 +16,7 @@ use crate::error::{PeerFault, Refusal, StorageError};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
+use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
 use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
@@ -124,6 +125,7 @@ impl<S: Storage> Node<S> {
                     if raised {
                         self.announce_commit(actions);
                     }
+                    self.advance_membership(actions)?;
                     self.advance_transfer(from, actions);
                 }
             }
@@ -152,7 +154,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn advance_commit(&mut self, actions: &mut Vec<Action>) -> Result<bool, StorageError> {
         let (id, persisted) = (self.config.id, self.log.persisted_index());
         let Role::Leader(leader) = &self.role else { return Ok(false) };
-        let index = self.configuration.committed_index(|voter| {
+        let index = self.configurations.current().committed_index(|voter| {
             if voter == id { persisted } else { leader.follower(voter).map_or(LogIndex(0), |p| p.match_index()) }
         });
         // The entry is of the current term exactly from the no-op on (§5.4.2).
@@ -209,7 +211,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &self.role else { return false };
         let timeout = u64::from(self.config.election_timeout_ticks);
         let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
-        self.configuration.is_quorum(|voter| {
+        self.configurations.current().is_quorum(|voter| {
             voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
@@ -293,6 +295,7 @@ impl<S: Storage> Node<S> {
                     // all that follow it.
                     self.log.truncate(&self.storage, index)?;
                     self.persist(WriteOp::Truncate(index), actions);
+                    self.on_truncated(index, actions);
                 }
                 // AppendEntries receiver 4: append any new entries not already in the log.
                 self.append_to_log(from_index(request.entries, fresh), actions);
@@ -367,18 +370,23 @@ impl<S: Storage> Node<S> {
     }
 
     fn append_to_log(&mut self, entries: Entries, actions: &mut Vec<Action>) {
+        let appended = Entries::clone(&entries);
         if let Some(digests) = self.log.append(&self.storage, Entries::clone(&entries)) {
             let write = self.persist(WriteOp::Append { entries, digests }, actions);
             self.log.writing(write);
+            self.on_appended(&appended, actions);
         }
     }
 }
 
-/// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's.
+/// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's; what should be
+/// a configuration is one.
 fn is_well_formed(request: &AppendEntries, term: Term) -> bool {
     let mut last = (request.prev_log_index, request.prev_log_term);
     let consecutive = request.entries.iter().all(|entry| {
-        let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1;
+        let is_readable =
+            !matches!(&entry.payload, Payload::Configuration(bytes) if Configuration::from_bytes(bytes).is_none());
+        let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1 && is_readable;
         last = (entry.index, entry.term);
         follows
     });

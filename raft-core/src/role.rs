@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::action::RoleName;
+use crate::event::MembershipChange;
 use crate::progress::Progress;
 use crate::read_index::ReadRounds;
 use crate::transfer::Transfer;
@@ -45,6 +46,8 @@ pub(crate) struct Leader {
     /// Its no-op: an entry is of its term exactly from here on.
     pub(crate) first_index: LogIndex,
     pub(crate) reads: ReadRounds,
+    /// A change whose new voters are catching up.
+    pub(crate) promotion: Option<MembershipChange>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
 }
@@ -81,8 +84,19 @@ impl Leader {
             stalled_elapsed: 0,
             first_index: last.next(),
             reads: ReadRounds::default(),
+            promotion: None,
             transfer: None,
         }
+    }
+
+    /// The members besides it are these now: who stays keeps its progress, who comes is probed from `next` on.
+    pub(crate) fn set_followers(&mut self, others: impl Iterator<Item = NodeId>, next: LogIndex, now: u64) {
+        let mut before = core::mem::take(&mut self.followers);
+        let mut kept = |id: NodeId| {
+            let at = before.iter().position(|(follower, _)| *follower == id)?;
+            Some(before.swap_remove(at))
+        };
+        self.followers = others.map(|id| kept(id).unwrap_or_else(|| (id, Progress::new(next, now)))).collect();
     }
 
     pub(crate) fn followers(&self) -> &[(NodeId, Progress)] {

@@ -53,7 +53,7 @@ impl<S: Storage> Node<S> {
             role: self.role.name(),
             term: self.current_term,
             leader: self.leader(),
-            configuration: self.configuration.clone(),
+            configuration: self.configurations.current().clone(),
             last_index: self.log.last().index,
             persisted_index: self.log.persisted_index(),
             commit_index: self.log.commit_index(),

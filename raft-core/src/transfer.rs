@@ -28,7 +28,7 @@ pub(crate) struct Transfer {
 impl<S: Storage> Node<S> {
     pub(crate) fn on_transfer_leadership(&mut self, target: NodeId, actions: &mut Vec<Action>) {
         let id = self.config.id;
-        let is_voter = self.configuration.is_voter(target);
+        let is_voter = self.configurations.current().is_voter(target);
         let refusal = match &self.role {
             Role::Leader(leader) => match leader.transfer {
                 _ if target == id => Some(Refusal::Unchanged),
@@ -50,7 +50,8 @@ impl<S: Storage> Node<S> {
     pub(crate) fn hand_over(&mut self, actions: &mut Vec<Action>) {
         let id = self.config.id;
         let Role::Leader(leader) = &self.role else { return };
-        let voters = leader.followers().iter().filter(|(follower, _)| self.configuration.is_voter(*follower));
+        let voters =
+            leader.followers().iter().filter(|(follower, _)| self.configurations.current().is_voter(*follower));
         let furthest = voters.max_by_key(|(_, progress)| (progress.match_index(), progress.last_ack));
         if let Some((target, _)) = furthest.filter(|(target, _)| *target != id) {
             self.begin_transfer(*target, actions);
@@ -85,6 +86,10 @@ impl<S: Storage> Node<S> {
             let target = transfer.target;
             leader.transfer = None;
             actions.push(Action::TransferAborted { target });
+            if !self.configurations.current().is_voter(self.config.id) {
+                // A leader that was removed has done what it could.
+                self.become_follower(self.current_term, None, actions);
+            }
         }
     }
 

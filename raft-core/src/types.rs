@@ -58,6 +58,8 @@ pub enum Payload {
     Noop,
     /// Bytes for the state machine; a [`Replica`](crate::Replica) packs many commands into one.
     Command(Bytes),
+    /// Who takes part from here on (§6): [`Configuration::to_bytes`](crate::Configuration::to_bytes).
+    Configuration(Bytes),
 }
 
 /// A run of consecutive entries, shared: a follower more costs a pointer, not a copy.
@@ -77,16 +79,17 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Noop => &[],
-            Self::Command(bytes) => bytes,
+            Self::Command(bytes) | Self::Configuration(bytes) => bytes,
         }
     }
 
-    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command.
+    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command, 2 configuration.
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Noop => 0,
             Self::Command(_) => 1,
+            Self::Configuration(_) => 2,
         }
     }
 }

@@ -132,9 +132,14 @@ impl Cluster {
 
     /// A new group whose nodes draw their timeouts from this seed.
     pub fn with_seed(voters: u32, seed: u64) -> Self {
+        Self::with_founders(voters, voters, seed)
+    }
+
+    /// A new group of which only the first vote; the others are to be added.
+    pub fn with_founders(voters: u32, nodes: u32, seed: u64) -> Self {
         let genesis = Configuration::new((1..=voters).map(NodeId));
         let mut cluster = Self::empty();
-        for id in 1..=voters {
+        for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
             let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
