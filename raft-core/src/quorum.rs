@@ -4,6 +4,7 @@
 //! *each* half, so it also shares a voter with every quorum of the old and of the new configuration.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,19 @@ impl Configuration {
             .filter(|candidate| self.is_quorum(|id| match_index(id) >= *candidate))
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// `1,2,3`, then what there is of `outgoing 1,2` and `learners 4`.
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, ids) in [("", &self.voters), (", outgoing ", &self.voters_outgoing), (", learners ", &self.learners)]
+        {
+            for (at, id) in ids.iter().enumerate() {
+                write!(f, "{}{id}", if at == 0 { name } else { "," })?;
+            }
+        }
+        Ok(())
     }
 }
 
