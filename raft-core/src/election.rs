@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::error::StorageError;
+use crate::error::Fault;
 use crate::message::{Body, PreVote, PreVoteResponse, RequestVote, RequestVoteResponse};
 use crate::node::Node;
 use crate::quorum::VoteResult;
@@ -18,7 +18,7 @@ use crate::types::{LogIndex, NodeId, Term};
 
 impl<S: Storage> Node<S> {
     /// One tick without leading: "If election timeout elapses…" (Followers and Candidates, Figure 2).
-    pub(crate) fn tick_election(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn tick_election(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.randomized_election_timeout {
             self.on_campaign(actions)?;
@@ -28,7 +28,7 @@ impl<S: Storage> Node<S> {
 
     /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
     /// term that there is: its vote may be given.
-    pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if !self.may_campaign() {
             return Ok(());
         }
@@ -55,7 +55,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: PreVoteResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         // Winning, losing and starting anew all end the round, so a late answer counts for nothing (fault E7).
         if matches!(self.role, Role::PreCandidate { .. }) && response.next_term == self.current_term.next() {
             self.record_vote(from, response.vote_granted, actions)?;
@@ -82,7 +82,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: RequestVoteResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         if matches!(self.role, Role::Candidate { .. }) {
             self.record_vote(from, response.vote_granted, actions)?;
         }
@@ -90,7 +90,7 @@ impl<S: Storage> Node<S> {
     }
 
     /// A candidate counts its own vote once it is durable (fault E2).
-    pub(crate) fn count_own_vote(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn count_own_vote(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         match &self.role {
             Role::Candidate { own_vote, .. } if self.gate.is_persisted(*own_vote) => {
                 self.record_vote(self.config.id, true, actions)
@@ -99,7 +99,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
         if self.configurations.current().is_voter(voter) {
             votes.record(voter, granted);
@@ -121,11 +121,7 @@ impl<S: Storage> Node<S> {
         !matches!(self.role, Role::Leader(_)) && self.configurations.current().is_voter(self.config.id) && !is_last_term
     }
 
-    pub(crate) fn request_votes(
-        &mut self,
-        leadership_transfer: bool,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    pub(crate) fn request_votes(&mut self, leadership_transfer: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
         // Candidates 1 (Figure 2): increment currentTerm, vote for self, reset election timer, send RequestVote RPCs
         // to all other servers.
         self.become_candidate(actions);

@@ -166,5 +166,11 @@ pub enum PeerFault {
 pub enum Fault {
     /// The storage could not be read or written.
     #[error("storage: {0}")]
-    Storage(StorageError),
+    Storage(#[from] StorageError),
+    /// This node led, and its log differs from those of a majority at an entry that all hold: it is the damaged one.
+    #[error("the log differs from a majority's at entry {index}: restore it from a peer")]
+    Diverged {
+        /// Where.
+        index: LogIndex,
+    },
 }

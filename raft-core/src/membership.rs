@@ -13,7 +13,7 @@
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::error::{Refusal, StorageError};
+use crate::error::{Fault, Refusal, StorageError};
 use crate::event::MembershipChange;
 use crate::node::Node;
 use crate::quorum::Configuration;
@@ -98,7 +98,7 @@ impl<S: Storage> Node<S> {
         &mut self,
         change: MembershipChange,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         match self.plan(&change) {
             Ok((next, waits)) => {
                 if let Role::Leader(leader) = &mut self.role {
@@ -144,7 +144,7 @@ impl<S: Storage> Node<S> {
 
     /// What is due once entries have committed or followers have caught up: the leave of a joint configuration, the
     /// promotion of those who have caught up, the farewell of a leader that is no voter any more.
-    pub(crate) fn advance_membership(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn advance_membership(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let commit_index = self.log.commit_index();
         self.configurations.settle(commit_index);
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
@@ -174,7 +174,7 @@ impl<S: Storage> Node<S> {
         &mut self,
         configuration: &Configuration,
         actions: &mut Vec<Action>,
-    ) -> Result<LogIndex, StorageError> {
+    ) -> Result<LogIndex, Fault> {
         let index = self.log.last().index.next();
         let payload = Payload::Configuration(configuration.to_bytes().into());
         self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)?;

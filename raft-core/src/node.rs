@@ -46,6 +46,8 @@ pub struct Node<S> {
     rng: ChaCha8Rng,
     /// Reads that a quorum has confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// The leader whose log was said to differ, so that it is said once.
+    pub(crate) differs_from: Option<NodeId>,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -79,6 +81,7 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            differs_from: None,
             fault: None,
         };
         node.reset_election_timer();
@@ -104,7 +107,7 @@ impl<S: Storage> Node<S> {
         let visible = self.visible();
         match self.dispatch(event, actions) {
             Ok(()) => self.conclude(visible, actions),
-            Err(error) => self.halt(error, actions),
+            Err(fault) => self.halt(fault, actions),
         }
         #[cfg(debug_assertions)]
         {
@@ -144,7 +147,7 @@ impl<S: Storage> Node<S> {
 
 // Dispatch and the term rule.
 impl<S: Storage> Node<S> {
-    fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), Fault> {
         match event {
             Event::Tick => self.on_tick(actions),
             Event::Message(message) => self.on_message(message, actions),
@@ -164,7 +167,7 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }
             Event::Persisted(write) => self.on_persisted(write, actions),
-            Event::WriteFailed(error) => Err(error),
+            Event::WriteFailed(error) => Err(error.into()),
             Event::Applied(index) => {
                 self.log.applied(index, self.config.window_bytes);
                 self.release_reads(actions);
@@ -177,7 +180,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.now = self.now.saturating_add(1);
         match self.role {
             Role::Leader(_) => self.tick_leader(actions),
@@ -185,7 +188,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn on_persisted(&mut self, write: WriteId, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_persisted(&mut self, write: WriteId, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if !self.gate.persisted(write) {
             return Ok(());
         }
@@ -202,7 +205,7 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let Message { from, to, term, body } = message;
         if to != self.config.id || from == self.config.id {
             actions.push(Action::MessageDropped { from, reason: PeerFault::Misrouted });
@@ -355,7 +358,7 @@ impl<S: Storage> Node<S> {
     }
 
     /// Appends a no-op: earlier terms' entries commit with it (§5.4.2), and reads wait for it (§8).
-    pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let id = self.config.id;
         let last = self.log.last().index;
         let others = self.configurations.current().members().into_iter().filter(|member| *member != id);
@@ -384,7 +387,7 @@ impl<S: Storage> Node<S> {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
-        if let Some((first, last)) = self.log.hand_out() {
+        if let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes) {
             actions.push(Action::Apply { first, last });
         }
         let (role, term, leader) = self.visible();
@@ -397,14 +400,13 @@ impl<S: Storage> Node<S> {
         (self.role.name(), self.current_term, self.leader())
     }
 
-    fn halt(&mut self, error: StorageError, actions: &mut Vec<Action>) {
+    fn halt(&mut self, fault: Fault, actions: &mut Vec<Action>) {
         let role = core::mem::replace(&mut self.role, Role::Follower { leader: None });
         if let Role::Leader(leader) = role {
             self.fail_reads(leader.reads, Refusal::Halted, actions);
         }
         let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter();
         actions.extend(confirmed.map(|(_, read)| Action::ReadFailed { read, reason: Refusal::Halted }));
-        let fault = Fault::Storage(error);
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
     }

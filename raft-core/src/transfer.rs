@@ -10,7 +10,7 @@
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::error::{Refusal, StorageError};
+use crate::error::{Fault, Refusal};
 use crate::message::Body;
 use crate::node::Node;
 use crate::role::{Leader, Role};
@@ -94,7 +94,7 @@ impl<S: Storage> Node<S> {
     }
 
     /// `TimeoutNow` from the leader that this server follows: campaign without asking first.
-    pub(crate) fn on_timeout_now(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn on_timeout_now(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if self.may_campaign() { self.request_votes(true, actions) } else { Ok(()) }
     }
 }

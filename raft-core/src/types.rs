@@ -69,7 +69,12 @@ impl Entry {
     /// The bytes that this entry counts for in every limit: its payload and a fixed 24 for its header.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.payload.bytes().len().saturating_add(24)
+        Self::cost_of(self.payload.bytes())
+    }
+
+    /// The bytes that an entry with this payload counts for.
+    pub(crate) const fn cost_of(payload: &[u8]) -> usize {
+        payload.len().saturating_add(24)
     }
 }
 

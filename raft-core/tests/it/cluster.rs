@@ -147,6 +147,17 @@ impl Cluster {
         cluster
     }
 
+    /// A new group whose configurations are changed so.
+    pub fn with_config(voters: u32, change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self::with_seed(voters, 0);
+        for at in 0..cluster.configs.len() {
+            change(&mut cluster.configs[at]);
+            let disk = cluster.nodes[at].storage().clone();
+            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
+        }
+        cluster
+    }
+
     /// A new group whose limits are so small that every window overflows and every append is cut.
     pub fn with_tiny_limits(voters: u32, seed: u64, limits: (usize, usize, usize)) -> Self {
         let mut cluster = Self::with_seed(voters, seed);

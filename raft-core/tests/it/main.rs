@@ -10,6 +10,7 @@
 
 mod cluster;
 mod faults;
+mod limits;
 mod membership;
 mod random;
 mod regressions;
