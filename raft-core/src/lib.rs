@@ -52,11 +52,13 @@
 //! | Figure 2, `nextIndex[]` and `matchIndex[]` | `progress.rs` |
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
+//! | §6 cluster membership changes: joint consensus, learners (dissertation §4.2.1) | `membership.rs` |
 //! | majorities; §6, joint majorities | `quorum.rs` |
+//! | dissertation §3.10, leadership transfer | `transfer.rs` |
 //! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
-//! What is not here yet: changing the membership (§6), snapshots (§7), leadership transfer, leases.
+//! What is not here yet: snapshots and log compaction (§7), reads on followers, leases.
 #![no_std]
 
 extern crate alloc;
