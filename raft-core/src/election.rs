@@ -118,7 +118,8 @@ impl<S: Storage> Node<S> {
     /// Whether this server may stand for election.
     pub(crate) fn may_campaign(&self) -> bool {
         let is_last_term = self.current_term.next() == self.current_term;
-        !matches!(self.role, Role::Leader(_)) && self.configurations.current().is_voter(self.config.id) && !is_last_term
+        let may_lead = self.configurations.may_lead(self.config.id, self.log.commit_index());
+        !matches!(self.role, Role::Leader(_)) && may_lead && !is_last_term
     }
 
     pub(crate) fn request_votes(&mut self, leadership_transfer: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ use crate::node::Node;
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{Entry, LogIndex, Payload};
+use crate::types::{Entry, LogIndex, NodeId, Payload};
 
 /// The configurations that the log holds from the last committed one on, with the index of their entry; never empty.
 #[derive(Clone, Debug)]
@@ -48,6 +48,13 @@ impl Configurations {
     /// Index of the entry of the current one.
     pub(crate) const fn index(&self) -> LogIndex {
         self.current.0
+    }
+
+    /// Whether this server votes in the current configuration or, until that is committed, in one before it: it may still
+    /// be needed (dissertation §4.2.2).
+    pub(crate) fn may_lead(&self, id: NodeId, commit_index: LogIndex) -> bool {
+        self.current.1.is_voter(id)
+            || (self.current.0 > commit_index && self.earlier.iter().any(|(_, earlier)| earlier.is_voter(id)))
     }
 
     /// These entries were appended. Whether the current configuration is another now.

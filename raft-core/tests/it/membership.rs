@@ -288,3 +288,25 @@ fn bytes_that_are_no_configuration_are_a_peers_fault() {
     let storage = MemStorage::with_log(Configuration::new([NodeId(1)]), hard_state, log).unwrap();
     assert!(raft_core::Node::new(Config::new(NodeId(1)), storage).is_err(), "damage is not the founding configuration");
 }
+
+/// Dissertation §4.2.2: "a server that is not part of its own latest configuration should still start new elections, as
+/// it might still be needed until the C_new entry is committed".
+#[test]
+fn a_server_outside_of_its_newest_configuration_still_campaigns_until_that_is_committed() {
+    let mut cluster = group(3, 4);
+    cluster.step(1, change(&[4], &[2]));
+    while cluster.log(1).len() < 3 {
+        cluster.deliver(0);
+    }
+    // The leave reaches node 2, a learner in it, and not node 4, its only voter. Then the leader is gone.
+    cluster.network.retain(|message| message.to == NodeId(2));
+    cluster.settle();
+    cluster.network.clear();
+    assert_eq!((cluster.log(2).len(), cluster.log(4).len()), (3, 2));
+    cluster.cut_off(1);
+    cluster.run(100);
+    let leader = cluster.leaders().into_iter().find(|id| *id != 1).expect("2, 3 and 4 are majorities of both halves");
+    assert_eq!(voters(&cluster, leader), (vec![4], vec![], vec![2]));
+    cluster.run(10);
+    assert_eq!(cluster.leaders().into_iter().filter(|id| *id != 1).collect::<Vec<_>>(), [4]);
+}
