@@ -258,15 +258,40 @@ impl Log {
         raised
     }
 
-    /// What may be applied now and has not been handed out: committed and durable here.
-    pub(crate) fn hand_out(&mut self) -> Option<(LogIndex, LogIndex)> {
+    /// What may be applied now: committed and durable here, one range at a time, cut after the entry that brings it to
+    /// `max_bytes` or more.
+    pub(crate) fn hand_out(&mut self, max_bytes: usize) -> Option<(LogIndex, LogIndex)> {
         let to = self.commit_index.min(self.persisted_index);
-        if to <= self.applying {
+        if to <= self.applying || self.last_applied < self.applying {
             return None;
         }
         let first = self.applying.next();
-        self.applying = to;
-        Some((first, to))
+        self.applying = self.last_within(first, to, max_bytes);
+        Some((first, self.applying))
+    }
+
+    /// The entry, at most `to`, at which those from `first` on reach `max_bytes`.
+    fn last_within(&self, first: LogIndex, to: LogIndex, max_bytes: usize) -> LogIndex {
+        /// Entries that are not in memory are counted, not weighed: they would have to be read for it.
+        const STORED_MAX: u64 = 4096;
+        if first <= self.base.index {
+            return to.min(self.base.index).min(LogIndex(first.0.saturating_add(STORED_MAX)));
+        }
+        let mut bytes = 0_usize;
+        for run in self.runs.range(self.run_at(first)..) {
+            let with_run = bytes.saturating_add(run.bytes);
+            if with_run < max_bytes && run.first >= first && run.last() < to {
+                bytes = with_run;
+                continue;
+            }
+            for entry in run.entries.iter().filter(|entry| entry.index >= first) {
+                bytes = bytes.saturating_add(entry.cost());
+                if bytes >= max_bytes || entry.index >= to {
+                    return entry.index;
+                }
+            }
+        }
+        to
     }
 
     /// Everything up to `index` has been applied; entries beyond what was handed out cannot have been.
@@ -390,7 +415,7 @@ mod tests {
         Truncate { back: u64 },
         Persist { writes: usize },
         Commit { ahead: u64 },
-        Apply,
+        Apply { max_bytes: usize },
         Slice { first: u64, max_bytes: usize },
         Stored(Vec<Entry>),
         Cut(u64),
@@ -478,7 +503,7 @@ mod tests {
             2 => (1_u64..8).prop_map(|back| Op::Truncate { back }),
             4 => (1_usize..4).prop_map(|writes| Op::Persist { writes }),
             3 => (1_u64..6).prop_map(|ahead| Op::Commit { ahead }),
-            3 => Just(Op::Apply),
+            3 => (1_usize..200).prop_map(|max_bytes| Op::Apply { max_bytes }),
             6 => (0_u64..64, 0_usize..200).prop_map(|(first, max_bytes)| Op::Slice { first, max_bytes }),
         ]
     }
@@ -514,8 +539,8 @@ mod tests {
                 assert_eq!(log.commit(LogIndex(model.commit + ahead)), to > model.commit);
                 model.commit = to;
             }
-            Op::Apply => {
-                if let Some((first, last)) = log.hand_out() {
+            Op::Apply { max_bytes } => {
+                if let Some((first, last)) = log.hand_out(max_bytes) {
                     let mut next = first;
                     while next <= last {
                         let lent = log.lend(model, next, last).unwrap();
@@ -525,6 +550,10 @@ mod tests {
                         next = LogIndex(next.0 + lent.len() as u64);
                     }
                     assert_eq!(next, last.next());
+                    let handed = &model.entries[first.0 as usize - 1..last.0 as usize - 1];
+                    let in_memory = first > log.base.index;
+                    let without_the_last: usize = handed.iter().map(Entry::cost).sum();
+                    assert!(!in_memory || handed.is_empty() || without_the_last < max_bytes, "too much at once");
                     assert!(last.0 <= model.safe(), "{last} is applied and not durable");
                     log.applied(last, window_bytes);
                 }

@@ -90,11 +90,11 @@ impl<S: Storage> Node<S> {
         self.confirm_reads(actions);
     }
 
-    fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
+    pub(crate) fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
         let id = self.config.id;
         let Role::Leader(leader) = &mut self.role else { return };
         let confirmed = |leader: &Leader, round: u64| {
-            self.configuration.is_quorum(|voter| {
+            self.configurations.current().is_quorum(|voter| {
                 voter == id || leader.follower(voter).is_some_and(|progress| progress.confirmed_round >= round)
             })
         };

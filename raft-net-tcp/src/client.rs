@@ -223,7 +223,17 @@ impl Client {
             }
             Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
             Refusal::Busy => search.error = ClientError::Refused(Refusal::Busy),
-            Refusal::Empty | Refusal::TooLarge { .. } => return Err(ClientError::Refused(refusal)),
+            Refusal::TransferInProgress { target } => {
+                search.error = ClientError::NoLeader;
+                self.target = Some(target).filter(|target| self.servers.contains_key(target));
+            }
+            Refusal::Empty
+            | Refusal::TooLarge { .. }
+            | Refusal::ChangeInProgress
+            | Refusal::NoCommitInTerm
+            | Refusal::EmptyVoters
+            | Refusal::NotVoter { .. }
+            | Refusal::Unchanged => return Err(ClientError::Refused(refusal)),
         }
         search.pause().await;
         Ok(())

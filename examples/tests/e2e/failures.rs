@@ -120,6 +120,20 @@ fn every_failed_leader_is_replaced() {
 }
 
 #[test]
+fn a_leader_told_to_stop_hands_over_before_it_ends() {
+    let mut cluster = Cluster::start(3);
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+    cluster.converged();
+    let old = cluster.leader();
+    let pid = rustix::process::Pid::from_raw(cluster.pid(old) as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(cluster.ended(old).code(), Some(0));
+    let now = cluster.statuses();
+    let leader = now.iter().find(|status| status["role"] == "leader");
+    assert!(leader.is_some_and(|leader| leader["server"] != old), "nobody leads yet: {now:?}");
+}
+
+#[test]
 fn a_stopped_process_does_no_harm() {
     let mut cluster = Cluster::start(3);
     cluster.client(1, &["put", "'a'", "1"]).ok();

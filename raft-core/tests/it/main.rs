@@ -10,6 +10,8 @@
 
 mod cluster;
 mod faults;
+mod limits;
+mod membership;
 mod random;
 mod regressions;
 mod replica;
@@ -18,3 +20,4 @@ mod scenarios;
 mod suite_catches;
 mod suite_passes;
 mod toy;
+mod transfer;

@@ -1,9 +1,9 @@
 //! Defects of ours, each by what must hold instead. The first of them were found by a review against the paper.
 
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal, RequestVote,
-    RoleName, StartError, StorageError, Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entries, Entry, Event, Fault,
+    HardState, Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal,
+    RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -13,7 +13,11 @@ fn heartbeat(commit: u64) -> Body {
 }
 
 fn request_vote(last: (u64, u64)) -> Body {
-    Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+    Body::RequestVote(RequestVote {
+        last_log_term: Term(last.0),
+        last_log_index: LogIndex(last.1),
+        leadership_transfer: false,
+    })
 }
 
 fn append(prev: (u64, u64), entries: Entries) -> Body {
@@ -283,4 +287,41 @@ fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
     assert_eq!(cluster.safety.unanswered_reads(), 1, "entry 2 is committed and not durable here");
     let actions = cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
     assert!(actions.contains(&Action::ReadFailed { read: ReadId(1), reason: Refusal::Halted }), "{actions:?}");
+}
+
+#[test]
+fn a_leader_that_differs_from_a_majority_fences_itself() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    cluster.step(1, message(2, 1, 1, diverged.clone()));
+    assert_eq!(cluster.node(1).role(), RoleName::Leader, "one that differs is fenced, and the others go on");
+    let actions = cluster.step(1, message(3, 1, 1, diverged));
+    assert!(actions.contains(&Action::Halt(Fault::Diverged { index: LogIndex(1) })), "{actions:?}");
+    assert_eq!(cluster.propose(1, "x"), [Action::ProposalRefused(Refusal::Halted)]);
+}
+
+#[test]
+fn a_follower_that_differs_is_told_of_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let mut request = AppendEntries {
+        prev_log_index: LogIndex(1),
+        prev_log_term: Term(1),
+        prev_log_hash: Some(Box::new(Digest([7; 32]))),
+        leader_commit: LogIndex(1),
+        entries: Entries::default(),
+    };
+    let told = |cluster: &Cluster| {
+        cluster.notices.iter().filter(|(id, notice)| *id == 2 && matches!(notice, Action::PeerDiverged { .. })).count()
+    };
+    for _ in 0..3 {
+        cluster.step(2, message(1, 2, 1, Body::AppendEntries(request.clone())));
+    }
+    assert_eq!(told(&cluster), 1);
+    request.prev_log_hash = None;
+    cluster.step(2, message(1, 2, 1, Body::AppendEntries(request.clone())));
+    request.prev_log_hash = Some(Box::new(Digest([7; 32])));
+    cluster.step(2, message(1, 2, 1, Body::AppendEntries(request)));
+    assert_eq!(told(&cluster), 2, "and again after they agreed");
 }
