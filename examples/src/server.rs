@@ -12,6 +12,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{self, Console, Print};
+use crate::notices;
 use crate::options::{CLIENT_MAX, ClusterArgs};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
@@ -66,14 +67,14 @@ fn run(args: &Args) -> Result<(), String> {
 
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
     config.delay = Duration::from_millis(args.delay_ms);
-    let notices = move |notice| {
-        let _ = writeln!(std::io::stderr(), "server {id}: {notice}");
-    };
+    let (notices, printer) = notices::printer(format!("server {id}"));
     let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
     say(&format!("server {id} listens on {listen}, its files are in {}", directory.display()));
     let (handle, prompt) = (server.handle(), args.clone());
     std::thread::spawn(move || read_commands(&prompt, &handle));
-    server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"))
+    let ran = server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"));
+    printer.finish();
+    ran
 }
 
 /// SIGINT or SIGTERM.
