@@ -93,7 +93,7 @@ async fn asked_to_stop() {
 fn read_commands(args: &Args, handle: &Handle) {
     for line in std::io::stdin().lock().lines() {
         let Ok(line) = line else { return };
-        let answered = match Console::parse(&line) {
+        let answered = match Console::parse(&String::from_utf8_lossy(&line)) {
             Ok(None) => continue,
             Ok(Some(command)) => answer(args, handle, command),
             Err(error) => Ok(error),

@@ -103,10 +103,15 @@ impl Cluster {
 
     /// Types a command at a server's prompt and returns what it prints up to a line that `last` accepts.
     pub fn console(&mut self, id: u16, command: &str, last: impl Fn(&str) -> bool) -> Vec<String> {
+        self.console_bytes(id, command.as_bytes(), last)
+    }
+
+    /// The same, of bytes that need not be text.
+    pub fn console_bytes(&mut self, id: u16, command: &[u8], last: impl Fn(&str) -> bool) -> Vec<String> {
         let server = self.servers[usize::from(id) - 1].as_mut().unwrap();
         let before = server.printed.lock().unwrap().len();
-        writeln!(server.child.stdin.as_mut().unwrap(), "{command}").unwrap();
-        wait_for(&format!("server {id} to answer {command}"), || {
+        server.child.stdin.as_mut().unwrap().write_all(&[command, b"\n"].concat()).unwrap();
+        wait_for(&format!("server {id} to answer {}", String::from_utf8_lossy(command)), || {
             let lines = server.printed.lock().unwrap()[before..].to_vec();
             lines.last().is_some_and(|line| last(line)).then_some(lines)
         })
