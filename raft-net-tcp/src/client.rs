@@ -76,7 +76,8 @@ pub enum ClientError {
     /// The request can be taken by no server. It did not happen.
     #[error("{0}")]
     Refused(Refusal),
-    /// The server speaks another protocol, or belongs to another cluster. The request did not happen.
+    /// The server takes no connection of this client: it speaks another protocol, belongs to another cluster, or has too
+    /// many already. The request did not happen.
     #[error("server {server}: {refusal}")]
     Rejected {
         /// Which.
@@ -241,7 +242,10 @@ impl Client {
         {
             return Err(ClientError::Rejected { server, refusal: *refusal });
         }
-        if matches!(search.error, ClientError::Unreachable { .. }) {
+        if let HandshakeError::Refused(refusal) = error {
+            // It lives, and may lead: that is worth more than what the others said.
+            search.error = ClientError::Rejected { server, refusal: *refusal };
+        } else if matches!(search.error, ClientError::Unreachable { .. }) {
             search.error = ClientError::Unreachable { reason: format!("server {server}: {error}") };
         }
         self.turn_from(server);
