@@ -98,6 +98,18 @@ fn a_cut_link_to_a_client_sends_it_to_another_server_and_back() {
     assert_eq!(cluster.client(6, &["get", "1"]).ok()["result"], "3");
 }
 
+#[test]
+fn a_delayed_cluster_elects_and_answers() {
+    let mut cluster = Cluster::new(3);
+    cluster.options.push("--delay-ms=200");
+    for id in 1..=3 {
+        cluster.start_server(id);
+    }
+    cluster.leader();
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+    assert_eq!(cluster.client(2, &["get", "'a'"]).ok()["result"], "1");
+}
+
 /// A terminal held by Ctrl-S, a supervisor that does not read: what is printed must not hold up the server.
 #[test]
 fn a_server_whose_words_nobody_reads_serves_on() {

@@ -18,6 +18,8 @@ pub struct Cluster {
     servers: Vec<Option<Server>>,
     pub base_port: u16,
     pub dir: tempfile::TempDir,
+    /// More options of every server.
+    pub options: Vec<&'static str>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -51,7 +53,13 @@ impl Cluster {
     pub fn new(count: u16) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = (0..count).map(|_| None).collect();
-        Self { servers, base_port: free_ports(count), dir: tempfile::tempdir().unwrap(), _alone: alone }
+        Self {
+            servers,
+            base_port: free_ports(count),
+            dir: tempfile::tempdir().unwrap(),
+            options: Vec::new(),
+            _alone: alone,
+        }
     }
 
     pub fn size(&self) -> u16 {
@@ -61,7 +69,7 @@ impl Cluster {
     pub fn server_command(&self, id: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
         command.args([id.to_string(), format!("--servers={}", self.size()), format!("--base-port={}", self.base_port)]);
-        command.arg("--data-dir").arg(self.data_dir());
+        command.arg("--data-dir").arg(self.data_dir()).args(&self.options);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
