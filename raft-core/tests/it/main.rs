@@ -10,6 +10,7 @@
 
 mod cluster;
 mod faults;
+mod paper;
 mod random;
 mod regressions;
 mod replica;
