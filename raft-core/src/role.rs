@@ -21,7 +21,7 @@ use crate::read_index::ReadRounds;
 use crate::types::{LogIndex, NodeId, WriteId};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Role {
     Follower { leader: Option<NodeId> },
     PreCandidate { votes: Votes },
@@ -30,11 +30,11 @@ pub(crate) enum Role {
 }
 
 /// Who has answered, and how; the first answer of each counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Votes(Vec<(NodeId, bool)>);
 
 /// What a leader keeps ("volatile state on leaders", Figure 2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     /// Every other member, ascending by id.
     followers: Vec<(NodeId, Progress)>,
