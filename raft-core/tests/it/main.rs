@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod determinism;
 mod faults;
 mod paper;
 mod random;
