@@ -23,7 +23,7 @@ use crate::storage::Storage;
 use crate::types::{Digest, Entries, Entry, LogIndex, Term, WriteId};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     snapshot_index: LogIndex,
     base: Mark,
@@ -47,7 +47,7 @@ pub(crate) struct Mark {
 }
 
 /// Entries that were appended together, never empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     first: LogIndex,
     entries: Entries,

@@ -25,7 +25,7 @@ use crate::storage::Storage;
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
 
 /// One server's protocol state. See the crate's documentation for the contract.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node<S> {
     pub(crate) config: Config,
     pub(crate) storage: S,

@@ -19,7 +19,7 @@ use crate::storage::Storage;
 use crate::types::{LogIndex, NodeId, ReadId};
 
 /// The reads of one leadership.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ReadRounds {
     /// The last round sent.
     round: u64,
@@ -32,7 +32,7 @@ pub(crate) struct ReadRounds {
     waiting: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     round: u64,
     /// The commit index when it was sent.

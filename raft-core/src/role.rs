@@ -24,7 +24,7 @@ use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Role {
     Follower { leader: Option<NodeId> },
     PreCandidate { votes: Votes },
@@ -33,11 +33,11 @@ pub(crate) enum Role {
 }
 
 /// Who has answered, and how; the first answer of each counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Votes(Vec<(NodeId, bool)>);
 
 /// What a leader keeps ("volatile state on leaders", Figure 2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     /// Every other member, ascending by id.
     followers: Vec<(NodeId, Progress)>,
@@ -56,7 +56,7 @@ pub(crate) struct Leader {
 
 /// What a leader has proposed and not committed. Zero when nothing is under way, and gone with the leadership, so it
 /// cannot leak (fault L12).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Uncommitted {
     /// Last index of each proposal, and its bytes.
     proposals: VecDeque<(LogIndex, usize)>,

@@ -9,9 +9,11 @@
 )]
 
 mod cluster;
+mod determinism;
 mod faults;
 mod limits;
 mod membership;
+mod paper;
 mod random;
 mod regressions;
 mod replica;
