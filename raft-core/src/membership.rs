@@ -157,8 +157,10 @@ impl<S: Storage> Node<S> {
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             self.append_configuration(&left, actions)?;
         } else if let Some(change) = leader.promotion.take() {
+            // Only the new ones: an old voter may be down, and counts all the same.
+            let mut new_voters = change.voters.iter().filter(|id| !current.is_voter(**id));
             let caught_up = |id| leader.follower(id).is_none_or(|follower| follower.match_index() >= commit_index);
-            if change.voters.iter().all(|id| caught_up(*id)) {
+            if new_voters.all(|id| caught_up(*id)) {
                 let next = step_towards(current, &change.configuration());
                 self.append_configuration(&next, actions)?;
             } else {

@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entries, Entry, Event, Fault,
-    HardState, Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal,
-    RequestVote, RoleName, StartError, StorageError, Term,
+    HardState, Heartbeat, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PeerFault, PreVoteResponse,
+    ReadId, Refusal, RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -324,4 +324,25 @@ fn a_follower_that_differs_is_told_of_once() {
     request.prev_log_hash = Some(Box::new(Digest([7; 32])));
     cluster.step(2, message(1, 2, 1, Body::AppendEntries(request)));
     assert_eq!(told(&cluster), 2, "and again after they agreed");
+}
+
+fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
+    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
+    Event::ChangeMembership(MembershipChange { voters: ids(voters), learners: ids(learners), catch_up })
+}
+
+fn voters(cluster: &Cluster, id: u32) -> Vec<u32> {
+    cluster.node(id).status().configuration.voters().iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn a_new_voter_that_has_caught_up_does_not_wait_for_an_old_one_that_is_down() {
+    let mut cluster = Cluster::with_founders(3, 4, 0);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.step(1, change(&[1, 2, 3, 4], &[], true));
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1, 2, 3, 4], None));
 }
