@@ -129,7 +129,8 @@ impl<S: Storage> Node<S> {
             return Err(Refusal::EmptyVoters);
         }
         let wanted = change.configuration();
-        if wanted == *current {
+        // Where new voters are waited for, to want what is so is to want them no more.
+        if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
         }
         let is_new = |id| !current.is_voter(id);

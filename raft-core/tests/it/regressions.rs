@@ -346,3 +346,22 @@ fn a_new_voter_that_has_caught_up_does_not_wait_for_an_old_one_that_is_down() {
     cluster.run(6);
     assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1, 2, 3, 4], None));
 }
+
+#[test]
+fn a_change_back_to_what_is_so_ends_a_wait_for_new_voters() {
+    let mut cluster = Cluster::with_founders(1, 2, 0);
+    cluster.elect(1);
+    cluster.cut_off(2);
+    cluster.step(1, change(&[1, 2], &[], true));
+    let actions = cluster.step(1, change(&[1], &[2], false));
+    assert!(actions.contains(&Action::MembershipAppended { index: LogIndex(3), term: Term(1) }), "{actions:?}");
+    cluster.mend();
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1], None), "2 stays a learner");
+    let unchanged = [Action::MembershipRefused(Refusal::Unchanged)];
+    assert_eq!(
+        cluster.step(1, change(&[1], &[2], false)),
+        unchanged,
+        "where nothing is awaited there is nothing to do"
+    );
+}
