@@ -365,3 +365,14 @@ fn a_change_back_to_what_is_so_ends_a_wait_for_new_voters() {
         "where nothing is awaited there is nothing to do"
     );
 }
+
+#[test]
+fn a_halted_node_answers_changes_and_transfers() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
+    let reason = Refusal::Halted;
+    assert_eq!(cluster.step(1, change(&[1], &[], false)), [Action::MembershipRefused(reason)]);
+    let target = NodeId(2);
+    assert_eq!(cluster.step(1, Event::TransferLeadership(target)), [Action::TransferRefused { target, reason }]);
+}
