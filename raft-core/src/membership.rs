@@ -205,6 +205,7 @@ impl<S: Storage> Node<S> {
             leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
         }
         actions.push(Action::MembershipChanged(configuration.clone().into()));
+        self.abort_transfer_to_stranger(actions);
         self.confirm_reads(actions);
     }
 }

@@ -359,11 +359,7 @@ fn a_change_back_to_what_is_so_ends_a_wait_for_new_voters() {
     cluster.run(6);
     assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1], None), "2 stays a learner");
     let unchanged = [Action::MembershipRefused(Refusal::Unchanged)];
-    assert_eq!(
-        cluster.step(1, change(&[1], &[2], false)),
-        unchanged,
-        "where nothing is awaited there is nothing to do"
-    );
+    assert_eq!(cluster.step(1, change(&[1], &[2], false)), unchanged, "where nothing is awaited there is nothing to do");
 }
 
 #[test]
@@ -375,4 +371,28 @@ fn a_halted_node_answers_changes_and_transfers() {
     assert_eq!(cluster.step(1, change(&[1], &[], false)), [Action::MembershipRefused(reason)]);
     let target = NodeId(2);
     assert_eq!(cluster.step(1, Event::TransferLeadership(target)), [Action::TransferRefused { target, reason }]);
+}
+
+#[test]
+fn a_transfer_to_a_voter_that_is_being_removed_ends_with_its_removal() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, change(&[1, 2], &[3], false));
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.settle();
+    assert_eq!(voters(&cluster, 1), [1, 2]);
+    assert!(cluster.notices.contains(&(1, Action::TransferAborted { target: NodeId(3) })));
+    assert!(matches!(cluster.propose(1, "x")[0], Action::ProposalAppended { .. }), "nothing is waited for");
+}
+
+#[test]
+fn m7_a_removed_leader_hands_over_though_it_was_handing_over_to_another_that_is_removed() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, change(&[2], &[], false));
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.run(3);
+    assert_eq!((cluster.leaders(), cluster.term(2)), (vec![2], 2), "within a heartbeat");
 }
