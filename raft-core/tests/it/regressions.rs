@@ -396,3 +396,13 @@ fn m7_a_removed_leader_hands_over_though_it_was_handing_over_to_another_that_is_
     cluster.run(3);
     assert_eq!((cluster.leaders(), cluster.term(2)), (vec![2], 2), "within a heartbeat");
 }
+
+#[test]
+fn a_leader_that_differs_from_half_is_not_the_one_at_fault() {
+    let mut cluster = Cluster::new(2);
+    cluster.elect(1);
+    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    let actions = cluster.step(1, message(2, 1, 1, diverged));
+    assert!(matches!(actions[..], [Action::PeerDiverged { peer: NodeId(2), .. }]), "{actions:?}");
+    assert_eq!(cluster.leaders(), [1]);
+}
