@@ -16,8 +16,9 @@ use crate::action::Action;
 use crate::error::{Fault, Refusal, StorageError};
 use crate::event::MembershipChange;
 use crate::node::Node;
+use crate::progress::Progress;
 use crate::quorum::Configuration;
-use crate::role::Role;
+use crate::role::{Promotion, Role};
 use crate::storage::Storage;
 use crate::types::{Entry, LogIndex, Payload};
 
@@ -101,8 +102,9 @@ impl<S: Storage> Node<S> {
     ) -> Result<(), Fault> {
         match self.plan(&change) {
             Ok((next, waits)) => {
+                let (round_ends, round_began) = (self.log.last().index.next(), self.now);
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.promotion = waits.then_some(change);
+                    leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
                 }
                 let first = self.append_configuration(&next, actions)?;
                 actions.push(Action::MembershipAppended { index: first, term: self.current_term });
@@ -157,16 +159,22 @@ impl<S: Storage> Node<S> {
             // Idempotent: the leave is active as soon as it is appended (fault M3).
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             self.append_configuration(&left, actions)?;
-        } else if let Some(change) = leader.promotion.take() {
+        } else if let Some(mut promotion) = leader.promotion.take() {
             // Only the new ones: an old voter may be down, and counts all the same.
-            let mut new_voters = change.voters.iter().filter(|id| !current.is_voter(**id));
-            let caught_up = |id| leader.follower(id).is_none_or(|follower| follower.match_index() >= commit_index);
-            if new_voters.all(|id| caught_up(*id)) {
-                let next = step_towards(current, &change.configuration());
+            let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
+            let matched = new_voters.filter_map(|id| leader.follower(*id)).map(Progress::match_index);
+            let reached = matched.min().unwrap_or(commit_index).min(commit_index);
+            let took = self.now.saturating_sub(promotion.round_began);
+            let is_short = took < u64::from(self.config.election_timeout_ticks);
+            if reached == commit_index || (reached >= promotion.round_ends && is_short) {
+                let next = step_towards(current, &promotion.change.configuration());
                 self.append_configuration(&next, actions)?;
-            } else {
-                leader.promotion = Some(change);
+                return Ok(());
             }
+            if reached >= promotion.round_ends {
+                (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
+            }
+            leader.promotion = Some(promotion);
         } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
             self.hand_over(actions);
         }

@@ -359,7 +359,11 @@ fn a_change_back_to_what_is_so_ends_a_wait_for_new_voters() {
     cluster.run(6);
     assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1], None), "2 stays a learner");
     let unchanged = [Action::MembershipRefused(Refusal::Unchanged)];
-    assert_eq!(cluster.step(1, change(&[1], &[2], false)), unchanged, "where nothing is awaited there is nothing to do");
+    assert_eq!(
+        cluster.step(1, change(&[1], &[2], false)),
+        unchanged,
+        "where nothing is awaited there is nothing to do"
+    );
 }
 
 #[test]
@@ -405,4 +409,20 @@ fn a_leader_that_differs_from_half_is_not_the_one_at_fault() {
     let actions = cluster.step(1, message(2, 1, 1, diverged));
     assert!(matches!(actions[..], [Action::PeerDiverged { peer: NodeId(2), .. }]), "{actions:?}");
     assert_eq!(cluster.leaders(), [1]);
+}
+
+#[test]
+fn a_new_voter_catches_up_though_commits_never_rest() {
+    let mut cluster = Cluster::with_founders(1, 2, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[1, 2], &[], true));
+    // Whatever 2 acknowledges, 1 has committed more alone meanwhile.
+    for _ in 0..40 {
+        cluster.propose(1, "x");
+        cluster.tick(1, 1);
+        for _ in 0..cluster.network.len() {
+            cluster.deliver(0);
+        }
+    }
+    assert_eq!((voters(&cluster, 2), cluster.node(1).status().promotion), (vec![1, 2], None));
 }
