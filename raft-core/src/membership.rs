@@ -16,8 +16,9 @@ use crate::action::Action;
 use crate::error::{Fault, Refusal, StorageError};
 use crate::event::MembershipChange;
 use crate::node::Node;
+use crate::progress::Progress;
 use crate::quorum::Configuration;
-use crate::role::Role;
+use crate::role::{Promotion, Role};
 use crate::storage::Storage;
 use crate::types::{Entry, LogIndex, NodeId, Payload};
 
@@ -108,8 +109,9 @@ impl<S: Storage> Node<S> {
     ) -> Result<(), Fault> {
         match self.plan(&change) {
             Ok((next, waits)) => {
+                let (round_ends, round_began) = (self.log.last().index.next(), self.now);
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.promotion = waits.then_some(change);
+                    leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
                 }
                 let first = self.append_configuration(&next, actions)?;
                 actions.push(Action::MembershipAppended { index: first, term: self.current_term });
@@ -136,7 +138,8 @@ impl<S: Storage> Node<S> {
             return Err(Refusal::EmptyVoters);
         }
         let wanted = change.configuration();
-        if wanted == *current {
+        // Where new voters are waited for, to want what is so is to want them no more.
+        if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
         }
         let is_new = |id| !current.is_voter(id);
@@ -163,14 +166,22 @@ impl<S: Storage> Node<S> {
             // Idempotent: the leave is active as soon as it is appended (fault M3).
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             self.append_configuration(&left, actions)?;
-        } else if let Some(change) = leader.promotion.take() {
-            let caught_up = |id| leader.follower(id).is_none_or(|follower| follower.match_index() >= commit_index);
-            if change.voters.iter().all(|id| caught_up(*id)) {
-                let next = step_towards(current, &change.configuration());
+        } else if let Some(mut promotion) = leader.promotion.take() {
+            // Only the new ones: an old voter may be down, and counts all the same.
+            let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
+            let matched = new_voters.filter_map(|id| leader.follower(*id)).map(Progress::match_index);
+            let reached = matched.min().unwrap_or(commit_index).min(commit_index);
+            let took = self.now.saturating_sub(promotion.round_began);
+            let is_short = took < u64::from(self.config.election_timeout_ticks);
+            if reached == commit_index || (reached >= promotion.round_ends && is_short) {
+                let next = step_towards(current, &promotion.change.configuration());
                 self.append_configuration(&next, actions)?;
-            } else {
-                leader.promotion = Some(change);
+                return Ok(());
             }
+            if reached >= promotion.round_ends {
+                (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
+            }
+            leader.promotion = Some(promotion);
         } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
             self.hand_over(actions);
         }
@@ -209,6 +220,7 @@ impl<S: Storage> Node<S> {
             leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
         }
         actions.push(Action::MembershipChanged(configuration.clone().into()));
+        self.abort_transfer_to_stranger(actions);
         self.confirm_reads(actions);
     }
 }

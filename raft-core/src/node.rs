@@ -417,6 +417,10 @@ fn refuse(event: &Event, actions: &mut Vec<Action>) {
     match event {
         Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
         Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+        Event::ChangeMembership(_) => actions.push(Action::MembershipRefused(Refusal::Halted)),
+        Event::TransferLeadership(target) => {
+            actions.push(Action::TransferRefused { target: *target, reason: Refusal::Halted });
+        }
         _ => {}
     }
 }

@@ -155,8 +155,8 @@ impl<S: Storage> Node<S> {
                     actions.push(Action::PeerDiverged { peer: from, index: prev_log_index });
                 }
                 // Where most say so, this log is the one that differs.
-                let agrees = |id| leader.follower(id).is_none_or(|follower| !follower.diverged);
-                if !self.configurations.current().is_quorum(agrees) {
+                let differs = |id| leader.follower(id).is_some_and(|follower| follower.diverged);
+                if self.configurations.current().is_quorum(differs) {
                     return Err(Fault::Diverged { index: prev_log_index });
                 }
             }

@@ -49,9 +49,18 @@ pub(crate) struct Leader {
     pub(crate) reads: ReadRounds,
     pub(crate) uncommitted: Uncommitted,
     /// A change whose new voters are catching up.
-    pub(crate) promotion: Option<MembershipChange>,
+    pub(crate) promotion: Option<Promotion>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
+}
+
+/// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
+/// it began, and one that took less than an election timeout is the last.
+#[derive(Debug)]
+pub(crate) struct Promotion {
+    pub(crate) change: MembershipChange,
+    pub(crate) round_ends: LogIndex,
+    pub(crate) round_began: u64,
 }
 
 /// What a leader has proposed and not committed. Zero when nothing is under way, and gone with the leadership, so it

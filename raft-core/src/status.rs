@@ -68,7 +68,7 @@ impl<S: Storage> Node<S> {
             head: self.log.last().digest,
             uncommitted_bytes: leader.map_or(0, |leader| leader.uncommitted.bytes()),
             transfer: leader.and_then(|leader| leader.transfer).map(|transfer| transfer.target),
-            promotion: leader.and_then(|leader| leader.promotion.clone()),
+            promotion: leader.and_then(|leader| leader.promotion.as_ref()).map(|promotion| promotion.change.clone()),
             followers: leader.map_or_else(Vec::new, |leader| leader.followers().to_vec()),
             fault: self.fault.clone(),
         }

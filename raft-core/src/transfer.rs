@@ -93,6 +93,16 @@ impl<S: Storage> Node<S> {
         }
     }
 
+    /// The configuration has changed: a target that is no voter any more could not campaign, and waiting for it would
+    /// keep a removed leader from handing over (fault M7).
+    pub(crate) fn abort_transfer_to_stranger(&mut self, actions: &mut Vec<Action>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let is_stranger = |transfer: &mut Transfer| !self.configurations.current().is_voter(transfer.target);
+        if let Some(Transfer { target, .. }) = leader.transfer.take_if(is_stranger) {
+            actions.push(Action::TransferAborted { target });
+        }
+    }
+
     /// `TimeoutNow` from the leader that this server follows: campaign without asking first.
     pub(crate) fn on_timeout_now(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if self.may_campaign() { self.request_votes(true, actions) } else { Ok(()) }
