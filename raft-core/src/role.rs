@@ -56,7 +56,7 @@ pub(crate) struct Leader {
 
 /// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
 /// it began, and one that took less than an election timeout is the last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Promotion {
     pub(crate) change: MembershipChange,
     pub(crate) round_ends: LogIndex,
