@@ -69,7 +69,7 @@ fn run(args: &Args) -> Result<Exit, String> {
         .build()
         .map_err(|error| format!("cannot run: {error}"))?;
     if !args.command.is_empty() {
-        return Ok(run_line(args, &runtime, &mut client, &args.command.join(" ")).unwrap_or(Exit::Ok));
+        return Ok(run_line(args, &runtime, &mut client, args.command.join(" ").as_bytes()).unwrap_or(Exit::Ok));
     }
     let mut prompt = Prompt::open(&format!("client {}> ", args.id), command::NAMES.to_vec())?;
     let mut first_failure = Exit::Ok;
@@ -86,15 +86,15 @@ fn run(args: &Args) -> Result<Exit, String> {
 }
 
 /// Runs one line; `None` where it is the last.
-fn run_line(args: &Args, runtime: &Runtime, client: &mut KvClient, line: &str) -> Option<Exit> {
-    let response = match Command::parse(line) {
+fn run_line(args: &Args, runtime: &Runtime, client: &mut KvClient, line: &[u8]) -> Option<Exit> {
+    let response = match Command::parse_bytes(line) {
         Ok(None) => return Some(Exit::Ok),
         Ok(Some(Command::Exit)) => return None,
         Ok(Some(Command::Help)) if args.output == Format::Repr => {
             return say(command::HELP).then_some(Exit::Ok);
         }
         Ok(Some(command)) => runtime.block_on(execute(client, &command)),
-        Err(error) => Response::misuse(line, &error),
+        Err(error) => Response::misuse(&String::from_utf8_lossy(line), &error),
     };
     if let (Some(note), Format::Repr) = (&response.note, args.output) {
         complain(note);

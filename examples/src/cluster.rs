@@ -83,7 +83,7 @@ fn run(args: &Args) -> Result<(), String> {
         say("Try: put 'greeting' 'hello', get 'greeting', kill 1, servers, help");
     }
     while let Some(line) = prompt.next_line()? {
-        if !run_line(&line, args.cluster.servers, &runtime, &mut client, &mut children) {
+        if !run_line(&String::from_utf8_lossy(&line), args.cluster.servers, &runtime, &mut client, &mut children) {
             break;
         }
     }

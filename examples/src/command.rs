@@ -79,6 +79,15 @@ impl Command {
         command.map(Some)
     }
 
+    /// As [`parse`](Self::parse), for bytes that may be no text.
+    ///
+    /// # Errors
+    /// As there, or the bytes are not UTF-8.
+    pub fn parse_bytes(line: &[u8]) -> Result<Option<Self>, CommandError> {
+        let no_text = |_| CommandError(r"this line is not UTF-8: write bytes as in b'\xff'".into());
+        Self::parse(std::str::from_utf8(line).map_err(no_text)?)
+    }
+
     /// The command's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {

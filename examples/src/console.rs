@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use raft_core::{Commands, Digest, Entry, LogIndex, Payload, Status};
+use raft_core::{Commands, Configuration, Digest, Entry, LogIndex, Payload, Status};
 use raft_kv::literal::Literal;
 use raft_kv::{Command, Operation, Pair};
 
@@ -101,6 +101,10 @@ pub fn block(entry: &Entry, prev: Option<Digest>, hash: Option<Digest>, commit_i
     let mut text = format!("block {} term {} {standing}", entry.index, entry.term);
     match &entry.payload {
         Payload::Noop => text.push_str("\n  (no requests: a leader's first block)"),
+        Payload::Configuration(bytes) => {
+            let members = Configuration::from_bytes(bytes).map_or_else(|| "unreadable".into(), |held| held.to_string());
+            let _ = write!(text, "\n  (no requests: the members are {members})");
+        }
         Payload::Command(payload) => {
             for command in Commands::of(payload) {
                 let _ = write!(text, "\n  {}", request(command));

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod command;
 pub mod console;
 pub mod execute;
+pub mod notices;
 pub mod options;
 pub mod prompt;
 pub mod replay;

@@ -21,7 +21,7 @@ pub enum Prompt {
         prompt: String,
     },
     /// A pipe or a file.
-    Script(std::io::Lines<std::io::StdinLock<'static>>),
+    Script(std::io::Split<std::io::StdinLock<'static>>),
 }
 
 /// Completes the first word of a line.
@@ -35,7 +35,7 @@ impl Prompt {
     pub fn open(prompt: &str, names: Vec<&'static str>) -> Result<Self, String> {
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
-            return Ok(Self::Script(stdin.lock().lines()));
+            return Ok(Self::Script(stdin.lock().split(b'\n')));
         }
         let mut editor = Editor::new().map_err(|error| format!("cannot use the terminal: {error}"))?;
         editor.set_helper(Some(Names(names)));
@@ -48,11 +48,11 @@ impl Prompt {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// The next line; `None` at the end. Ctrl-C throws a line away.
+    /// The next line, whatever its bytes are; `None` at the end. Ctrl-C throws a line away.
     ///
     /// # Errors
     /// Standard input cannot be read.
-    pub fn next_line(&mut self) -> Result<Option<String>, String> {
+    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
         match self {
             Self::Script(lines) => {
                 lines.next().transpose().map_err(|error| format!("cannot read standard input: {error}"))
@@ -62,7 +62,7 @@ impl Prompt {
                     Ok(line) => {
                         // The history is a convenience: without it the line still counts.
                         let _ = editor.add_history_entry(line.as_str());
-                        return Ok(Some(line));
+                        return Ok(Some(line.into_bytes()));
                     }
                     Err(ReadlineError::Interrupted) => {}
                     Err(ReadlineError::Eof) => return Ok(None),

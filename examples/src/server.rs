@@ -13,6 +13,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{self, Console, Print};
+use crate::notices;
 use crate::options::{CLIENT_MAX, ClusterArgs};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
@@ -29,8 +30,8 @@ pub struct Args {
     /// Client N is known as this port plus N to failLink and fixLink
     #[arg(long, value_name = "PORT", default_value_t = 7000)]
     client_base_port: u16,
-    /// Delays every message by so much, for watching
-    #[arg(long, value_name = "MS", default_value_t = 0)]
+    /// Delays every message by so much, for watching: 0 to 500, the same on every server. Elections take longer then
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=DELAY_MS_MAX))]
     delay_ms: u64,
     /// Records every step into a new file of DIR, for `replay`; the file holds clients' data
     #[arg(long, value_name = "DIR")]
@@ -39,6 +40,13 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     record_max_mib: u64,
 }
+
+/// How much longer a tick is for a delay: an election timeout of 15 ticks is 6 delays longer, and an election takes 4 of
+/// them (a message and its answer, for the pre-vote and for the vote).
+const TICK_PER_DELAY: f32 = 0.4;
+
+/// The longest delay, in milliseconds. With a longer one clients would give every answer up.
+const DELAY_MS_MAX: u64 = 500;
 
 type Log = Recorder<BlockLog<FileDisk>>;
 type Handle = ServerHandle<Log, KvMachine>;
@@ -73,14 +81,13 @@ fn run(args: &Args) -> Result<(), String> {
 
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
     config.delay = Duration::from_millis(args.delay_ms);
-    let notices = move |notice| {
-        let _ = writeln!(std::io::stderr(), "server {id}: {notice}");
-    };
+    config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
+    let (notices, printer) = notices::printer(format!("server {id}"));
     let log = match &args.record {
         Some(directory) => {
-            let complain = move |what| drop(writeln!(std::io::stderr(), "server {id}: {what}"));
             let max_bytes = args.record_max_mib.saturating_mul(1 << 20);
-            Recorder::start(log, &config.raft, directory, max_bytes, complain).map_err(|error| error.to_string())?
+            Recorder::start(log, &config.raft, directory, max_bytes, printer.one_line())
+                .map_err(|error| error.to_string())?
         }
         None => Recorder::off(log),
     };
@@ -89,7 +96,9 @@ fn run(args: &Args) -> Result<(), String> {
     say(&format!("server {id} listens on {listen}, its files are in {}{recording}", directory.display()));
     let (handle, prompt) = (server.handle(), args.clone());
     std::thread::spawn(move || read_commands(&prompt, &handle));
-    server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"))
+    let ran = server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"));
+    printer.finish();
+    ran
 }
 
 /// SIGINT or SIGTERM.
@@ -106,9 +115,9 @@ async fn asked_to_stop() {
 
 /// Until standard input ends, which ends nothing else: a server without a terminal lives on.
 fn read_commands(args: &Args, handle: &Handle) {
-    for line in std::io::stdin().lock().lines() {
+    for line in std::io::stdin().lock().split(b'\n') {
         let Ok(line) = line else { return };
-        let answered = match Console::parse(&line) {
+        let answered = match Console::parse(&String::from_utf8_lossy(&line)) {
             Ok(None) => continue,
             Ok(Some(command)) => answer(args, handle, command),
             Err(error) => Ok(error),

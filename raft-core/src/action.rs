@@ -8,12 +8,14 @@
 //! Invariant: an `Action` is at most 72 bytes (at 136 the prototype lost a third of its speed), so rare large fields
 //! are boxed.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Fault, PeerFault, Refusal};
 use crate::message::Message;
+use crate::quorum::Configuration;
 use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
 
 /// One output.
@@ -74,6 +76,29 @@ pub enum Action {
         peer: NodeId,
         /// Where it differs.
         index: LogIndex,
+    },
+    /// The change of this step stands in the log, and is active.
+    MembershipAppended {
+        /// Where.
+        index: LogIndex,
+        /// In which term.
+        term: Term,
+    },
+    /// The change of this step was not begun.
+    MembershipRefused(Refusal),
+    /// This configuration is active from now on: a member's connection is to be opened, a stranger's closed.
+    MembershipChanged(Box<Configuration>),
+    /// Leadership is not handed to this server.
+    TransferRefused {
+        /// Who should have led.
+        target: NodeId,
+        /// Why not.
+        reason: Refusal,
+    },
+    /// Leadership was not taken over within an election timeout: this node leads on, and takes proposals again.
+    TransferAborted {
+        /// Who should have led.
+        target: NodeId,
     },
     /// A message was dropped unanswered, for a correct peer does not send it.
     MessageDropped {

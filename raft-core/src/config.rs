@@ -21,6 +21,11 @@ pub struct Config {
     pub max_append_bytes: usize,
     /// `AppendEntries` in flight to one follower before the leader waits for an answer.
     pub max_inflight: usize,
+    /// Entries that a leader has appended and that are not committed, in bytes; beyond it proposals are refused as
+    /// [`Busy`](crate::Refusal::Busy). One proposal always fits.
+    pub max_uncommitted_bytes: usize,
+    /// Entries handed out for application and not reported applied, in bytes. One entry always fits.
+    pub max_apply_bytes: usize,
     /// Entries kept in memory once they are durable and applied, in bytes; older ones are read from the storage.
     pub window_bytes: usize,
     /// Seed of the election timeouts: the only randomness there is. Give every server its own.
@@ -28,7 +33,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends in flight, 4 MiB of window.
+    /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends in flight, 256 MiB
+    /// uncommitted, 16 MiB being applied, 4 MiB of window.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
@@ -37,6 +43,8 @@ impl Config {
             heartbeat_ticks: 3,
             max_append_bytes: 512 << 10,
             max_inflight: 32,
+            max_uncommitted_bytes: 256 << 20,
+            max_apply_bytes: 16 << 20,
             window_bytes: 4 << 20,
             seed: u64::from(id.0),
         }
@@ -51,7 +59,12 @@ impl Config {
                 election: self.election_timeout_ticks,
             });
         }
-        for (name, value) in [("max_append_bytes", self.max_append_bytes), ("max_inflight", self.max_inflight)] {
+        for (name, value) in [
+            ("max_append_bytes", self.max_append_bytes),
+            ("max_inflight", self.max_inflight),
+            ("max_uncommitted_bytes", self.max_uncommitted_bytes),
+            ("max_apply_bytes", self.max_apply_bytes),
+        ] {
             if value == 0 {
                 return Err(ConfigError::Zero { name });
             }

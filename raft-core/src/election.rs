@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::error::StorageError;
+use crate::error::Fault;
 use crate::message::{Body, PreVote, PreVoteResponse, RequestVote, RequestVoteResponse};
 use crate::node::Node;
 use crate::quorum::VoteResult;
@@ -18,7 +18,7 @@ use crate::types::{LogIndex, NodeId, Term};
 
 impl<S: Storage> Node<S> {
     /// One tick without leading: "If election timeout elapses…" (Followers and Candidates, Figure 2).
-    pub(crate) fn tick_election(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn tick_election(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.randomized_election_timeout {
             self.on_campaign(actions)?;
@@ -28,15 +28,14 @@ impl<S: Storage> Node<S> {
 
     /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
     /// term that there is: its vote may be given.
-    pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
-        let next_term = self.current_term.next();
-        let may_campaign = self.configuration.is_voter(self.config.id) && next_term > self.current_term;
-        if matches!(self.role, Role::Leader(_)) || !may_campaign {
+    pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
+        if !self.may_campaign() {
             return Ok(());
         }
         self.become_pre_candidate();
         let last = self.log.last();
-        let request = PreVote { next_term, last_log_index: last.index, last_log_term: last.term };
+        let request =
+            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
         self.ask_voters(&Body::PreVote(request), actions);
         self.record_vote(self.config.id, true, actions)
     }
@@ -56,7 +55,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: PreVoteResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         // Winning, losing and starting anew all end the round, so a late answer counts for nothing (fault E7).
         if matches!(self.role, Role::PreCandidate { .. }) && response.next_term == self.current_term.next() {
             self.record_vote(from, response.vote_granted, actions)?;
@@ -83,7 +82,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: RequestVoteResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         if matches!(self.role, Role::Candidate { .. }) {
             self.record_vote(from, response.vote_granted, actions)?;
         }
@@ -91,7 +90,7 @@ impl<S: Storage> Node<S> {
     }
 
     /// A candidate counts its own vote once it is durable (fault E2).
-    pub(crate) fn count_own_vote(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn count_own_vote(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         match &self.role {
             Role::Candidate { own_vote, .. } if self.gate.is_persisted(*own_vote) => {
                 self.record_vote(self.config.id, true, actions)
@@ -100,14 +99,14 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn record_vote(&mut self, voter: NodeId, granted: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let (Role::PreCandidate { votes } | Role::Candidate { votes, .. }) = &mut self.role else { return Ok(()) };
-        if self.configuration.is_voter(voter) {
+        if self.configurations.current().is_voter(voter) {
             votes.record(voter, granted);
         }
-        match (self.configuration.vote_result(|id| votes.of(id)), &self.role) {
+        match (self.configurations.current().vote_result(|id| votes.of(id)), &self.role) {
             (VoteResult::Pending, _) => Ok(()),
-            (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(actions),
+            (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(false, actions),
             (VoteResult::Won, _) => self.become_leader(actions),
             (VoteResult::Lost, _) => {
                 self.become_follower(self.current_term, None, actions);
@@ -116,19 +115,26 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn request_votes(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    /// Whether this server may stand for election.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let is_last_term = self.current_term.next() == self.current_term;
+        let may_lead = self.configurations.may_lead(self.config.id, self.log.commit_index());
+        !matches!(self.role, Role::Leader(_)) && may_lead && !is_last_term
+    }
+
+    pub(crate) fn request_votes(&mut self, leadership_transfer: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
         // Candidates 1 (Figure 2): increment currentTerm, vote for self, reset election timer, send RequestVote RPCs
         // to all other servers.
         self.become_candidate(actions);
         let last = self.log.last();
-        let request = RequestVote { last_log_index: last.index, last_log_term: last.term };
+        let request = RequestVote { last_log_index: last.index, last_log_term: last.term, leadership_transfer };
         self.ask_voters(&Body::RequestVote(request), actions);
         self.count_own_vote(actions)
     }
 
     fn ask_voters(&mut self, request: &Body, actions: &mut Vec<Action>) {
-        for voter in self.configuration.members() {
-            if voter != self.config.id && self.configuration.is_voter(voter) {
+        for voter in self.configurations.current().members() {
+            if voter != self.config.id && self.configurations.current().is_voter(voter) {
                 self.send(voter, request.clone(), actions);
             }
         }

@@ -19,6 +19,30 @@ pub enum Refusal {
     /// This server led when the request came, and has stepped down since.
     #[error("leadership was lost: ask again")]
     LeadershipLost,
+    /// Leadership is being handed to another server.
+    #[error("leadership goes to node {target}: ask it")]
+    TransferInProgress {
+        /// Which.
+        target: NodeId,
+    },
+    /// A membership change is under way.
+    #[error("a membership change is under way: ask again once it is committed")]
+    ChangeInProgress,
+    /// This leader has not committed an entry of its term yet.
+    #[error("this leader has not committed anything yet: ask again")]
+    NoCommitInTerm,
+    /// A configuration needs a voter.
+    #[error("a cluster needs at least one voter")]
+    EmptyVoters,
+    /// The server does not vote.
+    #[error("node {id} is no voter")]
+    NotVoter {
+        /// Which.
+        id: NodeId,
+    },
+    /// It is so already.
+    #[error("it is so already")]
+    Unchanged,
     /// The proposal holds no payload.
     #[error("an empty proposal: give at least one payload")]
     Empty,
@@ -142,5 +166,11 @@ pub enum PeerFault {
 pub enum Fault {
     /// The storage could not be read or written.
     #[error("storage: {0}")]
-    Storage(StorageError),
+    Storage(#[from] StorageError),
+    /// This node led, and its log differs from those of a majority at an entry that all hold: it is the damaged one.
+    #[error("the log differs from a majority's at entry {index}: restore it from a peer")]
+    Diverged {
+        /// Where.
+        index: LogIndex,
+    },
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StorageError;
 use crate::message::Message;
+use crate::quorum::Configuration;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
 /// One input.
@@ -27,6 +28,15 @@ pub enum Event {
     Read(ReadId),
     /// Start an election now, unless this node leads already (fault E12).
     Campaign,
+    /// Change who takes part. Answered in the same step by [`MembershipAppended`](crate::Action::MembershipAppended) or
+    /// [`MembershipRefused`](crate::Action::MembershipRefused); active at once, and left by itself where it is joint.
+    ChangeMembership(MembershipChange),
+    /// Hand leadership to this voter. Refused in the same step by
+    /// [`TransferRefused`](crate::Action::TransferRefused); given up after an election timeout by
+    /// [`TransferAborted`](crate::Action::TransferAborted); done when another leads.
+    TransferLeadership(NodeId),
+    /// Hand leadership to whoever is furthest, where this node leads: before a shutdown.
+    HandOver,
     /// Every write up to this one is durable.
     Persisted(WriteId),
     /// A write failed: the node halts, for after a failed write nobody knows what the disk holds (fault D3).
@@ -35,6 +45,27 @@ pub enum Event {
     Applied(LogIndex),
     /// The transport lost messages to this peer or its connection: probe before sending more.
     Unreachable(NodeId),
+}
+
+/// Who shall take part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipChange {
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+    /// Who receives the log and does not count.
+    pub learners: Vec<NodeId>,
+    /// New voters first catch up as learners, so that they do not hold up commits. The change is then two: a leader that
+    /// is lost in between leaves them learners, and another `ChangeMembership` replaces a wait that is too long.
+    pub catch_up: bool,
+}
+
+impl MembershipChange {
+    /// The configuration at its end; a voter is not also a learner.
+    #[must_use]
+    pub fn configuration(&self) -> Configuration {
+        let learners = self.learners.iter().copied().filter(|id| !self.voters.contains(id));
+        Configuration::joint(self.voters.iter().copied(), [], learners)
+    }
 }
 
 impl From<Message> for Event {

@@ -15,7 +15,7 @@ use crate::storage::Storage;
 use crate::types::{LogIndex, NodeId, WriteId};
 
 /// Hands out write ids and holds messages back until their writes are durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     issued: WriteId,
     persisted: WriteId,

@@ -52,11 +52,15 @@
 //! | Figure 2, `nextIndex[]` and `matchIndex[]` | `progress.rs` |
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
+//! | §6 cluster membership changes: joint consensus, learners (dissertation §4.2.1) | `membership.rs` |
 //! | majorities; §6, joint majorities | `quorum.rs` |
+//! | dissertation §3.10, leadership transfer | `transfer.rs` |
 //! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
-//! What is not here yet: changing the membership (§6), snapshots (§7), leadership transfer, leases.
+//! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`.
+//!
+//! What is not here yet: snapshots and log compaction (§7), reads on followers, leases.
 #![no_std]
 
 extern crate alloc;
@@ -71,6 +75,7 @@ mod gate;
 #[cfg(debug_assertions)]
 mod invariants;
 mod log;
+mod membership;
 mod message;
 mod node;
 mod progress;
@@ -83,6 +88,9 @@ mod role;
 mod state_machine;
 mod status;
 mod storage;
+#[cfg(feature = "suite")]
+pub mod suite;
+mod transfer;
 mod transport;
 mod types;
 
@@ -91,7 +99,7 @@ pub use batch::{Batch, Commands};
 pub use bytes::Bytes;
 pub use config::Config;
 pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError};
-pub use event::Event;
+pub use event::{Event, MembershipChange};
 pub use message::{
     AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, Message, PreVote, PreVoteResponse,
     RequestVote, RequestVoteResponse,

@@ -23,7 +23,7 @@ use crate::storage::Storage;
 use crate::types::{Digest, Entries, Entry, LogIndex, Term, WriteId};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     snapshot_index: LogIndex,
     base: Mark,
@@ -47,7 +47,7 @@ pub(crate) struct Mark {
 }
 
 /// Entries that were appended together, never empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Run {
     first: LogIndex,
     entries: Entries,
@@ -146,7 +146,7 @@ impl Log {
         }
         if first <= self.base.index {
             let mut entries = storage.entries(first, self.base.index, max_bytes)?;
-            entries.truncate(fitting(&entries, max_bytes));
+            entries.truncate(fitting(entries.iter(), max_bytes));
             return Ok(entries.into());
         }
         let at = self.run_at(first);
@@ -159,18 +159,10 @@ impl Log {
             Some(_) => {}
             None => return Err(self.out_of_range(first)),
         }
-        let mut bytes = 0_usize;
-        let mut gathered: Vec<Entry> = Vec::new();
-        for entry in self.runs.range(at..).flat_map(|run| run.entries.iter()) {
-            if entry.index < first {
-                continue;
-            }
-            bytes = bytes.saturating_add(entry.cost());
-            if bytes > max_bytes && !gathered.is_empty() {
-                break;
-            }
-            gathered.push(entry.clone());
-        }
+        let rest = || self.runs.range(at..).flat_map(|run| run.entries.iter()).filter(|entry| entry.index >= first);
+        let count = fitting(rest(), max_bytes);
+        let mut gathered = Vec::with_capacity(count);
+        gathered.extend(rest().take(count).cloned());
         Ok(gathered.into())
     }
 
@@ -266,15 +258,40 @@ impl Log {
         raised
     }
 
-    /// What may be applied now and has not been handed out: committed and durable here.
-    pub(crate) fn hand_out(&mut self) -> Option<(LogIndex, LogIndex)> {
+    /// What may be applied now: committed and durable here, one range at a time, cut after the entry that brings it to
+    /// `max_bytes` or more.
+    pub(crate) fn hand_out(&mut self, max_bytes: usize) -> Option<(LogIndex, LogIndex)> {
         let to = self.commit_index.min(self.persisted_index);
-        if to <= self.applying {
+        if to <= self.applying || self.last_applied < self.applying {
             return None;
         }
         let first = self.applying.next();
-        self.applying = to;
-        Some((first, to))
+        self.applying = self.last_within(first, to, max_bytes);
+        Some((first, self.applying))
+    }
+
+    /// The entry, at most `to`, at which those from `first` on reach `max_bytes`.
+    fn last_within(&self, first: LogIndex, to: LogIndex, max_bytes: usize) -> LogIndex {
+        /// Entries that are not in memory are counted, not weighed: they would have to be read for it.
+        const STORED_MAX: u64 = 4096;
+        if first <= self.base.index {
+            return to.min(self.base.index).min(LogIndex(first.0.saturating_add(STORED_MAX)));
+        }
+        let mut bytes = 0_usize;
+        for run in self.runs.range(self.run_at(first)..) {
+            let with_run = bytes.saturating_add(run.bytes);
+            if with_run < max_bytes && run.first >= first && run.last() < to {
+                bytes = with_run;
+                continue;
+            }
+            for entry in run.entries.iter().filter(|entry| entry.index >= first) {
+                bytes = bytes.saturating_add(entry.cost());
+                if bytes >= max_bytes || entry.index >= to {
+                    return entry.index;
+                }
+            }
+        }
+        to
     }
 
     /// Everything up to `index` has been applied; entries beyond what was handed out cannot have been.
@@ -298,12 +315,17 @@ impl Log {
 
     fn link(&self, storage: &impl Storage, entries: &[Entry]) -> Option<Arc<[Digest]>> {
         let mut prev = self.last.digest?;
-        let mut digests = Vec::with_capacity(entries.len());
-        for entry in entries {
-            prev = storage.link(&prev, entry)?;
-            digests.push(prev);
-        }
-        Some(digests.into())
+        let mut links = true;
+        let link_next = |entry| {
+            match storage.link(&prev, entry) {
+                Some(digest) => prev = digest,
+                None => links = false,
+            }
+            prev
+        };
+        // Of known length, so made in place: an `Option` collected would be a list first, and then a copy of it.
+        let digests = entries.iter().map(link_next).collect();
+        links.then_some(digests)
     }
 
     fn drop_last_run(&mut self) {
@@ -356,13 +378,13 @@ impl Run {
 }
 
 /// How many of these stay within `max_bytes`, one at the least.
-fn fitting(entries: &[Entry], max_bytes: usize) -> usize {
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: usize) -> usize {
     let mut bytes = 0_usize;
     let fits = |entry: &&Entry| {
         bytes = bytes.saturating_add(entry.cost());
         bytes <= max_bytes
     };
-    entries.iter().take_while(fits).count().max(1)
+    entries.take_while(fits).count().max(1)
 }
 
 #[cfg(test)]
@@ -393,7 +415,7 @@ mod tests {
         Truncate { back: u64 },
         Persist { writes: usize },
         Commit { ahead: u64 },
-        Apply,
+        Apply { max_bytes: usize },
         Slice { first: u64, max_bytes: usize },
         Stored(Vec<Entry>),
         Cut(u64),
@@ -481,7 +503,7 @@ mod tests {
             2 => (1_u64..8).prop_map(|back| Op::Truncate { back }),
             4 => (1_usize..4).prop_map(|writes| Op::Persist { writes }),
             3 => (1_u64..6).prop_map(|ahead| Op::Commit { ahead }),
-            3 => Just(Op::Apply),
+            3 => (1_usize..200).prop_map(|max_bytes| Op::Apply { max_bytes }),
             6 => (0_u64..64, 0_usize..200).prop_map(|(first, max_bytes)| Op::Slice { first, max_bytes }),
         ]
     }
@@ -517,8 +539,8 @@ mod tests {
                 assert_eq!(log.commit(LogIndex(model.commit + ahead)), to > model.commit);
                 model.commit = to;
             }
-            Op::Apply => {
-                if let Some((first, last)) = log.hand_out() {
+            Op::Apply { max_bytes } => {
+                if let Some((first, last)) = log.hand_out(max_bytes) {
                     let mut next = first;
                     while next <= last {
                         let lent = log.lend(model, next, last).unwrap();
@@ -528,6 +550,10 @@ mod tests {
                         next = LogIndex(next.0 + lent.len() as u64);
                     }
                     assert_eq!(next, last.next());
+                    let handed = &model.entries[first.0 as usize - 1..last.0 as usize - 1];
+                    let in_memory = first > log.base.index;
+                    let without_the_last: usize = handed.iter().map(Entry::cost).sum();
+                    assert!(!in_memory || handed.is_empty() || without_the_last < max_bytes, "too much at once");
                     assert!(last.0 <= model.safe(), "{last} is applied and not durable");
                     log.applied(last, window_bytes);
                 }

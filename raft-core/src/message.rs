@@ -44,6 +44,8 @@ pub enum Body {
     Heartbeat(Heartbeat),
     /// The answer to it.
     HeartbeatResponse(HeartbeatResponse),
+    /// "Campaign now", from the leader to the server that it hands leadership to (dissertation §3.10).
+    TimeoutNow,
 }
 
 /// Asks for a vote in a term that the sender has not entered yet.
@@ -73,6 +75,8 @@ pub struct RequestVote {
     pub last_log_index: LogIndex,
     /// Term of the candidate's last log entry.
     pub last_log_term: Term,
+    /// The leader itself asked for this election: a voter that hears it votes all the same.
+    pub leadership_transfer: bool,
 }
 
 /// Answers [`RequestVote`].

@@ -18,18 +18,18 @@ use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::log::Log;
+use crate::membership::Configurations;
 use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse, RequestVoteResponse};
-use crate::quorum::Configuration;
 use crate::role::{Leader, Role, Votes};
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
 
 /// One server's protocol state. See the crate's documentation for the contract.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node<S> {
     pub(crate) config: Config,
     pub(crate) storage: S,
-    pub(crate) configuration: Configuration,
+    pub(crate) configurations: Configurations,
     // Persistent state (Figure 2): `log` and these two.
     pub(crate) current_term: Term,
     pub(crate) voted_for: Option<NodeId>,
@@ -46,6 +46,8 @@ pub struct Node<S> {
     rng: ChaCha8Rng,
     /// Reads that a quorum has confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// The leader whose log was said to differ, so that it is said once.
+    pub(crate) differs_from: Option<NodeId>,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -58,7 +60,7 @@ impl<S: Storage> Node<S> {
     pub fn new(config: Config, storage: S) -> Result<Self, StartError> {
         config.validate()?;
         let HardState { current_term, voted_for } = storage.hard_state()?;
-        let configuration = storage.snapshot_meta()?.configuration;
+        let configurations = Configurations::open(&storage)?;
         let log = Log::open(&storage)?;
         if log.last().term > current_term || log.last().index < log.snapshot_index() {
             let what = format!("term {current_term}, but the log ends at {:?}", log.last());
@@ -68,7 +70,7 @@ impl<S: Storage> Node<S> {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,
             storage,
-            configuration,
+            configurations,
             current_term,
             voted_for,
             hard_state_changed: false,
@@ -79,6 +81,7 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            differs_from: None,
             fault: None,
         };
         node.reset_election_timer();
@@ -110,7 +113,7 @@ impl<S: Storage> Node<S> {
         let visible = self.visible();
         match self.dispatch(event, actions) {
             Ok(()) => self.conclude(visible, actions),
-            Err(error) => self.halt(error, actions),
+            Err(fault) => self.halt(fault, actions),
         }
         #[cfg(debug_assertions)]
         {
@@ -150,7 +153,7 @@ impl<S: Storage> Node<S> {
 
 // Dispatch and the term rule.
 impl<S: Storage> Node<S> {
-    fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), Fault> {
         match event {
             Event::Tick => self.on_tick(actions),
             Event::Message(message) => self.on_message(message, actions),
@@ -160,8 +163,17 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }
             Event::Campaign => self.on_campaign(actions),
+            Event::ChangeMembership(change) => self.on_change_membership(change, actions),
+            Event::TransferLeadership(target) => {
+                self.on_transfer_leadership(target, actions);
+                Ok(())
+            }
+            Event::HandOver => {
+                self.hand_over(actions);
+                Ok(())
+            }
             Event::Persisted(write) => self.on_persisted(write, actions),
-            Event::WriteFailed(error) => Err(error),
+            Event::WriteFailed(error) => Err(error.into()),
             Event::Applied(index) => {
                 self.log.applied(index, self.config.window_bytes);
                 self.release_reads(actions);
@@ -174,7 +186,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.now = self.now.saturating_add(1);
         match self.role {
             Role::Leader(_) => self.tick_leader(actions),
@@ -182,7 +194,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn on_persisted(&mut self, write: WriteId, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_persisted(&mut self, write: WriteId, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if !self.gate.persisted(write) {
             return Ok(());
         }
@@ -194,11 +206,12 @@ impl<S: Storage> Node<S> {
         if self.advance_commit(actions)? {
             self.announce_commit(actions);
         }
+        self.advance_membership(actions)?;
         self.gate.release(actions);
         Ok(())
     }
 
-    fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let Message { from, to, term, body } = message;
         if to != self.config.id || from == self.config.id {
             actions.push(Action::MessageDropped { from, reason: PeerFault::Misrouted });
@@ -221,6 +234,11 @@ impl<S: Storage> Node<S> {
             Body::Heartbeat(request) => {
                 if self.follow(from, actions) {
                     self.on_heartbeat(from, request, actions);
+                }
+            }
+            Body::TimeoutNow => {
+                if self.follow(from, actions) {
+                    self.on_timeout_now(actions)?;
                 }
             }
             Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
@@ -247,8 +265,10 @@ impl<S: Storage> Node<S> {
         }
         match body {
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Body::RequestVote(_) if self.hears_leader() => return false,
-            Body::AppendEntries(_) | Body::Heartbeat(_) => self.become_follower(term, Some(from), actions),
+            Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
+                self.become_follower(term, Some(from), actions);
+            }
             _ => self.become_follower(term, None, actions),
         }
         true
@@ -270,7 +290,8 @@ impl<S: Storage> Node<S> {
             Body::PreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
-            | Body::HeartbeatResponse(_) => return,
+            | Body::HeartbeatResponse(_)
+            | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);
     }
@@ -343,10 +364,10 @@ impl<S: Storage> Node<S> {
     }
 
     /// Appends a no-op: earlier terms' entries commit with it (§5.4.2), and reads wait for it (§8).
-    pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn become_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let id = self.config.id;
         let last = self.log.last().index;
-        let others = self.configuration.members().into_iter().filter(|member| *member != id);
+        let others = self.configurations.current().members().into_iter().filter(|member| *member != id);
         self.role = Role::Leader(Box::new(Leader::new(others, last, self.now)));
         let noop = Entry { index: last.next(), term: self.current_term, payload: Payload::Noop };
         self.append_own(Arc::new([noop]), actions)
@@ -372,7 +393,7 @@ impl<S: Storage> Node<S> {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
-        if let Some((first, last)) = self.log.hand_out() {
+        if let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes) {
             actions.push(Action::Apply { first, last });
         }
         let (role, term, leader) = self.visible();
@@ -385,14 +406,13 @@ impl<S: Storage> Node<S> {
         (self.role.name(), self.current_term, self.leader())
     }
 
-    fn halt(&mut self, error: StorageError, actions: &mut Vec<Action>) {
+    fn halt(&mut self, fault: Fault, actions: &mut Vec<Action>) {
         let role = core::mem::replace(&mut self.role, Role::Follower { leader: None });
         if let Role::Leader(leader) = role {
             self.fail_reads(leader.reads, Refusal::Halted, actions);
         }
         let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter();
         actions.extend(confirmed.map(|(_, read)| Action::ReadFailed { read, reason: Refusal::Halted }));
-        let fault = Fault::Storage(error);
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
     }
@@ -403,6 +423,10 @@ fn refuse(event: &Event, actions: &mut Vec<Action>) {
     match event {
         Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
         Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+        Event::ChangeMembership(_) => actions.push(Action::MembershipRefused(Refusal::Halted)),
+        Event::TransferLeadership(target) => {
+            actions.push(Action::TransferRefused { target: *target, reason: Refusal::Halted });
+        }
         _ => {}
     }
 }

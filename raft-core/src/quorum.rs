@@ -4,6 +4,7 @@
 //! *each* half, so it also shares a voter with every quorum of the old and of the new configuration.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,41 @@ impl Configuration {
         &self.learners
     }
 
+    /// Whether a membership change is between its two halves.
+    #[must_use]
+    pub const fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
+    /// Voters, outgoing voters and learners: each a count and as many ids, of 4 bytes, little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for ids in [&self.voters, &self.voters_outgoing, &self.learners] {
+            // A count too large for its field would decode to another configuration, which decoding then refuses.
+            bytes.extend(u32::try_from(ids.len()).unwrap_or(u32::MAX).to_le_bytes());
+            bytes.extend(ids.iter().flat_map(|id| id.0.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Reads [`to_bytes`](Self::to_bytes) back; `None` where these bytes are not exactly that of a configuration with
+    /// a voter.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let mut list = || {
+            let (count, after) = rest.split_first_chunk::<4>()?;
+            let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+            let (ids, after) = after.split_at_checked(count.checked_mul(4)?)?;
+            rest = after;
+            Some(ids.as_chunks().0.iter().map(|id| NodeId(u32::from_le_bytes(*id))).collect::<Vec<_>>())
+        };
+        let configuration = Self::joint(list()?, list()?, list()?);
+        // Also refuses ids out of order or twice, which a hash would tell apart and the configuration would not.
+        (!configuration.voters.is_empty() && configuration.to_bytes() == bytes).then_some(configuration)
+    }
+
     /// Whether this server votes, in either half.
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
@@ -108,6 +144,19 @@ impl Configuration {
             .filter(|candidate| self.is_quorum(|id| match_index(id) >= *candidate))
             .max()
             .unwrap_or_default()
+    }
+}
+
+/// `1,2,3`, then what there is of `outgoing 1,2` and `learners 4`.
+impl fmt::Display for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, ids) in [("", &self.voters), (", outgoing ", &self.voters_outgoing), (", learners ", &self.learners)]
+        {
+            for (at, id) in ids.iter().enumerate() {
+                write!(f, "{}{id}", if at == 0 { name } else { "," })?;
+            }
+        }
+        Ok(())
     }
 }
 

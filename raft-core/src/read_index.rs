@@ -19,22 +19,26 @@ use crate::storage::Storage;
 use crate::types::{LogIndex, NodeId, ReadId};
 
 /// The reads of one leadership.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ReadRounds {
     /// The last round sent.
     round: u64,
     /// Rounds that no quorum has confirmed yet, oldest first.
     unconfirmed: VecDeque<Round>,
-    /// Reads that arrived since the last round left.
-    waiting: Vec<ReadId>,
+    /// Every read that is not confirmed, oldest first: those of each round, then those that arrived since the last
+    /// round left.
+    reads: VecDeque<ReadId>,
+    /// How many of them wait for the next round.
+    waiting: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Round {
     round: u64,
     /// The commit index when it was sent.
     index: LogIndex,
-    reads: Vec<ReadId>,
+    /// How many reads share it.
+    reads: usize,
 }
 
 impl ReadRounds {
@@ -43,7 +47,7 @@ impl ReadRounds {
     }
 
     fn into_reads(self) -> impl Iterator<Item = ReadId> {
-        self.unconfirmed.into_iter().flat_map(|round| round.reads).chain(self.waiting)
+        self.reads.into_iter()
     }
 }
 
@@ -54,7 +58,8 @@ impl<S: Storage> Node<S> {
             actions.push(Action::ReadFailed { read, reason });
             return;
         };
-        leader.reads.waiting.push(read);
+        leader.reads.reads.push_back(read);
+        leader.reads.waiting = leader.reads.waiting.saturating_add(1);
         if leader.reads.unconfirmed.is_empty() {
             self.start_read_round(actions);
         }
@@ -66,7 +71,7 @@ impl<S: Storage> Node<S> {
         let commit_index = self.log.commit_index();
         let Role::Leader(leader) = &mut self.role else { return };
         let reads = &mut leader.reads;
-        if reads.waiting.is_empty() || commit_index < leader.first_index {
+        if reads.waiting == 0 || commit_index < leader.first_index {
             return;
         }
         reads.round = reads.round.saturating_add(1);
@@ -85,11 +90,11 @@ impl<S: Storage> Node<S> {
         self.confirm_reads(actions);
     }
 
-    fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
+    pub(crate) fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
         let id = self.config.id;
         let Role::Leader(leader) = &mut self.role else { return };
         let confirmed = |leader: &Leader, round: u64| {
-            self.configuration.is_quorum(|voter| {
+            self.configurations.current().is_quorum(|voter| {
                 voter == id || leader.follower(voter).is_some_and(|progress| progress.confirmed_round >= round)
             })
         };
@@ -98,7 +103,8 @@ impl<S: Storage> Node<S> {
                 return;
             }
             let Some(Round { index, reads, .. }) = leader.reads.unconfirmed.pop_front() else { return };
-            self.confirmed_reads.extend(reads.into_iter().map(|read| (index, read)));
+            let reads = reads.min(leader.reads.reads.len());
+            self.confirmed_reads.extend(leader.reads.reads.drain(..reads).map(|read| (index, read)));
         }
         self.release_reads(actions);
         self.start_read_round(actions);

@@ -20,7 +20,7 @@ use crate::action::{Action, RoleName};
 use crate::batch::{Batch, Commands};
 use crate::config::Config;
 use crate::error::{Refusal, StartError, StorageError};
-use crate::event::Event;
+use crate::event::{Event, MembershipChange};
 use crate::message::Message;
 use crate::node::Node;
 use crate::request::{Limits, Outcome, Queue, Reply, RequestId};
@@ -101,6 +101,21 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     /// Stand for election now.
     pub fn campaign(&mut self) {
         self.handle(Event::Campaign);
+    }
+
+    /// Hand leadership to this voter. A notice tells what comes of it.
+    pub fn transfer_leadership(&mut self, target: NodeId) {
+        self.handle(Event::TransferLeadership(target));
+    }
+
+    /// Hand leadership to whoever is furthest, where this server leads: before it stops.
+    pub fn hand_over(&mut self) {
+        self.handle(Event::HandOver);
+    }
+
+    /// Change who takes part. A notice tells what comes of it.
+    pub fn change_membership(&mut self, change: MembershipChange) {
+        self.handle(Event::ChangeMembership(change));
     }
 
     /// A client's command. It is proposed by a later [`poll`](Self::poll), with all that arrived meanwhile.

@@ -12,10 +12,11 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::action::{Action, WriteOp};
-use crate::error::{PeerFault, Refusal, StorageError};
+use crate::error::{Fault, PeerFault, Refusal, StorageError};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
+use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
 use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
@@ -32,13 +33,26 @@ enum Comparison {
 
 // The leader's side: proposals, appends, acknowledgements, commitment.
 impl<S: Storage> Node<S> {
-    pub(crate) fn on_propose(&mut self, payloads: Vec<Bytes>, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn on_propose(&mut self, payloads: Vec<Bytes>, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if !matches!(self.role, Role::Leader(_)) {
             actions.push(Action::ProposalRefused(Refusal::NotLeader { leader: self.leader() }));
             return Ok(());
         }
+        if let Role::Leader(leader) = &self.role
+            && let Some(transfer) = &leader.transfer
+        {
+            actions.push(Action::ProposalRefused(Refusal::TransferInProgress { target: transfer.target }));
+            return Ok(());
+        }
         if payloads.is_empty() {
             actions.push(Action::ProposalRefused(Refusal::Empty));
+            return Ok(());
+        }
+        let bytes = payloads.iter().map(|payload| Entry::cost_of(payload)).fold(0, usize::saturating_add);
+        if let Role::Leader(leader) = &mut self.role
+            && !leader.uncommitted.fits(bytes, self.config.max_uncommitted_bytes)
+        {
+            actions.push(Action::ProposalRefused(Refusal::Busy));
             return Ok(());
         }
         let first = self.log.last().index.next();
@@ -49,20 +63,23 @@ impl<S: Storage> Node<S> {
             .map(|(payload, index)| Entry { index: LogIndex(index), term, payload: Payload::Command(payload) })
             .collect();
         let last = entries.last().map_or(first, |entry| entry.index);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.uncommitted.add(last, bytes);
+        }
         actions.push(Action::ProposalAppended { first, last, term });
         self.append_own(entries, actions)
     }
 
     /// Leaders 2 (Figure 2): append the entries to the local log, and send them to everyone at once. They count here
     /// once they are durable here (fault L13).
-    pub(crate) fn append_own(&mut self, entries: Entries, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn append_own(&mut self, entries: Entries, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.append_to_log(entries, actions);
         self.for_each_follower(actions, |node, follower, actions| node.send_appends(follower, false, actions))
     }
 
     /// Sends what the follower lacks: as many appends as its window takes (§10.2.1 of the dissertation, pipelining), or
     /// one while the logs are being compared. An empty append goes only where asked for.
-    fn send_appends(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    fn send_appends(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let mut even_empty = even_empty;
         while self.send_append(to, even_empty, actions)? {
             even_empty = false;
@@ -71,7 +88,7 @@ impl<S: Storage> Node<S> {
     }
 
     /// Sends the next append, where there is one and the follower may be sent it.
-    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, StorageError> {
+    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, Fault> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
         let full = progress.window_is_full(self.config.max_inflight);
@@ -105,7 +122,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: AppendEntriesResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
@@ -118,6 +135,8 @@ impl<S: Storage> Node<S> {
                     if raised {
                         self.announce_commit(actions);
                     }
+                    self.advance_membership(actions)?;
+                    self.advance_transfer(from, actions);
                 }
             }
             AppendEntriesResponse::Accepted { .. } => {
@@ -135,6 +154,11 @@ impl<S: Storage> Node<S> {
                 if !core::mem::replace(&mut progress.diverged, true) {
                     actions.push(Action::PeerDiverged { peer: from, index: prev_log_index });
                 }
+                // Where most say so, this log is the one that differs.
+                let differs = |id| leader.follower(id).is_some_and(|follower| follower.diverged);
+                if self.configurations.current().is_quorum(differs) {
+                    return Err(Fault::Diverged { index: prev_log_index });
+                }
             }
         }
         Ok(())
@@ -142,10 +166,10 @@ impl<S: Storage> Node<S> {
 
     /// Leaders 4 (Figure 2): if there exists an N such that N > commitIndex, a majority of `matchIndex[i]` ≥ N, and
     /// `log[N].term == currentTerm`: set commitIndex = N. Its own match index is what is durable here.
-    pub(crate) fn advance_commit(&mut self, actions: &mut Vec<Action>) -> Result<bool, StorageError> {
+    pub(crate) fn advance_commit(&mut self, actions: &mut Vec<Action>) -> Result<bool, Fault> {
         let (id, persisted) = (self.config.id, self.log.persisted_index());
-        let Role::Leader(leader) = &self.role else { return Ok(false) };
-        let index = self.configuration.committed_index(|voter| {
+        let Role::Leader(leader) = &mut self.role else { return Ok(false) };
+        let index = self.configurations.current().committed_index(|voter| {
             if voter == id { persisted } else { leader.follower(voter).map_or(LogIndex(0), |p| p.match_index()) }
         });
         // The entry is of the current term exactly from the no-op on (§5.4.2).
@@ -154,6 +178,7 @@ impl<S: Storage> Node<S> {
         }
         let first_of_term = self.log.commit_index() < leader.first_index;
         let raised = self.log.commit(index);
+        leader.uncommitted.remove(index);
         if raised && first_of_term {
             self.start_read_round(actions);
         }
@@ -173,11 +198,12 @@ impl<S: Storage> Node<S> {
     }
 
     /// One tick of leading.
-    pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), StorageError> {
+    pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         if self.disk_hangs() || !self.hears_quorum() {
             self.become_follower(self.current_term, None, actions);
             return Ok(());
         }
+        self.tick_transfer(actions);
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
@@ -201,7 +227,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &self.role else { return false };
         let timeout = u64::from(self.config.election_timeout_ticks);
         let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
-        self.configuration.is_quorum(|voter| {
+        self.configurations.current().is_quorum(|voter| {
             voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
@@ -228,7 +254,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         response: HeartbeatResponse,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
@@ -236,6 +262,7 @@ impl<S: Storage> Node<S> {
         if progress.match_index() < last || progress.state() == ProgressState::Probe {
             self.send_appends(from, true, actions)?;
         }
+        self.advance_transfer(from, actions);
         self.on_round_confirmed(from, response.round, actions);
         Ok(())
     }
@@ -251,8 +278,8 @@ impl<S: Storage> Node<S> {
     fn for_each_follower(
         &mut self,
         actions: &mut Vec<Action>,
-        mut act: impl FnMut(&mut Self, NodeId, &mut Vec<Action>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+        mut act: impl FnMut(&mut Self, NodeId, &mut Vec<Action>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let mut at = 0;
         while let Role::Leader(leader) = &self.role {
             let Some((follower, _)) = leader.followers().get(at) else { break };
@@ -271,7 +298,7 @@ impl<S: Storage> Node<S> {
         from: NodeId,
         request: AppendEntries,
         actions: &mut Vec<Action>,
-    ) -> Result<(), StorageError> {
+    ) -> Result<(), Fault> {
         if !is_well_formed(&request, self.current_term) {
             actions.push(Action::MessageDropped { from, reason: PeerFault::Malformed });
             return Ok(());
@@ -279,11 +306,13 @@ impl<S: Storage> Node<S> {
         let prev_log_index = request.prev_log_index;
         match self.compare(&request)? {
             Comparison::Continues { verified, fresh, truncate_from } => {
+                self.differs_from = None;
                 if let Some(index) = truncate_from {
                     // AppendEntries receiver 3 (Figure 2): an existing entry conflicts with a new one: delete it and
                     // all that follow it.
                     self.log.truncate(&self.storage, index)?;
                     self.persist(WriteOp::Truncate(index), actions);
+                    self.on_truncated(index, actions);
                 }
                 // AppendEntries receiver 4: append any new entries not already in the log.
                 self.append_to_log(from_index(request.entries, fresh), actions);
@@ -302,7 +331,9 @@ impl<S: Storage> Node<S> {
                 self.send(from, Body::AppendEntriesResponse(response), actions);
             }
             Comparison::Diverged(index) => {
-                actions.push(Action::PeerDiverged { peer: from, index });
+                if self.differs_from.replace(from) != Some(from) {
+                    actions.push(Action::PeerDiverged { peer: from, index });
+                }
                 let response = AppendEntriesResponse::Diverged { prev_log_index: index };
                 self.send(from, Body::AppendEntriesResponse(response), actions);
             }
@@ -358,18 +389,23 @@ impl<S: Storage> Node<S> {
     }
 
     fn append_to_log(&mut self, entries: Entries, actions: &mut Vec<Action>) {
+        let appended = Entries::clone(&entries);
         if let Some(digests) = self.log.append(&self.storage, Entries::clone(&entries)) {
             let write = self.persist(WriteOp::Append { entries, digests }, actions);
             self.log.writing(write);
+            self.on_appended(&appended, actions);
         }
     }
 }
 
-/// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's.
+/// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's; what should be
+/// a configuration is one.
 fn is_well_formed(request: &AppendEntries, term: Term) -> bool {
     let mut last = (request.prev_log_index, request.prev_log_term);
     let consecutive = request.entries.iter().all(|entry| {
-        let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1;
+        let is_readable =
+            !matches!(&entry.payload, Payload::Configuration(bytes) if Configuration::from_bytes(bytes).is_none());
+        let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1 && is_readable;
         last = (entry.index, entry.term);
         follows
     });

@@ -13,15 +13,18 @@
 //! these arrows.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::action::RoleName;
+use crate::event::MembershipChange;
 use crate::progress::Progress;
 use crate::read_index::ReadRounds;
+use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Role {
     Follower { leader: Option<NodeId> },
     PreCandidate { votes: Votes },
@@ -30,11 +33,11 @@ pub(crate) enum Role {
 }
 
 /// Who has answered, and how; the first answer of each counts.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Votes(Vec<(NodeId, bool)>);
 
 /// What a leader keeps ("volatile state on leaders", Figure 2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leader {
     /// Every other member, ascending by id.
     followers: Vec<(NodeId, Progress)>,
@@ -44,6 +47,51 @@ pub(crate) struct Leader {
     /// Its no-op: an entry is of its term exactly from here on.
     pub(crate) first_index: LogIndex,
     pub(crate) reads: ReadRounds,
+    pub(crate) uncommitted: Uncommitted,
+    /// A change whose new voters are catching up.
+    pub(crate) promotion: Option<Promotion>,
+    /// To whom leadership is being handed.
+    pub(crate) transfer: Option<Transfer>,
+}
+
+/// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
+/// it began, and one that took less than an election timeout is the last.
+#[derive(Clone, Debug)]
+pub(crate) struct Promotion {
+    pub(crate) change: MembershipChange,
+    pub(crate) round_ends: LogIndex,
+    pub(crate) round_began: u64,
+}
+
+/// What a leader has proposed and not committed. Zero when nothing is under way, and gone with the leadership, so it
+/// cannot leak (fault L12).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Uncommitted {
+    /// Last index of each proposal, and its bytes.
+    proposals: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+}
+
+impl Uncommitted {
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so much more may be proposed: always where nothing is under way.
+    pub(crate) const fn fits(&self, bytes: usize, max: usize) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= max
+    }
+
+    pub(crate) fn add(&mut self, last: LogIndex, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.proposals.push_back((last, bytes));
+    }
+
+    pub(crate) fn remove(&mut self, commit_index: LogIndex) {
+        while let Some((_, bytes)) = self.proposals.pop_front_if(|(last, _)| *last <= commit_index) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
 }
 
 impl Role {
@@ -78,7 +126,20 @@ impl Leader {
             stalled_elapsed: 0,
             first_index: last.next(),
             reads: ReadRounds::default(),
+            uncommitted: Uncommitted::default(),
+            promotion: None,
+            transfer: None,
         }
+    }
+
+    /// The members besides it are these now: who stays keeps its progress, who comes is probed from `next` on.
+    pub(crate) fn set_followers(&mut self, others: impl Iterator<Item = NodeId>, next: LogIndex, now: u64) {
+        let mut before = core::mem::take(&mut self.followers);
+        let mut kept = |id: NodeId| {
+            let at = before.iter().position(|(follower, _)| *follower == id)?;
+            Some(before.swap_remove(at))
+        };
+        self.followers = others.map(|id| kept(id).unwrap_or_else(|| (id, Progress::new(next, now)))).collect();
     }
 
     pub(crate) fn followers(&self) -> &[(NodeId, Progress)] {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::action::RoleName;
 use crate::error::Fault;
+use crate::event::MembershipChange;
 use crate::node::Node;
 use crate::progress::Progress;
 use crate::quorum::Configuration;
@@ -34,6 +35,12 @@ pub struct Status {
     pub last_applied: LogIndex,
     /// Chain digest of the last entry, where the storage links.
     pub head: Option<Digest>,
+    /// On a leader: what it has proposed and not committed, in bytes.
+    pub uncommitted_bytes: usize,
+    /// On a leader: to whom leadership is being handed.
+    pub transfer: Option<NodeId>,
+    /// On a leader: a change whose new voters are catching up.
+    pub promotion: Option<MembershipChange>,
     /// On a leader: what it knows of every other member.
     pub followers: Vec<(NodeId, Progress)>,
     /// Why the node has halted, if it has.
@@ -44,22 +51,25 @@ impl<S: Storage> Node<S> {
     /// Everything an operator asks for.
     #[must_use]
     pub fn status(&self) -> Status {
-        let followers = match &self.role {
-            Role::Leader(leader) => leader.followers().to_vec(),
-            _ => Vec::new(),
+        let leader = match &self.role {
+            Role::Leader(leader) => Some(leader),
+            _ => None,
         };
         Status {
             id: self.config.id,
             role: self.role.name(),
             term: self.current_term,
             leader: self.leader(),
-            configuration: self.configuration.clone(),
+            configuration: self.configurations.current().clone(),
             last_index: self.log.last().index,
             persisted_index: self.log.persisted_index(),
             commit_index: self.log.commit_index(),
             last_applied: self.log.last_applied(),
             head: self.log.last().digest,
-            followers,
+            uncommitted_bytes: leader.map_or(0, |leader| leader.uncommitted.bytes()),
+            transfer: leader.and_then(|leader| leader.transfer).map(|transfer| transfer.target),
+            promotion: leader.and_then(|leader| leader.promotion.as_ref()).map(|promotion| promotion.change.clone()),
+            followers: leader.map_or_else(Vec::new, |leader| leader.followers().to_vec()),
             fault: self.fault.clone(),
         }
     }

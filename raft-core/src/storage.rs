@@ -18,7 +18,7 @@
 //!    never tried again: the kernel may have dropped the pages and report success.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -28,7 +28,7 @@ use crate::action::{Action, HardState, Write, WriteOp};
 use crate::error::StorageError;
 use crate::event::Event;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Term, WriteId};
+use crate::types::{Digest, Entry, LogIndex, Payload, Term, WriteId};
 
 /// Where a server keeps its hard state and its log.
 pub trait Storage {
@@ -65,6 +65,34 @@ pub trait Storage {
     /// # Errors
     /// Contract 4.
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError>;
+
+    /// The membership entries of the log, oldest first. Provided: reads the whole log; a storage that knows better
+    /// should say so.
+    ///
+    /// # Errors
+    /// Contract 4, or bytes that are no configuration.
+    fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+        /// A read, in bytes.
+        const READ: usize = 1 << 20;
+        let last = self.last_index();
+        let mut next = self.snapshot_meta()?.last_included_index.next();
+        let mut found = Vec::new();
+        while next <= last {
+            let entries = self.entries(next, last, READ)?;
+            let Some(end) = entries.last() else { return Err(StorageError::OutOfRange { index: next, last }) };
+            next = end.index.next();
+            for entry in &entries {
+                if let Payload::Configuration(bytes) = &entry.payload {
+                    let damaged = || StorageError::Damaged {
+                        place: format!("entry {}", entry.index),
+                        what: String::from("it holds no configuration"),
+                    };
+                    found.push((entry.index, Configuration::from_bytes(bytes).ok_or_else(damaged)?));
+                }
+            }
+        }
+        Ok(found)
+    }
 
     /// The chain digest of `entry` after an entry with digest `prev`. `None`, always, where this storage does not
     /// link; where it does, every `AppendEntries` is checked against it.

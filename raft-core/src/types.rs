@@ -58,6 +58,8 @@ pub enum Payload {
     Noop,
     /// Bytes for the state machine; a [`Replica`](crate::Replica) packs many commands into one.
     Command(Bytes),
+    /// Who takes part from here on (§6): [`Configuration::to_bytes`](crate::Configuration::to_bytes).
+    Configuration(Bytes),
 }
 
 /// A run of consecutive entries, shared: a follower more costs a pointer, not a copy.
@@ -67,7 +69,12 @@ impl Entry {
     /// The bytes that this entry counts for in every limit: its payload and a fixed 24 for its header.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.payload.bytes().len().saturating_add(24)
+        Self::cost_of(self.payload.bytes())
+    }
+
+    /// The bytes that an entry with this payload counts for.
+    pub(crate) const fn cost_of(payload: &[u8]) -> usize {
+        payload.len().saturating_add(24)
     }
 }
 
@@ -77,16 +84,17 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Noop => &[],
-            Self::Command(bytes) => bytes,
+            Self::Command(bytes) | Self::Configuration(bytes) => bytes,
         }
     }
 
-    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command.
+    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command, 2 configuration.
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Noop => 0,
             Self::Command(_) => 1,
+            Self::Configuration(_) => 2,
         }
     }
 }

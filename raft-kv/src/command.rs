@@ -248,9 +248,13 @@ impl Operation {
             Self::CompareAndSwap { key, expected, new } => (key, [Some(expected), Some(new)]),
         };
         if key.canonical.len().max(key.literal.as_ref().map_or(0, Bytes::len)) > KEY_BYTES_MAX {
-            return Some("the key is too large");
+            return Some("the key is too large: it may have 64 KiB");
         }
-        values.into_iter().flatten().any(|value| value.0.len() > VALUE_BYTES_MAX).then_some("the value is too large")
+        values
+            .into_iter()
+            .flatten()
+            .any(|value| value.0.len() > VALUE_BYTES_MAX)
+            .then_some("the value is too large: it may have 1 MiB")
     }
 }
 

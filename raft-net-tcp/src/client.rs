@@ -30,7 +30,7 @@ pub struct Client {
 pub struct ClientOptions {
     /// For a request as a whole, whatever happens.
     pub deadline: Duration,
-    /// For the answer of one server, before another is asked.
+    /// For the first answer of one server, before another is asked; twice as long for the next, and so on.
     pub attempt_max: Duration,
     /// For connecting to one server.
     pub connect_max: Duration,
@@ -76,7 +76,8 @@ pub enum ClientError {
     /// The request can be taken by no server. It did not happen.
     #[error("{0}")]
     Refused(Refusal),
-    /// The server speaks another protocol, or belongs to another cluster. The request did not happen.
+    /// The server takes no connection of this client: it speaks another protocol, belongs to another cluster, or has too
+    /// many already. The request did not happen.
     #[error("server {server}: {refusal}")]
     Rejected {
         /// Which.
@@ -110,6 +111,8 @@ struct Search {
     unknown: bool,
     /// What to say when the deadline passes.
     error: ClientError,
+    /// For one server's answer; it doubles with every answer that did not come, for all may just be slow.
+    patience: Duration,
     /// Hints followed since the last pause: two servers may each think that the other leads.
     hints: usize,
 }
@@ -184,7 +187,7 @@ impl Client {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(server) = self.target().filter(|_| !left.is_zero()) else { return Err(search.give_up()) };
-            let attempt = self.attempt(server, body, left.min(self.options.attempt_max)).await;
+            let attempt = self.attempt(server, body, left.min(search.patience)).await;
             match attempt {
                 Attempt::Answered(ResponseBody::Applied { index, hash, reply, .. })
                 | Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
@@ -194,6 +197,7 @@ impl Client {
                     self.on_refusal(server, refusal, &mut search).await?;
                 }
                 Attempt::Answered(ResponseBody::Unknown | ResponseBody::Status(_)) | Attempt::Lost => {
+                    search.patience = search.patience.saturating_mul(2);
                     search.unknown |= matches!(body, RequestBody::Submit(_));
                     search.error = ClientError::Timeout { unknown: false };
                     if search.unknown && copies == Copies::One {
@@ -223,7 +227,17 @@ impl Client {
             }
             Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
             Refusal::Busy => search.error = ClientError::Refused(Refusal::Busy),
-            Refusal::Empty | Refusal::TooLarge { .. } => return Err(ClientError::Refused(refusal)),
+            Refusal::TransferInProgress { target } => {
+                search.error = ClientError::NoLeader;
+                self.target = Some(target).filter(|target| self.servers.contains_key(target));
+            }
+            Refusal::Empty
+            | Refusal::TooLarge { .. }
+            | Refusal::ChangeInProgress
+            | Refusal::NoCommitInTerm
+            | Refusal::EmptyVoters
+            | Refusal::NotVoter { .. }
+            | Refusal::Unchanged => return Err(ClientError::Refused(refusal)),
         }
         search.pause().await;
         Ok(())
@@ -241,7 +255,10 @@ impl Client {
         {
             return Err(ClientError::Rejected { server, refusal: *refusal });
         }
-        if matches!(search.error, ClientError::Unreachable { .. }) {
+        if let HandshakeError::Refused(refusal) = error {
+            // It lives, and may lead: that is worth more than what the others said.
+            search.error = ClientError::Rejected { server, refusal: *refusal };
+        } else if matches!(search.error, ClientError::Unreachable { .. }) {
             search.error = ClientError::Unreachable { reason: format!("server {server}: {error}") };
         }
         self.turn_from(server);
@@ -316,6 +333,7 @@ impl Search {
             backoff: Backoff::new(options.pause_min, options.pause_max),
             unknown: false,
             error: ClientError::Unreachable { reason: "no server is known, or there was no time".into() },
+            patience: options.attempt_max,
             hints: 0,
         }
     }

@@ -143,6 +143,17 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         self.waker.wake();
     }
 
+    /// Asks a connected server to lead, where this one does.
+    pub(crate) fn hand_over(&mut self) {
+        self.replica.hand_over();
+        self.waker.wake();
+    }
+
+    /// Whether this server still leads and somebody is to take over.
+    pub(crate) fn is_handing_over(&self) -> bool {
+        self.replica.status().transfer.is_some()
+    }
+
     /// Whether nobody is connected.
     pub(crate) fn is_deserted(&mut self) -> bool {
         self.clients.is_empty() && self.replica.transport_mut().connected().next().is_none()

@@ -396,8 +396,10 @@ async fn discard(mut socket: OwnedReadHalf) {
     while socket.read(&mut scratch).await.is_ok_and(|count| count > 0) {}
 }
 
-/// Lets the storage finish what it has begun, answers, and says goodbye: each within a deadline.
+/// Hands leadership over, lets the storage finish what it has begun, answers, and says goodbye: each within a deadline.
 async fn settle<S: Storage, M: StateMachine>(hub: &Shared<S, M>) {
+    hub.borrow_mut().hand_over();
+    until(HANDOVER, || !hub.borrow().is_handing_over()).await;
     until(SETTLE, || hub.borrow().replica.is_settled()).await;
     hub.borrow_mut().close_all();
     until(SETTLE, || hub.borrow_mut().is_deserted()).await;
@@ -417,6 +419,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a connection is read, and what is read thrown away, after our goodbye.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a stop waits for another leader: an election takes milliseconds where somebody is there to take over.
+const HANDOVER: Duration = Duration::from_millis(300);
 
 /// How long a stop waits for the storage, and then for the sockets.
 const SETTLE: Duration = Duration::from_millis(500);

@@ -1,6 +1,8 @@
 //! What clients and servers say, and how they end.
 
-use serde_json::json;
+use std::io::{BufRead as _, Write as _};
+
+use serde_json::{Value, json};
 
 use crate::support::{Cluster, finish};
 
@@ -61,6 +63,21 @@ fn a_script_stops_at_the_first_failure() {
     assert_eq!((&lines[1]["ok"], &lines[1]["unknown"]), (&json!(false), &json!(false)));
     assert!(lines[1]["error"].as_str().unwrap().contains("write 'abc' with quotes"));
     assert_eq!(cluster.client(1, &["get", "'b'"]).ok()["found"], false);
+}
+
+#[test]
+fn a_line_that_is_no_text_is_a_command_that_fails() {
+    let mut cluster = Cluster::start(1);
+    let mut child = cluster.client_command(1).arg("--keep-going").spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"put 1 1\nput '\xff' 1\nget 1\n").unwrap();
+    let ran = child.wait_with_output().unwrap();
+    let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert_eq!((lines.len(), ran.status.code()), (3, Some(2)), "{lines:?}");
+    assert_eq!((&lines[1]["command"], &lines[1]["ok"]), (&json!("put"), &json!(false)));
+    assert!(lines[1]["error"].as_str().unwrap().contains("not UTF-8"), "{}", lines[1]);
+    assert_eq!(lines[2]["result"], "1");
+    assert!(cluster.console_bytes(1, b"\xff", |_| true)[0].starts_with("no such command"));
+    assert_eq!(cluster.console(1, "print bl", |_| true), ["no link is broken"], "the console lives on");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Servers that die, links that break, clients that try again: nothing acknowledged is lost and nothing is done twice.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,39 @@ fn a_cut_link_to_a_client_sends_it_to_another_server_and_back() {
 }
 
 #[test]
+fn a_delayed_cluster_elects_and_answers() {
+    let mut cluster = Cluster::new(3);
+    cluster.options.push("--delay-ms=200");
+    for id in 1..=3 {
+        cluster.start_server(id);
+    }
+    cluster.leader();
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+    assert_eq!(cluster.client(2, &["get", "'a'"]).ok()["result"], "1");
+}
+
+/// A terminal held by Ctrl-S, a supervisor that does not read: what is printed must not hold up the server.
+#[test]
+fn a_server_whose_words_nobody_reads_serves_on() {
+    let cluster = Cluster::new(1);
+    let (_unread, mut full) = std::io::pipe().unwrap();
+    full.write_all(&[b'.'; PIPE_BYTES]).unwrap();
+    let mut server = cluster.server_command(1).stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    let put = cluster.client(1, &["--timeout=20s", "put", "'a'", "1"]);
+    for _ in 0..3 {
+        drop(std::net::TcpStream::connect(("127.0.0.1", cluster.base_port + 1)));
+    }
+    let get = cluster.client(1, &["--timeout=20s", "get", "'a'"]);
+    let pid = rustix::process::Pid::from_raw(server.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    wait_for("the server to end", || server.try_wait().unwrap());
+    assert!(put.status.success() && get.status.success(), "{}{}", put.stdout, get.stdout);
+
+    /// What a pipe of Linux holds.
+    const PIPE_BYTES: usize = 1 << 16;
+}
+
+#[test]
 fn every_failed_leader_is_replaced() {
     let mut cluster = Cluster::start(3);
     cluster.client(1, &["put", "'a'", "1"]).ok();
@@ -117,6 +151,20 @@ fn every_failed_leader_is_replaced() {
     times.sort_unstable();
     // A figure, not a bar: `cargo test --release --test e2e every_failed -- --nocapture` on a quiet machine.
     println!("from a leader's death to the next write's answer: {times:?}");
+}
+
+#[test]
+fn a_leader_told_to_stop_hands_over_before_it_ends() {
+    let mut cluster = Cluster::start(3);
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+    cluster.converged();
+    let old = cluster.leader();
+    let pid = rustix::process::Pid::from_raw(cluster.pid(old) as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(cluster.ended(old).code(), Some(0));
+    let now = cluster.statuses();
+    let leader = now.iter().find(|status| status["role"] == "leader");
+    assert!(leader.is_some_and(|leader| leader["server"] != old), "nobody leads yet: {now:?}");
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     /// Whether servers started from now on are recorded, in [`record_dir`](Self::record_dir).
     pub record: bool,
+    /// More options of every server.
+    pub options: Vec<&'static str>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -53,7 +55,14 @@ impl Cluster {
     pub fn new(count: u16) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = (0..count).map(|_| None).collect();
-        Self { servers, base_port: free_ports(count), dir: tempfile::tempdir().unwrap(), record: false, _alone: alone }
+        Self {
+            servers,
+            base_port: free_ports(count),
+            dir: tempfile::tempdir().unwrap(),
+            record: false,
+            options: Vec::new(),
+            _alone: alone,
+        }
     }
 
     pub fn size(&self) -> u16 {
@@ -63,7 +72,7 @@ impl Cluster {
     pub fn server_command(&self, id: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
         command.args([id.to_string(), format!("--servers={}", self.size()), format!("--base-port={}", self.base_port)]);
-        command.arg("--data-dir").arg(self.data_dir());
+        command.arg("--data-dir").arg(self.data_dir()).args(&self.options);
         if self.record {
             command.arg("--record").arg(self.record_dir());
         }
@@ -112,10 +121,15 @@ impl Cluster {
 
     /// Types a command at a server's prompt and returns what it prints up to a line that `last` accepts.
     pub fn console(&mut self, id: u16, command: &str, last: impl Fn(&str) -> bool) -> Vec<String> {
+        self.console_bytes(id, command.as_bytes(), last)
+    }
+
+    /// The same, of bytes that need not be text.
+    pub fn console_bytes(&mut self, id: u16, command: &[u8], last: impl Fn(&str) -> bool) -> Vec<String> {
         let server = self.servers[usize::from(id) - 1].as_mut().unwrap();
         let before = server.printed.lock().unwrap().len();
-        writeln!(server.child.stdin.as_mut().unwrap(), "{command}").unwrap();
-        wait_for(&format!("server {id} to answer {command}"), || {
+        server.child.stdin.as_mut().unwrap().write_all(&[command, b"\n"].concat()).unwrap();
+        wait_for(&format!("server {id} to answer {}", String::from_utf8_lossy(command)), || {
             let lines = server.printed.lock().unwrap()[before..].to_vec();
             lines.last().is_some_and(|line| last(line)).then_some(lines)
         })

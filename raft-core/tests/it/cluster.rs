@@ -132,12 +132,28 @@ impl Cluster {
 
     /// A new group whose nodes draw their timeouts from this seed.
     pub fn with_seed(voters: u32, seed: u64) -> Self {
+        Self::with_founders(voters, voters, seed)
+    }
+
+    /// A new group of which only the first vote; the others are to be added.
+    pub fn with_founders(voters: u32, nodes: u32, seed: u64) -> Self {
         let genesis = Configuration::new((1..=voters).map(NodeId));
         let mut cluster = Self::empty();
-        for id in 1..=voters {
+        for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
             let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
+        }
+        cluster
+    }
+
+    /// A new group whose configurations are changed so.
+    pub fn with_config(voters: u32, change: impl Fn(&mut Config)) -> Self {
+        let mut cluster = Self::with_seed(voters, 0);
+        for at in 0..cluster.configs.len() {
+            change(&mut cluster.configs[at]);
+            let disk = cluster.nodes[at].storage().clone();
+            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
         }
         cluster
     }
@@ -328,6 +344,15 @@ impl Cluster {
         self.step(id, Event::Campaign);
         self.settle();
         assert_eq!(self.node(id).role(), RoleName::Leader, "node {id} does not lead: {:?}", self.node(id).status());
+    }
+
+    /// `id` wins once the others have forgotten their leader.
+    pub fn elect_after_silence(&mut self, id: u32) {
+        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
+            self.tick(other, 15);
+        }
+        self.network.clear();
+        self.elect(id);
     }
 
     pub fn leaders(&self) -> Vec<u32> {

@@ -8,7 +8,11 @@ use raft_core::{
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
 
 fn request_vote(last: (u64, u64)) -> Body {
-    Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+    Body::RequestVote(RequestVote {
+        last_log_term: Term(last.0),
+        last_log_index: LogIndex(last.1),
+        leadership_transfer: false,
+    })
 }
 
 fn vote(vote_granted: bool) -> Body {

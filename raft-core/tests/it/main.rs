@@ -9,10 +9,18 @@
 )]
 
 mod cluster;
+mod determinism;
 mod faults;
+mod limits;
+mod membership;
+mod paper;
 mod random;
 mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod suite_catches;
+mod suite_passes;
+mod toy;
+mod transfer;
 mod watched;

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use raft_core::{Action, Event, NodeId, ReadId};
+use raft_core::{Action, Event, MembershipChange, NodeId, ReadId};
 
 use crate::cluster::Cluster;
 
@@ -17,6 +17,8 @@ enum Op {
     Read { node: u32 },
     Persist { node: u32, writes: usize },
     Campaign { node: u32 },
+    Transfer { node: u32, to: u32 },
+    Change { node: u32, voters: Vec<u32>, learners: Vec<u32>, catch_up: bool },
     Unreachable { node: u32, peer: u32 },
     Crash { node: u32, also: usize },
     Settle,
@@ -33,10 +35,19 @@ fn op(nodes: u32) -> impl Strategy<Value = Op> {
         2 => node().prop_map(|node| Op::Read { node }),
         10 => (node(), 1_usize..6).prop_map(|(node, writes)| Op::Persist { node, writes }),
         2 => node().prop_map(|node| Op::Campaign { node }),
+        1 => (node(), node()).prop_map(|(node, to)| Op::Transfer { node, to }),
         1 => (node(), node()).prop_map(|(node, peer)| Op::Unreachable { node, peer }),
         1 => (node(), 0_usize..3).prop_map(|(node, also)| Op::Crash { node, also }),
         1 => Just(Op::Settle),
     ]
+}
+
+/// As [`op`], and membership changes among them.
+fn op_or_change(nodes: u32) -> impl Strategy<Value = Op> {
+    let ids = move |count| prop::collection::vec(1..=nodes, count);
+    let change = (1..=nodes, ids(0..5), ids(0..3), any::<bool>())
+        .prop_map(|(node, voters, learners, catch_up)| Op::Change { node, voters, learners, catch_up });
+    prop_oneof![15 => op(nodes), 1 => change]
 }
 
 /// Carries out one operation.
@@ -67,6 +78,18 @@ fn run(cluster: &mut Cluster, op: &Op, number: u64) {
         Op::Campaign { node } => {
             cluster.step(node, Event::Campaign);
         }
+        Op::Transfer { node, to } => {
+            cluster.step(node, Event::TransferLeadership(NodeId(to)));
+        }
+        Op::Change { node, ref voters, ref learners, catch_up } => {
+            let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
+            let change = MembershipChange { voters: ids(voters), learners: ids(learners), catch_up };
+            let actions = cluster.step(node, Event::ChangeMembership(change));
+            let answers = actions
+                .iter()
+                .filter(|action| matches!(action, Action::MembershipAppended { .. } | Action::MembershipRefused(_)));
+            assert_eq!(answers.count(), 1, "a change is answered once");
+        }
         Op::Unreachable { node, peer } => {
             cluster.step(node, Event::Unreachable(NodeId(peer)));
         }
@@ -90,18 +113,18 @@ fn settle(cluster: &mut Cluster) {
     panic!("the group never falls silent");
 }
 
-/// All faults end: within ten election timeouts a leader commits a new entry, and every node has applied the same
-/// commands up to it.
+/// All faults end: within ten election timeouts a leader commits a new entry, and every member of its configuration
+/// has applied the same commands up to it.
 fn heal(cluster: &mut Cluster) {
     cluster.sync = true;
     settle(cluster);
     for _ in 0..10 * 15 / 6 {
-        if let [leader] = cluster.leaders()[..] {
+        let newest = cluster.leaders().into_iter().max_by_key(|leader| cluster.term(*leader));
+        if let Some(leader) = newest {
             cluster.propose(leader, "after");
         }
         cluster.run(6);
-        let first = &cluster.applied[0];
-        if first.last().is_some_and(|last| last == "after") && cluster.applied.iter().all(|one| one == first) {
+        if newest.is_some_and(|leader| is_whole(cluster, leader)) {
             assert_eq!(cluster.safety.unanswered_reads(), 0, "every read is answered");
             let blames =
                 |notice: &Action| matches!(notice, Action::PeerDiverged { .. } | Action::MessageDropped { .. });
@@ -112,6 +135,16 @@ fn heal(cluster: &mut Cluster) {
     }
     let states: Vec<_> = cluster.nodes.iter().map(raft_core::Node::status).collect();
     panic!("not healed within ten election timeouts: {states:#?}");
+}
+
+/// Every member of the leader's configuration has applied the same commands, up to the last.
+fn is_whole(cluster: &Cluster, leader: u32) -> bool {
+    let configuration = cluster.node(leader).status().configuration;
+    let first = &cluster.applied[leader as usize - 1];
+    let members = configuration.members();
+    !configuration.is_joint()
+        && first.last().is_some_and(|last| last == "after")
+        && members.iter().all(|id| cluster.applied[id.0 as usize - 1] == *first)
 }
 
 proptest! {
@@ -167,6 +200,22 @@ proptest! {
     }
 }
 
+proptest! {
+    /// From three voters and three servers that know nothing, to whatever the changes make of them.
+    #[test]
+    fn the_five_safety_properties_hold_through_membership_changes(
+        seed in any::<u64>(), ops in prop::collection::vec(op_or_change(6), 1..250),
+    ) {
+        let mut cluster = Cluster::with_founders(3, 6, seed);
+        cluster.elect(1);
+        cluster.sync = false;
+        for (op, number) in ops.iter().zip(0..) {
+            run(&mut cluster, op, number);
+        }
+        heal(&mut cluster);
+    }
+}
+
 /// The same operation on a smaller group.
 fn within(op: &Op, nodes: u32) -> Op {
     let mut op = op.clone();
@@ -175,6 +224,7 @@ fn within(op: &Op, nodes: u32) -> Op {
     | Op::Read { node }
     | Op::Persist { node, .. }
     | Op::Campaign { node }
+    | Op::Transfer { node, .. }
     | Op::Unreachable { node, .. }
     | Op::Crash { node, .. } = &mut op
     {

@@ -1,9 +1,9 @@
 //! Defects of ours, each by what must hold instead. The first of them were found by a review against the paper.
 
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Heartbeat, LogIndex, MemStorage, Node, NodeId, Payload, PeerFault, PreVoteResponse, ReadId, Refusal, RequestVote,
-    RoleName, StartError, StorageError, Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entries, Entry, Event, Fault,
+    HardState, Heartbeat, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PeerFault, PreVoteResponse,
+    ReadId, Refusal, RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -13,7 +13,11 @@ fn heartbeat(commit: u64) -> Body {
 }
 
 fn request_vote(last: (u64, u64)) -> Body {
-    Body::RequestVote(RequestVote { last_log_term: Term(last.0), last_log_index: LogIndex(last.1) })
+    Body::RequestVote(RequestVote {
+        last_log_term: Term(last.0),
+        last_log_index: LogIndex(last.1),
+        leadership_transfer: false,
+    })
 }
 
 fn append(prev: (u64, u64), entries: Entries) -> Body {
@@ -283,4 +287,142 @@ fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
     assert_eq!(cluster.safety.unanswered_reads(), 1, "entry 2 is committed and not durable here");
     let actions = cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
     assert!(actions.contains(&Action::ReadFailed { read: ReadId(1), reason: Refusal::Halted }), "{actions:?}");
+}
+
+#[test]
+fn a_leader_that_differs_from_a_majority_fences_itself() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    cluster.step(1, message(2, 1, 1, diverged.clone()));
+    assert_eq!(cluster.node(1).role(), RoleName::Leader, "one that differs is fenced, and the others go on");
+    let actions = cluster.step(1, message(3, 1, 1, diverged));
+    assert!(actions.contains(&Action::Halt(Fault::Diverged { index: LogIndex(1) })), "{actions:?}");
+    assert_eq!(cluster.propose(1, "x"), [Action::ProposalRefused(Refusal::Halted)]);
+}
+
+#[test]
+fn a_follower_that_differs_is_told_of_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let mut request = AppendEntries {
+        prev_log_index: LogIndex(1),
+        prev_log_term: Term(1),
+        prev_log_hash: Some(Box::new(Digest([7; 32]))),
+        leader_commit: LogIndex(1),
+        entries: Entries::default(),
+    };
+    let told = |cluster: &Cluster| {
+        cluster.notices.iter().filter(|(id, notice)| *id == 2 && matches!(notice, Action::PeerDiverged { .. })).count()
+    };
+    for _ in 0..3 {
+        cluster.step(2, message(1, 2, 1, Body::AppendEntries(request.clone())));
+    }
+    assert_eq!(told(&cluster), 1);
+    request.prev_log_hash = None;
+    cluster.step(2, message(1, 2, 1, Body::AppendEntries(request.clone())));
+    request.prev_log_hash = Some(Box::new(Digest([7; 32])));
+    cluster.step(2, message(1, 2, 1, Body::AppendEntries(request)));
+    assert_eq!(told(&cluster), 2, "and again after they agreed");
+}
+
+fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
+    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
+    Event::ChangeMembership(MembershipChange { voters: ids(voters), learners: ids(learners), catch_up })
+}
+
+fn voters(cluster: &Cluster, id: u32) -> Vec<u32> {
+    cluster.node(id).status().configuration.voters().iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn a_new_voter_that_has_caught_up_does_not_wait_for_an_old_one_that_is_down() {
+    let mut cluster = Cluster::with_founders(3, 4, 0);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.step(1, change(&[1, 2, 3, 4], &[], true));
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1, 2, 3, 4], None));
+}
+
+#[test]
+fn a_change_back_to_what_is_so_ends_a_wait_for_new_voters() {
+    let mut cluster = Cluster::with_founders(1, 2, 0);
+    cluster.elect(1);
+    cluster.cut_off(2);
+    cluster.step(1, change(&[1, 2], &[], true));
+    let actions = cluster.step(1, change(&[1], &[2], false));
+    assert!(actions.contains(&Action::MembershipAppended { index: LogIndex(3), term: Term(1) }), "{actions:?}");
+    cluster.mend();
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 1), cluster.node(1).status().promotion), (vec![1], None), "2 stays a learner");
+    let unchanged = [Action::MembershipRefused(Refusal::Unchanged)];
+    assert_eq!(
+        cluster.step(1, change(&[1], &[2], false)),
+        unchanged,
+        "where nothing is awaited there is nothing to do"
+    );
+}
+
+#[test]
+fn a_halted_node_answers_changes_and_transfers() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, Event::WriteFailed(StorageError::Io { what: "fdatasync".into() }));
+    let reason = Refusal::Halted;
+    assert_eq!(cluster.step(1, change(&[1], &[], false)), [Action::MembershipRefused(reason)]);
+    let target = NodeId(2);
+    assert_eq!(cluster.step(1, Event::TransferLeadership(target)), [Action::TransferRefused { target, reason }]);
+}
+
+#[test]
+fn a_transfer_to_a_voter_that_is_being_removed_ends_with_its_removal() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, change(&[1, 2], &[3], false));
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.settle();
+    assert_eq!(voters(&cluster, 1), [1, 2]);
+    assert!(cluster.notices.contains(&(1, Action::TransferAborted { target: NodeId(3) })));
+    assert!(matches!(cluster.propose(1, "x")[0], Action::ProposalAppended { .. }), "nothing is waited for");
+}
+
+#[test]
+fn m7_a_removed_leader_hands_over_though_it_was_handing_over_to_another_that_is_removed() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(1, change(&[2], &[], false));
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.run(3);
+    assert_eq!((cluster.leaders(), cluster.term(2)), (vec![2], 2), "within a heartbeat");
+}
+
+#[test]
+fn a_leader_that_differs_from_half_is_not_the_one_at_fault() {
+    let mut cluster = Cluster::new(2);
+    cluster.elect(1);
+    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    let actions = cluster.step(1, message(2, 1, 1, diverged));
+    assert!(matches!(actions[..], [Action::PeerDiverged { peer: NodeId(2), .. }]), "{actions:?}");
+    assert_eq!(cluster.leaders(), [1]);
+}
+
+#[test]
+fn a_new_voter_catches_up_though_commits_never_rest() {
+    let mut cluster = Cluster::with_founders(1, 2, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[1, 2], &[], true));
+    // Whatever 2 acknowledges, 1 has committed more alone meanwhile.
+    for _ in 0..40 {
+        cluster.propose(1, "x");
+        cluster.tick(1, 1);
+        for _ in 0..cluster.network.len() {
+            cluster.deliver(0);
+        }
+    }
+    assert_eq!((voters(&cluster, 2), cluster.node(1).status().promotion), (vec![1, 2], None));
 }

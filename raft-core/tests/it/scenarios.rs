@@ -48,7 +48,11 @@ fn conformance_01_vote_check() {
     ];
     for (log, (last_log_term, last_log_index), vote_granted) in cases {
         let mut cluster = alone(3, log, 4);
-        let request = RequestVote { last_log_index: LogIndex(last_log_index), last_log_term: Term(last_log_term) };
+        let request = RequestVote {
+            last_log_index: LogIndex(last_log_index),
+            last_log_term: Term(last_log_term),
+            leadership_transfer: false,
+        };
         cluster.step(1, message(2, 1, 3, Body::RequestVote(request)));
         let answer = message(1, 2, 3, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }));
         assert_eq!(cluster.network, [answer], "{log:?} against ({last_log_term}, {last_log_index})");

@@ -7,3 +7,5 @@ mod block_log;
 mod literal_oracle;
 #[cfg(test)]
 mod literal_texts;
+#[cfg(test)]
+mod suite;

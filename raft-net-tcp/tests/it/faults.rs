@@ -9,7 +9,10 @@ use raft_kv::{KvMachine, Query};
 use raft_net_tcp::frame::{self, FrameReader, Kind};
 use raft_net_tcp::handshake::{HandshakeError, HandshakeRefusal, Hello, PROTOCOL_VERSION, Role};
 use raft_net_tcp::protocol::{CloseReason, RequestBody};
-use raft_net_tcp::{BindError, ClientConnection, ConnectionError, Identity, Notice, Server, ServerConfig, Waker};
+use raft_net_tcp::{
+    BindError, ClientConnection, ClientError, ClientOptions, ConnectionError, Identity, KvError, Notice, Server,
+    ServerConfig, Waker,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -169,6 +172,17 @@ async fn n6_n7_connections_have_budgets_by_role() {
     let admin = Identity { role: Role::Admin, ..identity(1) };
     let address = cluster.addresses[&NodeId(1)];
     ClientConnection::connect(address, None, admin, PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn n7_a_client_too_many_is_told_so_and_not_that_nobody_leads() {
+    let cluster = Cluster::tuned(3, |config| config.connections.clients_max = 1);
+    let leader = cluster.leader().await;
+    let _one = cluster.connect(leader, 7001).await;
+    let options = ClientOptions { deadline: Duration::from_millis(700), ..ClientOptions::default() };
+    let error = cluster.client_with(7002, options).put(key("k"), value("v")).await.unwrap_err();
+    let refusal = HandshakeRefusal::TooManyConnections;
+    assert_eq!(error, KvError::Client(ClientError::Rejected { server: leader, refusal }));
 }
 
 #[tokio::test]

@@ -8,3 +8,4 @@ mod cluster;
 mod disk;
 mod faults;
 mod story;
+mod suite;

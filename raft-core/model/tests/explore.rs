@@ -1,0 +1,134 @@
+//! Explorations: short ones in every test run, long ones on demand:
+//! `cargo test --release -p raft-model -- --ignored --nocapture --test-threads 1`
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::num::NonZero;
+use std::time::{Duration, Instant};
+
+use raft_model::{Bounds, COMMIT_EVIDENCE, Cluster, ELECTION_SAFETY, LEADER_COMPLETENESS, Plant};
+use stateright::{Checker, HasDiscoveries, Model};
+
+/// One server campaigns once; nothing else happens but that messages arrive, in any order or never.
+const ONE_TERM: Bounds = Bounds {
+    max_term: 1,
+    campaigns: 1,
+    proposals: 0,
+    crashes: 0,
+    repeats: 0,
+    ticks: 0,
+    late_writes: false,
+    pre_votes: false,
+};
+
+/// Two elections, in one term or two.
+const TWO_TERMS: Bounds = Bounds { max_term: 2, campaigns: 2, ..ONE_TERM };
+
+/// Explores every state within the bounds; or, where `limit` comes first, all states near the beginning.
+fn explore(name: &str, bounds: Bounds, limit: Duration) -> bool {
+    let started = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let checker = Cluster { bounds, plant: Plant::Nothing }.checker().threads(threads).timeout(limit);
+    let checker = checker.spawn_bfs().join();
+    let seconds = started.elapsed();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    let all = seconds < limit;
+    println!(
+        "{name}: {states} states, {steps} steps, {depth} deep, in {seconds:.1?}, {}",
+        if all { "all" } else { "cut" }
+    );
+    if all {
+        checker.assert_properties();
+    } else {
+        // What happens sometimes may lie further on; what must never happen must not have happened.
+        let always = checker.model().properties().into_iter().filter(|one| one.expectation.discovery_is_failure());
+        always.for_each(|property| checker.assert_no_discovery(property.name));
+    }
+    all
+}
+
+fn explore_all(name: &str, bounds: Bounds) {
+    assert!(explore(name, bounds, Duration::from_secs(600)), "{name}: not all of it was explored");
+}
+
+#[test]
+fn an_election_with_pre_votes() {
+    explore_all("an election with pre-votes", Bounds { pre_votes: true, ..ONE_TERM });
+}
+
+#[test]
+fn two_candidates_in_a_term() {
+    explore_all("two candidates in a term", Bounds { campaigns: 2, ..ONE_TERM });
+}
+
+#[test]
+fn a_command() {
+    explore_all("a command", Bounds { proposals: 1, ..ONE_TERM });
+}
+
+#[test]
+fn late_writes_and_a_crash() {
+    explore_all("late writes and a crash", Bounds { late_writes: true, crashes: 1, ..ONE_TERM });
+}
+
+#[test]
+fn a_repeated_message() {
+    explore_all("a repeated message", Bounds { repeats: 1, ..ONE_TERM });
+}
+
+#[test]
+#[ignore = "minutes, in release: the whole of it is the long form"]
+fn two_terms() {
+    explore_all("two terms", TWO_TERMS);
+    explore_all("two terms, a crash", Bounds { crashes: 1, ..TWO_TERMS });
+    explore_all("a repeat, a heartbeat", Bounds { repeats: 1, ticks: 1, ..ONE_TERM });
+    explore_all("a command, late writes", Bounds { proposals: 1, late_writes: true, ..ONE_TERM });
+    explore_all("a command, a crash, a repeat", Bounds { proposals: 1, crashes: 1, repeats: 1, ..ONE_TERM });
+}
+
+#[test]
+#[ignore = "five minutes, in release: as far as it comes with everything allowed at once"]
+fn everything_at_once() {
+    let all = Bounds {
+        max_term: 2,
+        campaigns: 3,
+        proposals: 2,
+        crashes: 1,
+        repeats: 1,
+        ticks: 1,
+        late_writes: true,
+        pre_votes: false,
+    };
+    explore("everything at once", all, Duration::from_secs(300));
+}
+
+/// The checker finds that `plant` breaks `property`.
+fn finds(plant: Plant, property: &'static str, bounds: Bounds) {
+    let started = Instant::now();
+    let checker = Cluster { bounds, plant }.checker().finish_when(HasDiscoveries::AnyOf([property].into()));
+    let checker = checker.timeout(Duration::from_secs(300)).spawn_bfs().join();
+    let states = checker.unique_state_count();
+    let path = checker.discovery(property).unwrap_or_else(|| panic!("{plant:?}: not found in {states} states"));
+    let (seconds, steps) = (started.elapsed(), path.into_actions());
+    println!("{plant:?} breaks {property}: {states} states in {seconds:.1?}, {} steps: {steps:?}", steps.len());
+}
+
+#[test]
+fn a_forgotten_vote_is_found() {
+    finds(Plant::ForgetsVote, ELECTION_SAFETY, Bounds { campaigns: 2, crashes: 1, ..ONE_TERM });
+}
+
+#[test]
+fn a_granted_refusal_is_found() {
+    finds(Plant::GrantsEverything, ELECTION_SAFETY, Bounds { campaigns: 2, ..ONE_TERM });
+}
+
+#[test]
+fn an_acceptance_of_more_than_was_sent_is_found() {
+    finds(Plant::AcceptsMore, COMMIT_EVIDENCE, Bounds { proposals: 1, ..ONE_TERM });
+    finds(Plant::AcceptsMore, LEADER_COMPLETENESS, Bounds { proposals: 1, ..TWO_TERMS });
+}
+
+#[test]
+fn a_write_reported_early_is_found() {
+    finds(Plant::ReportsEarly, LEADER_COMPLETENESS, Bounds { crashes: 1, ..TWO_TERMS });
+}

@@ -1,0 +1,235 @@
+//! Membership changes by joint consensus (§6): from any set of voters and learners to any other, in one call.
+//!
+//! ```text
+//!   C_old ──append──> C_old,new ──committed by majorities of both──> C_new (appended by itself) ──committed──> done
+//!                        joint                                       the leave, also by a later leader
+//! ```
+//!
+//! Invariants: a configuration is active from the moment its entry is *in the log*, and not any more when that entry is
+//! removed (faults M2, M9); at most one is not committed (M1, M4), and none is begun before this leader has committed
+//! an entry of its term (the 2015 bug of single-server changes); a change that leaves the voters alone needs no joint
+//! step; a leader that is no voter in a committed configuration hands over (M7); learners receive and never count.
+
+use alloc::vec::Vec;
+
+use crate::action::Action;
+use crate::error::{Fault, Refusal, StorageError};
+use crate::event::MembershipChange;
+use crate::node::Node;
+use crate::progress::Progress;
+use crate::quorum::Configuration;
+use crate::role::{Promotion, Role};
+use crate::storage::Storage;
+use crate::types::{Entry, LogIndex, NodeId, Payload};
+
+/// The configurations that the log holds from the last committed one on, with the index of their entry; never empty.
+#[derive(Clone, Debug)]
+pub(crate) struct Configurations {
+    /// The newest, which is active.
+    current: (LogIndex, Configuration),
+    /// Those that a truncation may bring back, oldest first.
+    earlier: Vec<(LogIndex, Configuration)>,
+}
+
+impl Configurations {
+    /// What a storage holds.
+    pub(crate) fn open(storage: &impl Storage) -> Result<Self, StorageError> {
+        let meta = storage.snapshot_meta()?;
+        let mut found = Self { current: (meta.last_included_index, meta.configuration), earlier: Vec::new() };
+        for (index, configuration) in storage.configurations()? {
+            found.push(index, configuration);
+        }
+        Ok(found)
+    }
+
+    pub(crate) const fn current(&self) -> &Configuration {
+        &self.current.1
+    }
+
+    /// Index of the entry of the current one.
+    pub(crate) const fn index(&self) -> LogIndex {
+        self.current.0
+    }
+
+    /// Whether this server votes in the current configuration or, until that is committed, in one before it: it may still
+    /// be needed (dissertation §4.2.2).
+    pub(crate) fn may_lead(&self, id: NodeId, commit_index: LogIndex) -> bool {
+        self.current.1.is_voter(id)
+            || (self.current.0 > commit_index && self.earlier.iter().any(|(_, earlier)| earlier.is_voter(id)))
+    }
+
+    /// These entries were appended. Whether the current configuration is another now.
+    fn append(&mut self, entries: &[Entry]) -> bool {
+        let mut changed = false;
+        for (index, configuration) in entries.iter().filter_map(configuration_of) {
+            self.push(index, configuration);
+            changed = true;
+        }
+        changed
+    }
+
+    fn push(&mut self, index: LogIndex, configuration: Configuration) {
+        let before = core::mem::replace(&mut self.current, (index, configuration));
+        self.earlier.push(before);
+    }
+
+    /// The entries from `from` on were removed. Whether the current configuration is another now.
+    fn truncate(&mut self, from: LogIndex) -> bool {
+        let mut changed = false;
+        while self.current.0 >= from
+            && let Some(before) = self.earlier.pop()
+        {
+            self.current = before;
+            changed = true;
+        }
+        changed
+    }
+
+    /// What is committed is not removed: what came before it is not needed any more.
+    fn settle(&mut self, commit_index: LogIndex) {
+        if self.current.0 <= commit_index {
+            self.earlier.clear();
+        }
+    }
+}
+
+/// The configuration that an entry holds; its bytes were checked when it came.
+pub(crate) fn configuration_of(entry: &Entry) -> Option<(LogIndex, Configuration)> {
+    match &entry.payload {
+        Payload::Configuration(bytes) => Configuration::from_bytes(bytes).map(|held| (entry.index, held)),
+        Payload::Noop | Payload::Command(_) => None,
+    }
+}
+
+impl<S: Storage> Node<S> {
+    pub(crate) fn on_change_membership(
+        &mut self,
+        change: MembershipChange,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        match self.plan(&change) {
+            Ok((next, waits)) => {
+                let (round_ends, round_began) = (self.log.last().index.next(), self.now);
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
+                }
+                let first = self.append_configuration(&next, actions)?;
+                actions.push(Action::MembershipAppended { index: first, term: self.current_term });
+            }
+            Err(refusal) => actions.push(Action::MembershipRefused(refusal)),
+        }
+        Ok(())
+    }
+
+    /// The configuration to append for this change, and whether the change waits for its new voters to catch up.
+    fn plan(&self, change: &MembershipChange) -> Result<(Configuration, bool), Refusal> {
+        let current = self.configurations.current();
+        let Role::Leader(leader) = &self.role else { return Err(Refusal::NotLeader { leader: self.leader() }) };
+        if let Some(transfer) = &leader.transfer {
+            return Err(Refusal::TransferInProgress { target: transfer.target });
+        }
+        if self.log.commit_index() < leader.first_index {
+            return Err(Refusal::NoCommitInTerm);
+        }
+        if current.is_joint() || self.configurations.index() > self.log.commit_index() {
+            return Err(Refusal::ChangeInProgress);
+        }
+        if change.voters.is_empty() {
+            return Err(Refusal::EmptyVoters);
+        }
+        let wanted = change.configuration();
+        // Where new voters are waited for, to want what is so is to want them no more.
+        if wanted == *current && leader.promotion.is_none() {
+            return Err(Refusal::Unchanged);
+        }
+        let is_new = |id| !current.is_voter(id);
+        if change.catch_up && wanted.voters().iter().any(|id| is_new(*id)) {
+            let learners = current.learners().iter().chain(wanted.voters()).copied().filter(|id| is_new(*id));
+            let catching_up = Configuration::joint(current.voters().iter().copied(), [], learners);
+            // Those who catch up already need no entry to begin; but an entry is what a change is answered with.
+            return Ok((catching_up, true));
+        }
+        Ok((step_towards(current, &wanted), false))
+    }
+
+    /// What is due once entries have committed or followers have caught up: the leave of a joint configuration, the
+    /// promotion of those who have caught up, the farewell of a leader that is no voter any more.
+    pub(crate) fn advance_membership(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
+        let commit_index = self.log.commit_index();
+        self.configurations.settle(commit_index);
+        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
+        if self.configurations.index() > commit_index || commit_index < leader.first_index {
+            return Ok(());
+        }
+        let current = self.configurations.current();
+        if current.is_joint() {
+            // Idempotent: the leave is active as soon as it is appended (fault M3).
+            let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
+            self.append_configuration(&left, actions)?;
+        } else if let Some(mut promotion) = leader.promotion.take() {
+            // Only the new ones: an old voter may be down, and counts all the same.
+            let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
+            let matched = new_voters.filter_map(|id| leader.follower(*id)).map(Progress::match_index);
+            let reached = matched.min().unwrap_or(commit_index).min(commit_index);
+            let took = self.now.saturating_sub(promotion.round_began);
+            let is_short = took < u64::from(self.config.election_timeout_ticks);
+            if reached == commit_index || (reached >= promotion.round_ends && is_short) {
+                let next = step_towards(current, &promotion.change.configuration());
+                self.append_configuration(&next, actions)?;
+                return Ok(());
+            }
+            if reached >= promotion.round_ends {
+                (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
+            }
+            leader.promotion = Some(promotion);
+        } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
+            self.hand_over(actions);
+        }
+        Ok(())
+    }
+
+    fn append_configuration(
+        &mut self,
+        configuration: &Configuration,
+        actions: &mut Vec<Action>,
+    ) -> Result<LogIndex, Fault> {
+        let index = self.log.last().index.next();
+        let payload = Payload::Configuration(configuration.to_bytes().into());
+        self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)?;
+        Ok(index)
+    }
+
+    /// Entries were appended: a configuration among them is active from now on.
+    pub(crate) fn on_appended(&mut self, entries: &[Entry], actions: &mut Vec<Action>) {
+        if self.configurations.append(entries) {
+            self.on_configuration_changed(actions);
+        }
+    }
+
+    /// Entries were removed: a configuration among them never was.
+    pub(crate) fn on_truncated(&mut self, from: LogIndex, actions: &mut Vec<Action>) {
+        if self.configurations.truncate(from) {
+            self.on_configuration_changed(actions);
+        }
+    }
+
+    fn on_configuration_changed(&mut self, actions: &mut Vec<Action>) {
+        let (index, now, id) = (self.configurations.index(), self.now, self.config.id);
+        let configuration = self.configurations.current();
+        if let Role::Leader(leader) = &mut self.role {
+            leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
+        }
+        actions.push(Action::MembershipChanged(configuration.clone().into()));
+        self.abort_transfer_to_stranger(actions);
+        self.confirm_reads(actions);
+    }
+}
+
+/// The next configuration on the way to `wanted`: itself where the voters stay, otherwise the joint one.
+fn step_towards(current: &Configuration, wanted: &Configuration) -> Configuration {
+    if current.voters() == wanted.voters() {
+        wanted.clone()
+    } else {
+        Configuration::joint(wanted.voters().to_vec(), current.voters().to_vec(), wanted.learners().to_vec())
+    }
+}

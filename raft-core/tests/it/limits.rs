@@ -1,0 +1,77 @@
+//! Flow control: every limit is enforced, and none leaks.
+
+use bytes::Bytes;
+use raft_core::{Action, Event, LogIndex, Refusal};
+
+use crate::cluster::Cluster;
+
+fn propose(cluster: &mut Cluster, bytes: usize) -> Vec<Action> {
+    cluster.step(1, Event::Propose(vec![Bytes::from(vec![7; bytes])]))
+}
+
+#[test]
+fn l12_what_is_not_committed_is_bounded_and_the_count_does_not_leak() {
+    let mut cluster = Cluster::with_config(3, |config| config.max_uncommitted_bytes = 1000);
+    cluster.elect(1);
+    for round in 0..5 {
+        cluster.cut_off(1);
+        assert!(matches!(propose(&mut cluster, 2000)[0], Action::ProposalAppended { .. }), "one always fits: {round}");
+        cluster.settle();
+        assert_eq!(propose(&mut cluster, 1), [Action::ProposalRefused(Refusal::Busy)]);
+        cluster.mend();
+        cluster.run(3);
+        assert_eq!(cluster.node(1).status().uncommitted_bytes, 0, "zero when idle");
+    }
+    // Stepping down and leading again starts from what the log holds.
+    cluster.cut_off(1);
+    propose(&mut cluster, 2000);
+    cluster.run(16);
+    cluster.mend();
+    cluster.run(60);
+    let leader = cluster.leaders()[0];
+    assert_eq!(cluster.node(leader).status().uncommitted_bytes, 0);
+}
+
+#[test]
+fn a_new_leader_counts_what_it_found() {
+    let mut cluster = Cluster::with_config(3, |config| config.max_uncommitted_bytes = 1000);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    propose(&mut cluster, 900);
+    cluster.cut_off(1);
+    cluster.settle();
+    cluster.mend();
+    cluster.run(60);
+    let leader = cluster.leaders()[0];
+    assert_eq!(cluster.node(leader).status().uncommitted_bytes, 0, "all of it has committed");
+}
+
+#[test]
+fn what_is_handed_out_for_application_is_bounded() {
+    let mut cluster = Cluster::with_config(1, |config| config.max_apply_bytes = 100);
+    cluster.elect(1);
+    let payloads = (0..10).map(|_| Bytes::from(vec![7; 40])).collect();
+    cluster.sync = false;
+    cluster.step(1, Event::Propose(payloads));
+    let persisted = {
+        let disk = cluster.node_mut(1).storage_mut();
+        disk.persist(usize::MAX);
+        raft_core::Storage::persisted(disk).unwrap()
+    };
+    let applies = |actions: &[Action]| -> Vec<(u64, u64)> {
+        let range = |action: &Action| match action {
+            Action::Apply { first, last } => Some((first.0, last.0)),
+            _ => None,
+        };
+        actions.iter().filter_map(range).collect()
+    };
+    let mut actions = cluster.node_mut(1).step(Event::Persisted(persisted));
+    let mut next = 2;
+    while next <= 11 {
+        let [(first, last)] = applies(&actions)[..] else { panic!("one range at a time: {actions:?}") };
+        assert_eq!((first, last), (next, next + 1), "64 bytes an entry: two reach the limit");
+        actions = cluster.node_mut(1).step(Event::Applied(LogIndex(last)));
+        next = last + 1;
+    }
+    assert_eq!(applies(&actions), []);
+}

@@ -1,0 +1,184 @@
+//! The block log, held against the contract of a storage by the suite that `raft-core` ships: on a disk that crashes at
+//! every byte, and on real files.
+
+use std::path::Path;
+use std::time::Duration;
+
+use raft_core::suite::{self, StorageHarness};
+use raft_core::{Configuration, NodeId, StorageError};
+use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, MemDisk};
+use tempfile::TempDir;
+
+fn cluster() -> ClusterId {
+    ClusterId::from_name("suite")
+}
+
+/// The suite founds every storage with the same members; a reopened one must be told them again.
+fn members() -> Configuration {
+    Configuration::new([1, 2, 3].map(NodeId))
+}
+
+/// Completes syncs at odd places, and crashes at every byte: with every sector before it written, or every other.
+#[derive(Default)]
+struct InMemory {
+    step: u64,
+}
+
+impl StorageHarness for InMemory {
+    type Storage = BlockLog<MemDisk>;
+
+    fn create(&mut self, genesis: Configuration) -> Self::Storage {
+        BlockLog::create(MemDisk::new(), cluster(), genesis).unwrap()
+    }
+
+    fn advance(&mut self, log: &mut Self::Storage) {
+        self.step += 1;
+        let (len, durable) = (log.disk().len(), log.disk().durable_bytes().len() as u64);
+        // A part of what waits now and then, the inside of a frame included; else all of it.
+        let to = if self.step.is_multiple_of(3) { len } else { durable + (len - durable) * (self.step % 5) / 4 };
+        log.disk_mut().sync_to(to);
+    }
+
+    fn crash_points(&self, log: &Self::Storage) -> u64 {
+        2 * (1 + log.disk().len() - log.disk().durable_bytes().len() as u64)
+    }
+
+    fn crash(&mut self, log: Self::Storage, point: u64) -> Result<Self::Storage, String> {
+        let disk = log.disk().crash((point / 2) as usize, |sector| point.is_multiple_of(2) || sector % 2 == 0);
+        BlockLog::open(disk, cluster(), members()).map_err(|error| error.to_string())
+    }
+
+    fn fail(&mut self, log: &mut Self::Storage) -> bool {
+        log.disk_mut().fail(DiskError::Io { what: String::from("injected") });
+        true
+    }
+}
+
+#[test]
+fn a_block_log_in_memory() {
+    suite::storage(InMemory::default());
+}
+
+/// A disk that fails once and then works again, as if nothing had happened: it breaks its contract, and the log must
+/// keep its own all the same (fault D3).
+#[derive(Default)]
+struct Forgetful {
+    inner: MemDisk,
+    fails: bool,
+}
+
+impl Disk for Forgetful {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
+        self.inner.submit(bytes)
+    }
+
+    fn durable(&mut self) -> Result<u64, DiskError> {
+        match std::mem::take(&mut self.fails) {
+            true => Err(DiskError::Io { what: String::from("injected") }),
+            false => self.inner.durable(),
+        }
+    }
+
+    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
+        self.inner.settle(keep, tail)
+    }
+}
+
+struct OnAForgetfulDisk;
+
+impl StorageHarness for OnAForgetfulDisk {
+    type Storage = BlockLog<Forgetful>;
+
+    fn create(&mut self, genesis: Configuration) -> Self::Storage {
+        BlockLog::create(Forgetful::default(), cluster(), genesis).unwrap()
+    }
+
+    fn advance(&mut self, log: &mut Self::Storage) {
+        log.disk_mut().inner.sync();
+    }
+
+    fn crash_points(&self, _: &Self::Storage) -> u64 {
+        1
+    }
+
+    fn crash(&mut self, log: Self::Storage, _: u64) -> Result<Self::Storage, String> {
+        let inner = log.disk().inner.crash(0, |_| true);
+        BlockLog::open(Forgetful { inner, fails: false }, cluster(), members()).map_err(|error| error.to_string())
+    }
+
+    fn fail(&mut self, log: &mut Self::Storage) -> bool {
+        log.disk_mut().fails = true;
+        true
+    }
+
+    fn seeds(&self) -> u64 {
+        8
+    }
+}
+
+#[test]
+fn d3_a_block_log_on_a_disk_that_forgets_its_failure() {
+    suite::storage(OnAForgetfulDisk);
+}
+
+/// Real files. What a power failure leaves cannot be had here: a crash is a process that ends after its last write.
+struct OnFiles {
+    root: TempDir,
+    made: u32,
+}
+
+impl OnFiles {
+    fn new() -> Self {
+        Self { root: tempfile::tempdir().unwrap(), made: 0 }
+    }
+}
+
+fn open(dir: &Path) -> Result<BlockLog<FileDisk>, String> {
+    let disk = FileDisk::open(dir, || ()).map_err(|error| error.to_string())?;
+    BlockLog::open_or_create(disk, cluster(), members()).map_err(|error| error.to_string())
+}
+
+impl StorageHarness for OnFiles {
+    type Storage = BlockLog<FileDisk>;
+
+    fn create(&mut self, genesis: Configuration) -> Self::Storage {
+        assert_eq!(genesis, members());
+        self.made += 1;
+        open(&self.root.path().join(self.made.to_string())).unwrap()
+    }
+
+    fn advance(&mut self, _: &mut Self::Storage) {
+        std::thread::sleep(Duration::from_micros(500));
+    }
+
+    fn crash_points(&self, _: &Self::Storage) -> u64 {
+        1
+    }
+
+    fn crash(&mut self, log: Self::Storage, _: u64) -> Result<Self::Storage, String> {
+        let path = log.disk().place();
+        log.into_disk().shutdown().map_err(|error| StorageError::from(error).to_string())?;
+        open(Path::new(&path).parent().unwrap())
+    }
+
+    fn seeds(&self) -> u64 {
+        8
+    }
+}
+
+#[test]
+fn a_block_log_on_files() {
+    suite::storage(OnFiles::new());
+}
