@@ -1,10 +1,8 @@
 //! Steps in words: one readable line an event, a state, an action.
 
-use std::fmt::Debug;
-
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Entry, Event, LogIndex, Message, Node, NodeId,
-    Payload, Storage, WriteOp,
+    Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
+    MembershipChange, Message, Node, NodeId, Payload, Storage, WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -20,9 +18,11 @@ pub(crate) fn step(step: &Replayed<'_>) -> (String, String) {
 /// The line of a state.
 pub(crate) fn state<S: Storage>(node: &Node<S>) -> String {
     let status = node.status();
+    let transfer = status.transfer.map(|target| format!(", hands over to server {target}")).unwrap_or_default();
+    let promotion = status.promotion.map(|change| format!(", waits to have {}", members(&change))).unwrap_or_default();
     let fault = status.fault.map(|fault| format!(", halted: {fault}")).unwrap_or_default();
     format!(
-        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {}{fault}",
+        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {} members {}{transfer}{promotion}{fault}",
         status.role,
         status.term,
         id(node.voted_for()),
@@ -31,6 +31,7 @@ pub(crate) fn state<S: Storage>(node: &Node<S>) -> String {
         status.persisted_index,
         status.commit_index,
         status.last_applied,
+        status.configuration,
     )
 }
 
@@ -43,11 +44,14 @@ fn event(event: &Event) -> String {
             format!("propose {} ({bytes} bytes): {}", payloads.len(), commands(payloads.iter()))
         }
         Event::Read(read) => format!("read {}", read.0),
+        Event::Campaign => "campaign".into(),
+        Event::ChangeMembership(change) => format!("change to {}", members(change)),
+        Event::TransferLeadership(target) => format!("hand leadership to server {target}"),
+        Event::HandOver => "hand leadership over".into(),
         Event::Persisted(write) => format!("write {} is durable", write.0),
         Event::WriteFailed(error) => format!("a write failed: {error}"),
         Event::Applied(index) => format!("applied up to {index}"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
-        other => shortened(other),
     }
 }
 
@@ -62,10 +66,13 @@ fn action(action: &Action) -> String {
         Action::ReadFailed { read, reason } => format!("read {} fails: {reason}", read.0),
         Action::RoleChanged { role, term, leader } => format!("now {role} of term {term}, leader {}", id(*leader)),
         Action::PeerDiverged { peer, index } => format!("the log of server {peer} differs at {index}"),
+        Action::MembershipAppended { index, term } => format!("the change is entry {index} of term {term}"),
+        Action::MembershipRefused(refusal) => format!("the change is refused: {refusal}"),
+        Action::MembershipChanged(configuration) => format!("members are now {configuration}"),
+        Action::TransferRefused { target, reason } => format!("leadership does not go to server {target}: {reason}"),
+        Action::TransferAborted { target } => format!("server {target} did not take leadership: it stays here"),
         Action::MessageDropped { from, reason } => format!("the message of server {from} is dropped: {reason}"),
         Action::Halt(fault) => format!("halt: {fault}"),
-        #[allow(unreachable_patterns, reason = "an action to come is shown as it is")]
-        other => shortened(other),
     }
 }
 
@@ -79,7 +86,8 @@ fn content(message: &Message) -> String {
             format!("pre-vote for term {}: {}", answer.next_term, yes_or_no(answer.vote_granted))
         }
         Body::RequestVote(request) => {
-            format!("vote? last entry {} of term {}", request.last_log_index, request.last_log_term)
+            let asked = if request.leadership_transfer { "vote, as the leader asks?" } else { "vote?" };
+            format!("{asked} last entry {} of term {}", request.last_log_index, request.last_log_term)
         }
         Body::RequestVoteResponse(answer) => format!("vote: {}", yes_or_no(answer.vote_granted)),
         Body::AppendEntries(request) => append(request),
@@ -89,9 +97,12 @@ fn content(message: &Message) -> String {
         Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
             format!("rejected after {prev_log_index}, try {hint_index} of term {hint_term}")
         }
+        Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index }) => {
+            format!("the logs differ at {prev_log_index}")
+        }
         Body::Heartbeat(request) => format!("heartbeat {}, commit {}", request.round, request.leader_commit),
         Body::HeartbeatResponse(answer) => format!("heard heartbeat {}", answer.round),
-        other => shortened(other),
+        Body::TimeoutNow => "campaign now".into(),
     };
     format!("[term {}] {body}", message.term)
 }
@@ -108,19 +119,35 @@ fn operation(op: &WriteOp) -> String {
         }
         WriteOp::Truncate(from) => format!("remove from {from} on"),
         WriteOp::Append { entries, .. } => several(entries),
-        #[allow(unreachable_patterns, reason = "a write to come is shown as it is")]
-        other => shortened(other),
     }
 }
 
 fn several(entries: &[Entry]) -> String {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return "nothing".into() };
     let bytes: usize = entries.iter().map(|entry| entry.payload.bytes().len()).sum();
-    let payloads = entries.iter().filter_map(|entry| match &entry.payload {
+    let mut parts: Vec<String> = entries.iter().filter_map(configuration).collect();
+    let mut payloads = entries.iter().filter_map(command).peekable();
+    if parts.is_empty() || payloads.peek().is_some() {
+        parts.push(commands(payloads));
+    }
+    format!("{} ({bytes} bytes): {}", span(first.index, last.index), parts.join("; "))
+}
+
+fn configuration(entry: &Entry) -> Option<String> {
+    let Payload::Configuration(bytes) = &entry.payload else { return None };
+    Some(Configuration::from_bytes(bytes).map_or_else(|| "no configuration".into(), |held| format!("members {held}")))
+}
+
+const fn command(entry: &Entry) -> Option<&Bytes> {
+    match &entry.payload {
         Payload::Command(payload) => Some(payload),
-        _ => None,
-    });
-    format!("{} ({bytes} bytes): {}", span(first.index, last.index), commands(payloads))
+        Payload::Noop | Payload::Configuration(_) => None,
+    }
+}
+
+fn members(change: &MembershipChange) -> String {
+    let catch_up = if change.catch_up { ", once they have caught up" } else { "" };
+    format!("members {}{catch_up}", change.configuration())
 }
 
 /// The first command, and how many more there are.
@@ -146,10 +173,6 @@ const fn yes_or_no(granted: bool) -> &'static str {
     if granted { "yes" } else { "no" }
 }
 
-fn shortened(value: &impl Debug) -> String {
-    cut(format!("{value:?}"))
-}
-
 fn cut(mut text: String) -> String {
     if let Some((at, _)) = text.char_indices().nth(TEXT_CHARS_MAX) {
         text.truncate(at);
@@ -160,3 +183,67 @@ fn cut(mut text: String) -> String {
 
 /// Longer texts are cut.
 const TEXT_CHARS_MAX: usize = 160;
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Config, MemStorage, Refusal, RequestVote, Term};
+
+    use super::*;
+
+    fn change() -> MembershipChange {
+        MembershipChange { voters: vec![NodeId(1), NodeId(4)], learners: vec![NodeId(5)], catch_up: true }
+    }
+
+    #[test]
+    fn what_changes_members_and_leaders_is_told_in_words() {
+        let target = NodeId(3);
+        assert_eq!(
+            event(&Event::ChangeMembership(change())),
+            "change to members 1,4, learners 5, once they have caught up"
+        );
+        assert_eq!(event(&Event::TransferLeadership(target)), "hand leadership to server 3");
+        assert_eq!(event(&Event::HandOver), "hand leadership over");
+        for (said, words) in [
+            (Action::MembershipAppended { index: LogIndex(7), term: Term(2) }, "the change is entry 7 of term 2"),
+            (
+                Action::MembershipRefused(Refusal::ChangeInProgress),
+                "the change is refused: a membership change is under way: ask again once it is committed",
+            ),
+            (Action::MembershipChanged(Box::new(change().configuration())), "members are now 1,4, learners 5"),
+            (
+                Action::TransferRefused { target, reason: Refusal::NotVoter { id: target } },
+                "leadership does not go to server 3: node 3 is no voter",
+            ),
+            (Action::TransferAborted { target }, "server 3 did not take leadership: it stays here"),
+        ] {
+            assert_eq!(action(&said), words);
+        }
+        let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(4), body };
+        assert_eq!(content(&message(Body::TimeoutNow)), "[term 4] campaign now");
+        let (last_log_index, last_log_term) = (LogIndex(9), Term(3));
+        let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: true });
+        assert_eq!(content(&message(vote)), "[term 4] vote, as the leader asks? last entry 9 of term 3");
+    }
+
+    #[test]
+    fn entries_are_told_by_what_they_hold() {
+        let entry = |index, payload| Entry { index: LogIndex(index), term: Term(1), payload };
+        let joint = Configuration::joint([NodeId(1), NodeId(4)], [NodeId(1)], []);
+        let held = entry(2, Payload::Configuration(joint.to_bytes().into()));
+        assert_eq!(several(std::slice::from_ref(&held)), "entry 2 (24 bytes): members 1,4, outgoing 1");
+        let damaged = entry(3, Payload::Configuration(Bytes::from_static(b"x")));
+        assert_eq!(several(&[damaged]), "entry 3 (1 bytes): no configuration");
+        assert_eq!(several(&[entry(1, Payload::Noop)]), "entry 1 (0 bytes): no command");
+        let both = several(&[held, entry(3, Payload::Command(Bytes::new()))]);
+        assert!(both.starts_with("entries 2-3 (24 bytes): members 1,4, outgoing 1; "), "{both}");
+    }
+
+    #[test]
+    fn a_state_tells_its_members() {
+        let node = Node::new(Config::new(NodeId(1)), MemStorage::new(change().configuration())).unwrap();
+        assert_eq!(
+            state(&node),
+            "    follower term 0 vote none leader none last 0 durable 0 commit 0 applied 0 members 1,4, learners 5"
+        );
+    }
+}

@@ -41,7 +41,7 @@ mod sink;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use raft_core::{Config, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term};
+use raft_core::{Config, Configuration, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term};
 use serde::{Deserialize, Serialize};
 
 pub use reader::{Recording, RecordingError, Tail};
@@ -100,6 +100,8 @@ pub enum Question {
     Digest(LogIndex),
     /// The entries from an index to another, up to so many bytes.
     Entries(LogIndex, LogIndex, u64),
+    /// The membership entries of the log.
+    Configurations,
 }
 
 /// What a storage answered.
@@ -117,6 +119,8 @@ pub enum Answer {
     Digest(Option<Digest>),
     /// To [`Question::Entries`].
     Entries(Vec<Entry>),
+    /// To [`Question::Configurations`].
+    Configurations(Vec<(LogIndex, Configuration)>),
     /// To any of them.
     Error(StorageError),
 }
@@ -146,6 +150,7 @@ impl fmt::Display for Question {
             Self::Term(index) => write!(f, "the term of entry {index}"),
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),
+            Self::Configurations => write!(f, "the membership entries"),
         }
     }
 }

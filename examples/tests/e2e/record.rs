@@ -54,6 +54,9 @@ fn every_server_of_a_cluster_that_lost_its_leader_is_replayed() {
         assert_eq!(was_killed, killed || torn, "{}", ran.stdout);
         assert_eq!(!was_killed, ran.stdout.contains("the server stopped"), "{}", ran.stdout);
     }
+    let told = |file: &PathBuf| replay(file, &[]).stdout;
+    let handed_over = files.iter().map(told).any(|text| text.contains("hand leadership over\n"));
+    assert!(handed_over, "servers that stop hand leadership over");
     let file = cluster.record_dir().join(format!("node-{first}-1.rec"));
     let (one, other) = (replay(&file, &[]), replay(&file, &[]));
     assert_eq!(one.stdout, other.stdout, "two processes");

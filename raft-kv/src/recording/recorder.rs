@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use raft_core::{
-    Action, Config, Digest, Entry, Event, HardState, LogIndex, Payload, SnapshotMeta, Storage, StorageError, Term,
-    Write, WriteId,
+    Action, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, Payload, SnapshotMeta, Storage,
+    StorageError, Term, Write, WriteId,
 };
 
 use super::format::{START, STEPS, fingerprint};
@@ -167,6 +167,11 @@ impl<S: Storage> Storage for Recorder<S> {
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         let question = Question::Entries(first, last, u64::try_from(max_bytes).unwrap_or(u64::MAX));
         self.note(question, self.inner.entries(first, last, max_bytes), Answer::Entries)
+    }
+
+    /// Asked as one question: the whole log, which `inner` may read to answer it, is not recorded.
+    fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+        self.note(Question::Configurations, self.inner.configurations(), Answer::Configurations)
     }
 
     fn link(&self, prev: &Digest, entry: &Entry) -> Option<Digest> {

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::Read;
 
 use raft_core::{
-    Action, Digest, Entry, Event, HardState, LogIndex, Node, SnapshotMeta, StartError, Storage, StorageError, Term,
-    Write, WriteId,
+    Action, Configuration, Digest, Entry, Event, HardState, LogIndex, Node, SnapshotMeta, StartError, Storage,
+    StorageError, Term, Write, WriteId,
 };
 
 use super::format::fingerprint;
@@ -216,6 +216,13 @@ impl Storage for RecordedStorage {
         let question = Question::Entries(first, last, u64::try_from(max_bytes).unwrap_or(u64::MAX));
         self.answer(question, |answer| match answer {
             Answer::Entries(entries) => Some(entries.clone()),
+            _ => None,
+        })
+    }
+
+    fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+        self.answer(Question::Configurations, |answer| match answer {
+            Answer::Configurations(configurations) => Some(configurations.clone()),
             _ => None,
         })
     }

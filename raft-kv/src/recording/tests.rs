@@ -3,8 +3,8 @@ use std::sync::mpsc::channel;
 
 use proptest::prelude::*;
 use raft_core::{
-    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, MemStorage, Message, Node, NodeId,
-    ReadId, Storage, Write, WriteId,
+    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, MemStorage, MembershipChange, Message,
+    Node, NodeId, ReadId, RoleName, Storage, Write, WriteId,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -17,7 +17,8 @@ use crate::disk::MemDisk;
 
 type Recorded = Node<Recorder<BlockLog<MemDisk>>>;
 
-/// Three nodes on block logs, each recorded in every life, and messages that arrive as a test decides.
+/// Four nodes on block logs, three of them founders, each recorded in every life, and messages that arrive as a test
+/// decides.
 struct Group {
     nodes: Vec<Recorded>,
     network: Vec<Message>,
@@ -40,10 +41,16 @@ enum Op {
     Fail { node: usize },
     BadDisk { node: usize, bad: bool },
     Restart { node: usize },
+    Change { node: usize, voters: u32, learners: u32, catch_up: bool },
+    Transfer { node: usize, to: u32 },
+    HandOver { node: usize },
+    Settle,
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let node = || 0..3_usize;
+    let node = || 0..4_usize;
+    let change = (node(), 1..16_u32, 0..16_u32, any::<bool>())
+        .prop_map(|(node, voters, learners, catch_up)| Op::Change { node, voters, learners, catch_up });
     prop_oneof![
         6 => (node(), 1..20_usize).prop_map(|(node, times)| Op::Tick { node, times }),
         20 => any::<usize>().prop_map(|at| Op::Deliver { at }),
@@ -57,6 +64,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (node(), any::<bool>()).prop_map(|(node, bad)| Op::BadDisk { node, bad }),
         1 => Just(Op::Fail { node: 2 }),
         1 => node().prop_map(|node| Op::Restart { node }),
+        3 => change,
+        2 => (node(), 1..5_u32).prop_map(|(node, to)| Op::Transfer { node, to }),
+        1 => node().prop_map(|node| Op::HandOver { node }),
+        3 => Just(Op::Settle),
     ]
 }
 
@@ -64,7 +75,7 @@ impl Group {
     fn new(seed: u64, window_bytes: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut group = Self { nodes: Vec::new(), network: Vec::new(), directory, seed, window_bytes };
-        for at in 0..3 {
+        for at in 0..4 {
             let node = group.node(at, MemDisk::new());
             group.nodes.push(node);
         }
@@ -74,8 +85,15 @@ impl Group {
     fn node(&self, at: usize, disk: MemDisk) -> Recorded {
         let id = NodeId(at as u32 + 1);
         let seed = self.seed.wrapping_add(at as u64);
-        let config =
-            Config { seed, window_bytes: self.window_bytes, max_append_bytes: 300, max_inflight: 2, ..Config::new(id) };
+        let config = Config {
+            seed,
+            window_bytes: self.window_bytes,
+            max_append_bytes: 300,
+            max_inflight: 2,
+            max_uncommitted_bytes: 2_000,
+            max_apply_bytes: 400,
+            ..Config::new(id)
+        };
         let members = Configuration::new([1, 2, 3].map(NodeId));
         let log = BlockLog::open_or_create(disk, ClusterId::from_name("test"), members).unwrap();
         let recorder = Recorder::start(log, &config, self.directory.path(), u64::MAX, |what| panic!("{what}")).unwrap();
@@ -129,6 +147,13 @@ impl Group {
                 self.step(node, Event::WriteFailed(StorageError::Io { what: "no space".into() }));
             }
             Op::Restart { node } => self.restart(node),
+            Op::Change { node, voters, learners, catch_up } => {
+                let (voters, learners) = (members(voters), members(learners));
+                self.step(node, Event::ChangeMembership(MembershipChange { voters, learners, catch_up }));
+            }
+            Op::Transfer { node, to } => self.step(node, Event::TransferLeadership(NodeId(to))),
+            Op::HandOver { node } => self.step(node, Event::HandOver),
+            Op::Settle => self.settle(|_| true),
             Op::Deliver { .. } | Op::Lose { .. } | Op::Repeat { .. } | Op::Fail { .. } => {}
         }
     }
@@ -154,13 +179,34 @@ impl Group {
         group
     }
 
+    /// A cluster whose second server leads servers 1, 2 and 4, after a change and a transfer.
+    fn with_other_members() -> Self {
+        let mut group = Self::new(1, 0);
+        let change = MembershipChange { voters: members(0b1011), learners: members(0b0100), catch_up: true };
+        let transfer = Event::TransferLeadership(NodeId(2));
+        for event in
+            [Event::Campaign, Event::Propose(vec![vec![1; 100].into()]), Event::ChangeMembership(change), transfer]
+        {
+            group.step(0, event);
+            group.settle(|_| true);
+            // What the followers do not know yet a heartbeat tells them.
+            (0..4).for_each(|_| group.step(0, Event::Tick));
+            group.settle(|_| true);
+        }
+        assert_eq!(group.nodes[1].role(), RoleName::Leader);
+        group
+    }
+
     fn settle(&mut self, passes: impl Fn(&Message) -> bool) {
-        while !self.network.is_empty() {
+        for _ in 0..1000 {
+            if self.network.is_empty() {
+                return;
+            }
             let message = self.network.remove(0);
             if passes(&message) {
                 self.step(message.to.0 as usize - 1, Event::Message(message));
             }
-            (0..3).for_each(|at| self.sync(at));
+            (0..4).for_each(|at| self.sync(at));
         }
     }
 
@@ -206,6 +252,11 @@ fn written(start: &Start, steps: &[Step]) -> Vec<u8> {
     bytes
 }
 
+/// The servers whose bits are set, from server 1 on.
+fn members(bits: u32) -> Vec<NodeId> {
+    (1..=4).filter(|id| bits & (1 << (id - 1)) != 0).map(NodeId).collect()
+}
+
 /// Where the frames of a file begin, and where it ends.
 fn boundaries(bytes: &[u8]) -> Vec<usize> {
     let mut at = FILE_HEADER_LEN;
@@ -225,7 +276,7 @@ fn sample() -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn what_is_recorded_is_replayed_with_equal_actions(
         seed in any::<u64>(), window_bytes in 0_usize..300, ops in prop::collection::vec(op(), 1..300),
@@ -235,7 +286,7 @@ proptest! {
             group.run(op, number);
         }
         // Without a step there is nothing to replay.
-        (0..3).for_each(|at| group.step(at, Event::Tick));
+        (0..4).for_each(|at| group.step(at, Event::Tick));
         let directory = group.end();
         for path in files(directory.path()) {
             match Recording::open(&path).map(verify) {
@@ -302,6 +353,44 @@ fn old_entries_are_answered_from_the_recording() {
     assert!(asked(|question| matches!(question, Question::Digest(_))));
     for path in files(directory.path()) {
         verify(Recording::open(&path).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn changed_members_and_a_transfer_are_replayed_in_this_life_and_the_next() {
+    let mut group = Group::with_other_members();
+    (0..4).for_each(|at| group.restart(at));
+    group.step(3, Event::Campaign);
+    group.settle(|_| true);
+    assert_eq!(group.nodes[3].role(), RoleName::Leader, "in its next life it knows that it votes");
+    group.step(3, Event::HandOver);
+    group.settle(|_| true);
+    assert_ne!(group.nodes[3].role(), RoleName::Leader);
+    let members: Vec<_> = group.nodes.iter().map(|node| node.status().configuration).collect();
+    assert_eq!(members[0], Configuration::joint([1, 2, 4].map(NodeId), [], [NodeId(3)]));
+    let directory = group.end();
+    for path in files(directory.path()) {
+        verify(Recording::open(&path).unwrap()).unwrap();
+    }
+    for (id, members) in (1..).zip(members) {
+        let path = directory.path().join(format!("node-{id}-2.rec"));
+        let mut replay = Replay::new(Recording::open(&path).unwrap()).unwrap();
+        while replay.step().unwrap().is_some() {}
+        assert_eq!(replay.node().status().configuration, members, "server {id}");
+        let (mut start, steps, _) = read(&path);
+        let Some(Answer::Configurations(held)) = start.answers.get(&Question::Configurations) else {
+            panic!("the start holds the membership entries: {start:?}");
+        };
+        assert!(held.len() >= 3 && held.last().is_some_and(|(_, last)| *last == members), "{held:?}");
+        let reads_entries = |question: &Question| matches!(question, Question::Entries(..));
+        assert!(!start.answers.keys().any(reads_entries), "the log is not recorded for them: {start:?}");
+        start.answers.insert(Question::Configurations, Answer::Configurations(Vec::new()));
+        if id == 4 {
+            // A founder among others would campaign all the same.
+            assert!(matches!(verify_bytes(&written(&start, &steps)), Err(ReplayError::Differs { .. })));
+        }
+        start.answers.remove(&Question::Configurations);
+        assert!(matches!(verify_bytes(&written(&start, &steps)), Err(ReplayError::Start(_))));
     }
 }
 
@@ -524,11 +613,25 @@ fn the_bytes_of_a_recording_are_fixed() {
     let message = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(300), body };
     let ask = Event::Message(message(Body::Heartbeat(Heartbeat { leader_commit: LogIndex(9), round: 4 })));
     let said = Action::Send(message(Body::HeartbeatResponse(HeartbeatResponse { round: 4 })));
+    let change = MembershipChange { voters: members(0b1001), learners: members(0b0100), catch_up: true };
+    let configuration = change.configuration();
     let mut bytes = Vec::new();
     encode_compact_into(&(Event::Tick, ask), &mut bytes);
     assert_eq!(bytes, [0, 1, 2, 1, 251, 44, 1, 6, 9, 4]);
+    bytes.clear();
+    let transfer = Event::TransferLeadership(NodeId(2));
+    let told = [Event::ChangeMembership(change), transfer, Event::HandOver, Event::Persisted(WriteId(8))];
+    told.iter().for_each(|event| encode_compact_into(event, &mut bytes));
+    encode_compact_into(&Event::Message(message(Body::TimeoutNow)), &mut bytes);
+    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 8]);
+    bytes.clear();
+    let held = Answer::Configurations(vec![(LogIndex(5), configuration.clone())]);
+    encode_compact_into(&(Question::Configurations, held), &mut bytes);
+    assert_eq!(bytes, [6, 6, 1, 5, 2, 1, 4, 0, 1, 3]);
+    let changed = Action::MembershipChanged(Box::new(configuration));
+    assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 2_876_363_449 });
     assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 1_916_131_019 });
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
-    assert_eq!(config, [1, 15, 3, 252, 0, 0, 8, 0, 32, 252, 0, 0, 64, 0, 1]);
+    assert_eq!(config, [1, 15, 3, 252, 0, 0, 8, 0, 32, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 1]);
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use raft_core::suite::{self, StorageHarness};
-use raft_core::{Configuration, NodeId, StorageError};
+use raft_core::{Config, Configuration, MemStorage, NodeId, StorageError};
+use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, MemDisk};
 use tempfile::TempDir;
 
@@ -181,4 +182,17 @@ impl StorageHarness for OnFiles {
 #[test]
 fn a_block_log_on_files() {
     suite::storage(OnFiles::new());
+}
+
+#[test]
+fn a_recorder_around_a_storage_in_memory() {
+    let (root, config) = (tempfile::tempdir().unwrap(), Config::new(NodeId(1)));
+    suite::storage(|genesis| {
+        Recorder::start(MemStorage::new(genesis), &config, root.path(), u64::MAX, |_| ()).unwrap()
+    });
+}
+
+#[test]
+fn a_recorder_that_is_off() {
+    suite::storage(|genesis| Recorder::off(MemStorage::new(genesis)));
 }
