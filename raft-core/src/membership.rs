@@ -51,6 +51,11 @@ impl Configurations {
         self.current.0
     }
 
+    /// The one before it, where a truncation may bring that back.
+    pub(crate) fn before(&self) -> Option<&(LogIndex, Configuration)> {
+        self.earlier.last()
+    }
+
     /// These entries were appended. Whether the current configuration is another now.
     fn append(&mut self, entries: &[Entry]) -> bool {
         let mut changed = false;
