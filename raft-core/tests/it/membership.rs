@@ -354,3 +354,23 @@ fn a_read_of_before_the_change_needs_only_those_who_vote_after_it() {
     assert_eq!(voters(&cluster, 1), (vec![1], vec![], vec![]));
     assert_eq!(cluster.safety.unanswered_reads(), 0, "node 1 alone is a quorum");
 }
+
+#[test]
+fn a_new_voter_that_comes_late_to_an_idle_group_is_promoted_all_the_same() {
+    let mut cluster = group(1, 2);
+    cluster.cut_off(2);
+    cluster.step(1, catching_up(&[1, 2]));
+    cluster.run(40);
+    cluster.mend();
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 2).0, cluster.node(1).status().promotion), (vec![1, 2], None));
+}
+
+#[test]
+fn who_stays_keeps_its_progress_through_a_change() {
+    let mut cluster = group(3, 4);
+    let progress = |cluster: &Cluster| cluster.node(1).status().followers[0].1.match_index();
+    assert_eq!(progress(&cluster), LogIndex(1));
+    cluster.step(1, change(&[1, 2, 3], &[4]));
+    assert_eq!(progress(&cluster), LogIndex(1));
+}
