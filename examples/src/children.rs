@@ -179,7 +179,7 @@ impl Children {
         {
             *place = None;
         }
-        self.place(id).and_then(Option::as_mut).ok_or_else(|| format!("server {id} does not run"))
+        self.place(id).and_then(Option::as_mut).ok_or_else(|| format!("server {id} does not run: start {id}"))
     }
 
     fn place(&mut self, id: u16) -> Option<&mut Option<Server>> {

@@ -25,8 +25,8 @@ pub struct Args {
     /// How results are printed: Python's repr, or one line of JSON a command
     #[arg(short, long, value_enum, default_value_t = Format::Repr)]
     output: Format,
-    /// How long a command may take: 10s, 500ms
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    /// How long a command may take: 10s, 500ms; a plain number is seconds
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     timeout: Duration,
     /// A script goes on after a command that fails
     #[arg(long)]
@@ -47,6 +47,13 @@ const AFTER_HELP: &str = "\
 Commands: get <key>, put <key> <value>, del <key>, cas <key> <expected> <new>, scan [prefix] [limit], status, help, exit
 Keys and values are Python literals; the shell takes one level of quotes away: client 1 put \"'key'\" 5
 Exit codes: 0 ok, 1 the command failed, 2 usage, 3 nobody reachable or no leader, 4 timed out, outcome unknown";
+
+fn time(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text.parse() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text),
+    }
+}
 
 /// Runs a client; the exit code is that of the first command that failed.
 #[must_use]

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::children::Children;
 use crate::command::{self, Command};
-use crate::execute::{Response, execute, status_text};
+use crate::execute::{Response, execute, status_text, unreachable};
 use crate::options::{CLIENT_MAX, ClusterArgs};
 use crate::prompt::{Prompt, complain, say};
 
@@ -116,11 +116,17 @@ fn run_command(line: &str, runtime: &Runtime, client: &mut KvClient) -> bool {
         Ok(Some(command)) => runtime.block_on(execute(client, &command)),
         Err(error) => Response::misuse(line, &error),
     };
-    if let Some(note) = &response.note {
-        complain(note);
+    let origin = response.origin.map_or_else(String::new, |(server, height)| {
+        // Behind several lines it would look like part of the last.
+        let place = if response.text.contains('\n') { "\n" } else { "  " };
+        format!("{place}(server {server}, block {height})")
+    });
+    match &response.note {
+        Some(note) if response.text.is_empty() => complain(&format!("{note}{origin}")),
+        Some(note) => complain(note),
+        None => {}
     }
-    let Some((server, height)) = response.origin else { return response.text.is_empty() || say(&response.text) };
-    response.text.is_empty() || say(&format!("{}  (server {server}, block {height})", response.text))
+    response.text.is_empty() || say(&format!("{}{origin}", response.text))
 }
 
 impl Fault {
@@ -164,7 +170,7 @@ fn list(runtime: &Runtime, client: &mut KvClient, children: &mut Children) -> St
     let line = |(id, status): &(NodeId, Result<_, _>)| match (children.state(*id), status) {
         (Some(state), _) => format!("server {id}: {state}"),
         (None, Ok(status)) => status_text(status),
-        (None, Err(error)) => format!("server {id}: {error}"),
+        (None, Err(error)) => format!("server {id}: {}", unreachable(error)),
     };
     statuses.iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -139,18 +139,27 @@ async fn status(client: &mut KvClient) -> Response {
     let servers = client.status().await;
     let line = |(id, status): &(NodeId, Result<ServerStatus, ClientError>)| match status {
         Ok(status) => status_text(status),
-        Err(error) => format!("server {id}: {error}"),
+        Err(error) => format!("server {id}: {}", unreachable(error)),
     };
     let text: Vec<String> = servers.iter().map(line).collect();
     let object = |(id, status): &(NodeId, Result<ServerStatus, ClientError>)| match status {
         Ok(status) => status_json(status),
-        Err(error) => json!({"server": id.0, "error": error.to_string()}),
+        Err(error) => json!({"server": id.0, "error": unreachable(error)}),
     };
     if servers.iter().all(|(_, status)| status.is_err()) {
         return Response::error("status", "no server can be reached", Exit::Unreachable);
     }
     let result: Vec<Json> = servers.iter().map(object).collect();
     Response::ok("status", text.join("\n"), [("result", json!(result))])
+}
+
+/// Why a server says nothing of itself. That nothing was done goes without saying.
+#[must_use]
+pub fn unreachable(error: &ClientError) -> String {
+    match error {
+        ClientError::Unreachable { reason } => reason.clone(),
+        error => error.to_string(),
+    }
 }
 
 /// One server's status in a line or, for a leader, a line more a follower.

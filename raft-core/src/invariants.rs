@@ -3,7 +3,8 @@
 
 use crate::action::RoleName;
 use crate::node::Node;
-use crate::role::Role;
+use crate::quorum::Configuration;
+use crate::role::{Leader, Role};
 use crate::storage::Storage;
 use crate::types::{LogIndex, NodeId, Term};
 
@@ -33,8 +34,11 @@ impl Summary {
 
 /// The first rule that the state breaks.
 pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str> {
-    let log = &node.log;
+    let (log, configurations) = (&node.log, &node.configurations);
+    let is_later = |before: &(LogIndex, _)| before.0 < configurations.index();
     let rules = [
+        (configurations.index() <= log.last().index, "the active configuration is in the log"),
+        (configurations.before().is_none_or(is_later), "a configuration follows the one before it"),
         (log.snapshot_index() <= log.last_applied(), "snapshot <= applied"),
         (log.last_applied() <= log.applying(), "applied <= handed out"),
         (log.applying() <= log.commit_index(), "handed out <= commit"),
@@ -54,9 +58,38 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
             let ordered = leader.followers().iter().all(|(_, progress)| {
                 progress.match_index() < progress.next_index() && progress.next_index() <= log.last().index.next()
             });
-            if ordered { Ok(()) } else { Err("match < next <= last + 1") }
+            if ordered { check_membership(node, leader) } else { Err("match < next <= last + 1") }
         }
         _ => Ok(()),
+    }
+}
+
+/// What must hold of the configuration that a leader has in force, and of what it does for it.
+fn check_membership<S: Storage>(node: &Node<S>, leader: &Leader) -> Result<(), &'static str> {
+    let configurations = &node.configurations;
+    let current = configurations.current();
+    // Without the list of members, which would be an allocation a step.
+    let mut members = current.voters().iter().chain(current.voters_outgoing()).chain(current.learners());
+    let all_follow = members.all(|id| *id == node.config.id || leader.follower(*id).is_some());
+    let all_belong = leader.followers().iter().all(|(id, _)| current.is_voter(*id) || current.learners().contains(id));
+    // What peers sent it before it led is theirs to answer for.
+    let before = configurations.before().filter(|_| configurations.index() >= leader.first_index);
+    let rules = [
+        (all_follow && all_belong, "the followers are the other members"),
+        (leader.transfer.is_none_or(|transfer| current.is_voter(transfer.target)), "leadership goes to a voter"),
+        (leader.promotion.is_none() || !current.is_joint(), "nobody is promoted while joint"),
+        (before.is_none_or(|(index, _)| *index <= node.log.commit_index()), "at most one uncommitted configuration"),
+        (before.is_none_or(|(_, before)| is_step(before, current)), "consecutive configurations' quorums intersect"),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+}
+
+/// Whether every quorum of the one shares a voter with every quorum of the other, by how they are made (§6).
+fn is_step(before: &Configuration, after: &Configuration) -> bool {
+    match (before.is_joint(), after.is_joint()) {
+        (false, true) => before.voters() == after.voters_outgoing(),
+        (false, false) | (true, false) => before.voters() == after.voters(),
+        (true, true) => false,
     }
 }
 

@@ -58,6 +58,11 @@ impl Configurations {
             || (self.current.0 > commit_index && self.earlier.iter().any(|(_, earlier)| earlier.is_voter(id)))
     }
 
+    /// The one before it, where a truncation may bring that back.
+    pub(crate) fn before(&self) -> Option<&(LogIndex, Configuration)> {
+        self.earlier.last()
+    }
+
     /// These entries were appended. Whether the current configuration is another now.
     fn append(&mut self, entries: &[Entry]) -> bool {
         let mut changed = false;

@@ -41,6 +41,8 @@ pub struct Replica<S, T, M> {
     /// Proposed and not applied yet, ascending by index.
     proposed: VecDeque<Proposed>,
     queries: BTreeMap<ReadId, (RequestId, Bytes)>,
+    /// Queries that may be answered, oldest first.
+    confirmed: VecDeque<(RequestId, Bytes)>,
     last_read: ReadId,
     /// The last write begun, and the last reported durable: equal when the disk is idle.
     begun: WriteId,
@@ -73,6 +75,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             queue: Queue::default(),
             proposed: VecDeque::new(),
             queries: BTreeMap::new(),
+            confirmed: VecDeque::new(),
             last_read: ReadId(0),
             begun: WriteId(0),
             durable: WriteId(0),
@@ -168,7 +171,23 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     /// The next answer to a client.
     pub fn next_reply(&mut self) -> Option<Reply> {
-        self.replies.pop_front()
+        self.next_reply_if(|_| true)
+    }
+
+    /// As [`next_reply`](Self::next_reply), but a query that nobody awaits any more is not put to the state machine: its
+    /// outcome is `Unknown`. Queries are answered when their reply is taken, so that a thousand large ones need the
+    /// memory of one.
+    pub fn next_reply_if(&mut self, is_awaited: impl Fn(RequestId) -> bool) -> Option<Reply> {
+        if let Some(reply) = self.replies.pop_front() {
+            return Some(reply);
+        }
+        let (request, query) = self.confirmed.pop_front()?;
+        if !is_awaited(request) {
+            return Some(Reply { request, outcome: Outcome::Unknown });
+        }
+        let index = self.node.last_applied();
+        let reply = self.machine.query(&query);
+        Some(Reply { request, outcome: Outcome::Answered { index, reply } })
     }
 
     /// The next thing an operator may want to know: a role change, a diverging peer, a dropped message, a halt. The
@@ -255,11 +274,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 Err(error) => self.events.push_back(Event::WriteFailed(error)),
             },
             Action::ReadReady { read, .. } => {
-                if let Some((request, query)) = self.queries.remove(&read) {
-                    let reply = self.machine.query(&query);
-                    let index = self.node.last_applied();
-                    self.reply(request, Outcome::Answered { index, reply });
-                }
+                self.confirmed.extend(self.queries.remove(&read));
             }
             Action::ReadFailed { read, reason } => {
                 if let Some((request, _)) = self.queries.remove(&read) {

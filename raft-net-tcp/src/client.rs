@@ -65,7 +65,7 @@ pub enum ClientError {
         reason: String,
     },
     /// Servers were reached, and none of them leads. The request did not happen.
-    #[error("no leader was found, nothing was done: ask again later")]
+    #[error("no leader, nothing was done: a majority of the servers must run and reach each other (try status)")]
     NoLeader,
     /// The deadline has passed.
     #[error("{}", timeout_text(*.unknown))]

@@ -91,6 +91,11 @@ impl Clients {
         Some(self.requests.begin(id, number))
     }
 
+    /// Whether who began this request is still there.
+    pub(crate) fn awaits(&self, request: RequestId) -> bool {
+        self.requests.of(request).is_some_and(|(id, _)| self.open.contains_key(&id))
+    }
+
     /// Responds to a request that was begun.
     pub(crate) fn finish(&mut self, request: RequestId, body: ResponseBody, links: &LinkFaults) -> Option<Closed> {
         let (id, number) = self.requests.finish(request)?;
@@ -200,11 +205,14 @@ impl Requests {
         RequestId(u64::try_from(slot).unwrap_or(u64::MAX))
     }
 
+    fn of(&self, request: RequestId) -> Option<(ConnectionId, u64)> {
+        self.slots.get(usize::try_from(request.0).ok()?).copied()
+    }
+
     /// The replica answers each request exactly once: so a slot is freed exactly once.
     fn finish(&mut self, request: RequestId) -> Option<(ConnectionId, u64)> {
-        let slot = usize::try_from(request.0).ok()?;
-        let waiting = self.slots.get(slot).copied()?;
-        self.free.push(slot);
+        let waiting = self.of(request)?;
+        self.free.push(usize::try_from(request.0).ok()?);
         Some(waiting)
     }
 }

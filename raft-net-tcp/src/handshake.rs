@@ -103,8 +103,17 @@ pub enum HandshakeError {
     #[error("no answer within the deadline")]
     Deadline,
     /// The connection failed.
-    #[error("{0}")]
+    #[error("{}", in_words(.0))]
     Io(#[from] io::Error),
+}
+
+/// What a user can do something about, without the system's number for it.
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "nobody listens there: is it running?".into(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => "it has closed the connection".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Who answers here, and whom it admits.

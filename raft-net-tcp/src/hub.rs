@@ -267,8 +267,14 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         while let Some(peer) = self.replica.transport_mut().next_lost() {
             self.replica.unreachable(peer);
         }
-        while let Some(reply) = self.replica.next_reply() {
-            self.respond(reply);
+        let mut answered = 0_usize;
+        while answered < TURN_BYTES_MAX
+            && let Some(reply) = self.replica.next_reply_if(|request| self.clients.awaits(request))
+        {
+            answered = answered.saturating_add(self.respond(reply));
+        }
+        if answered >= TURN_BYTES_MAX {
+            self.waker.wake();
         }
         while let Some(notice) = self.replica.next_notice() {
             self.notice(Notice::Raft(notice));
@@ -283,7 +289,12 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         [peers_due, clients_due].into_iter().flatten().min()
     }
 
-    fn respond(&mut self, Reply { request, outcome }: Reply) {
+    /// Sends a reply; returns its bytes.
+    fn respond(&mut self, Reply { request, outcome }: Reply) -> usize {
+        let bytes = match &outcome {
+            Outcome::Applied { reply, .. } | Outcome::Answered { reply, .. } => reply.len(),
+            Outcome::Refused(_) | Outcome::Unknown => 0,
+        };
         let body = match outcome {
             Outcome::Applied { position, reply } => ResponseBody::Applied {
                 index: position.index,
@@ -301,12 +312,17 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         };
         let closed = self.clients.finish(request, body, self.replica.transport_mut().links());
         self.notice_closed(closed);
+        bytes
     }
 }
 
 fn malformed(error: impl std::fmt::Display) -> CloseReason {
     CloseReason::Malformed { what: error.to_string() }
 }
+
+/// Replies of one turn, in bytes: more of them wait for the next, so that clients who ask for much at once do not keep
+/// the loop from its heartbeats.
+const TURN_BYTES_MAX: usize = 4 << 20;
 
 /// How often clients are looked at for those who are gone.
 const CLIENT_CHECK_TICKS: u64 = 25;

@@ -75,3 +75,33 @@ fn what_is_handed_out_for_application_is_bounded() {
     }
     assert_eq!(applies(&actions), []);
 }
+
+#[test]
+fn what_is_handed_out_ends_at_the_limit_and_at_the_commit_index() {
+    let mut cluster = Cluster::with_config(3, |config| config.max_apply_bytes = 128);
+    cluster.elect(1);
+    for _ in 0..3 {
+        propose(&mut cluster, 40);
+    }
+    let mut seen = Vec::new();
+    while !cluster.network.is_empty() {
+        let message = cluster.network.remove(0);
+        let actions = cluster.step(message.to.0, message);
+        seen.extend(actions.into_iter().filter_map(|action| match action {
+            Action::Apply { first, last } => Some(last.0 - first.0 + 1),
+            _ => None,
+        }));
+    }
+    assert!(seen.iter().all(|entries| *entries <= 2), "64 bytes an entry: {seen:?}");
+    assert!((1..=3).all(|id| cluster.node(id).last_applied() <= cluster.node(1).commit_index()));
+    let mut alone = Cluster::with_config(1, |config| config.max_apply_bytes = 128);
+    alone.elect(1);
+    let payloads = (0..4).map(|_| Bytes::from(vec![7; 40])).collect();
+    alone.sync = false;
+    alone.step(1, Event::Propose(payloads));
+    let disk = alone.node_mut(1).storage_mut();
+    disk.persist(usize::MAX);
+    let persisted = raft_core::Storage::persisted(disk).unwrap();
+    let actions = alone.node_mut(1).step(Event::Persisted(persisted));
+    assert!(actions.contains(&Action::Apply { first: LogIndex(2), last: LogIndex(3) }), "exactly 128: {actions:?}");
+}

@@ -2,7 +2,7 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, HardState, LogIndex,
-    MemStorage, MembershipChange, NodeId, Payload, Refusal, RoleName, Term,
+    MemStorage, MembershipChange, NodeId, Payload, ReadId, Refusal, RoleName, Term,
 };
 
 use crate::cluster::{Cluster, message, sent_to};
@@ -309,4 +309,68 @@ fn a_server_outside_of_its_newest_configuration_still_campaigns_until_that_is_co
     assert_eq!(voters(&cluster, leader), (vec![4], vec![], vec![2]));
     cluster.run(10);
     assert_eq!(cluster.leaders().into_iter().filter(|id| *id != 1).collect::<Vec<_>>(), [4]);
+}
+
+#[test]
+fn m4_a_change_of_learners_is_a_change_under_way_too() {
+    let mut cluster = group(3, 5);
+    cluster.step(1, change(&[1, 2, 3], &[4]));
+    let refused = [Action::MembershipRefused(Refusal::ChangeInProgress)];
+    assert_eq!(cluster.step(1, change(&[1, 2, 3], &[5])), refused, "it is not committed");
+    cluster.settle();
+    assert!(matches!(cluster.step(1, change(&[1, 2, 3], &[5]))[0], Action::Persist(_)));
+}
+
+#[test]
+fn a_round_of_an_election_timeout_is_not_the_last() {
+    let mut cluster = group(1, 2);
+    cluster.cut_off(2);
+    cluster.step(1, catching_up(&[1, 2]));
+    cluster.tick(1, 15);
+    cluster.propose(1, "x");
+    cluster.mend();
+    cluster.network.clear();
+    // Its acknowledgement of what the round began with comes late, and the proposal is not among it.
+    let entry_2 = AppendEntriesResponse::Accepted { match_index: LogIndex(2) };
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(entry_2)));
+    assert!(cluster.node(1).status().promotion.is_some());
+    cluster.network.clear();
+    cluster.propose(1, "y");
+    // The next round ends with what had committed when it began, and is short.
+    let entry_3 = AppendEntriesResponse::Accepted { match_index: LogIndex(3) };
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(entry_3)));
+    assert_eq!(cluster.node(1).status().promotion, None);
+}
+
+#[test]
+fn a_read_of_before_the_change_needs_only_those_who_vote_after_it() {
+    let mut cluster = group(3, 3);
+    cluster.step(1, change(&[1], &[]));
+    cluster.network.retain(|message| !matches!(message.body, Body::Heartbeat(_)));
+    cluster.step(1, Event::Read(ReadId(7)));
+    // The heartbeats of its round are lost; the joint configuration commits and is left.
+    cluster.network.retain(|message| !matches!(message.body, Body::Heartbeat(_)));
+    cluster.settle();
+    assert_eq!(voters(&cluster, 1), (vec![1], vec![], vec![]));
+    assert_eq!(cluster.safety.unanswered_reads(), 0, "node 1 alone is a quorum");
+}
+
+#[test]
+fn a_new_voter_that_comes_late_to_an_idle_group_is_promoted_all_the_same() {
+    let mut cluster = group(1, 2);
+    cluster.cut_off(2);
+    cluster.step(1, catching_up(&[1, 2]));
+    cluster.run(40);
+    cluster.mend();
+    cluster.run(6);
+    assert_eq!((voters(&cluster, 2).0, cluster.node(1).status().promotion), (vec![1, 2], None));
+}
+
+#[test]
+fn who_stays_keeps_its_progress_through_a_change() {
+    let mut cluster = group(3, 4);
+    let progress = |cluster: &Cluster| cluster.node(1).status().followers[0].1.match_index();
+    assert_eq!(progress(&cluster), LogIndex(1));
+    cluster.step(1, change(&[1, 2, 3], &[4]));
+    assert_eq!(progress(&cluster), LogIndex(1));
 }

@@ -18,6 +18,7 @@ enum Op {
     Persist { node: u32, writes: usize },
     Campaign { node: u32 },
     Transfer { node: u32, to: u32 },
+    HandOver { node: u32 },
     Change { node: u32, voters: Vec<u32>, learners: Vec<u32>, catch_up: bool },
     Unreachable { node: u32, peer: u32 },
     Crash { node: u32, also: usize },
@@ -47,7 +48,7 @@ fn op_or_change(nodes: u32) -> impl Strategy<Value = Op> {
     let ids = move |count| prop::collection::vec(1..=nodes, count);
     let change = (1..=nodes, ids(0..5), ids(0..3), any::<bool>())
         .prop_map(|(node, voters, learners, catch_up)| Op::Change { node, voters, learners, catch_up });
-    prop_oneof![15 => op(nodes), 1 => change]
+    prop_oneof![60 => op(nodes), 4 => change, 1 => (1..=nodes).prop_map(|node| Op::HandOver { node })]
 }
 
 /// Carries out one operation.
@@ -80,6 +81,9 @@ fn run(cluster: &mut Cluster, op: &Op, number: u64) {
         }
         Op::Transfer { node, to } => {
             cluster.step(node, Event::TransferLeadership(NodeId(to)));
+        }
+        Op::HandOver { node } => {
+            cluster.step(node, Event::HandOver);
         }
         Op::Change { node, ref voters, ref learners, catch_up } => {
             let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();

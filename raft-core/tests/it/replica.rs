@@ -11,27 +11,31 @@ use raft_core::{
 
 /// Counts: each command is a number to add, each reply the sum.
 #[derive(Default)]
-struct Sum(u64);
+struct Sum {
+    sum: u64,
+    asked: std::cell::Cell<u32>,
+}
 
 impl StateMachine for Sum {
     fn apply(&mut self, _at: &Position, command: &[u8]) -> Bytes {
-        self.0 += u64::from(command[0]);
-        self.query(&[])
+        self.sum += u64::from(command[0]);
+        Bytes::from(self.sum.to_string())
     }
     fn query(&self, _query: &[u8]) -> Bytes {
-        Bytes::from(self.0.to_string())
+        self.asked.set(self.asked.get() + 1);
+        Bytes::from(self.sum.to_string())
     }
     fn snapshot(&self) -> Vec<u8> {
-        self.0.to_le_bytes().to_vec()
+        self.sum.to_le_bytes().to_vec()
     }
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
         let bytes = snapshot.try_into().map_err(|_| RestoreError { what: "not eight bytes".into() })?;
-        self.0 = u64::from_le_bytes(bytes);
+        self.sum = u64::from_le_bytes(bytes);
         Ok(())
     }
     fn digest(&self) -> Digest {
         let mut digest = Digest([0; 32]);
-        digest.0[..8].copy_from_slice(&self.0.to_le_bytes());
+        digest.0[..8].copy_from_slice(&self.sum.to_le_bytes());
         digest
     }
 }
@@ -204,6 +208,24 @@ fn a_query_sees_every_write_answered_before_it() {
 }
 
 #[test]
+fn a_query_is_put_to_the_machine_when_its_reply_is_taken() {
+    let mut group = Group::new(1);
+    group.submit(1, &[1]);
+    group.settle();
+    for request in 100..103 {
+        group.servers[0].query(RequestId(request), Bytes::new());
+    }
+    let server = &mut group.servers[0];
+    let first = server.next_reply().unwrap();
+    assert_eq!(first.outcome, Outcome::Answered { index: LogIndex(2), reply: "1".into() });
+    assert_eq!(server.machine().asked.get(), 1, "the others wait");
+    let nobody = server.next_reply_if(|_| false).unwrap();
+    assert_eq!((nobody.outcome, server.machine().asked.get()), (Outcome::Unknown, 1), "nobody awaits it");
+    assert!(server.next_reply().is_some());
+    assert_eq!(server.machine().asked.get(), 2);
+}
+
+#[test]
 fn a_follower_refuses_and_names_the_leader() {
     let mut group = Group::new(3);
     let (write, read) = (group.submit(2, &[1]), group.query(2));
@@ -243,7 +265,7 @@ fn a_deposed_leader_says_unknown_and_what_was_replaced_is_never_applied() {
     group.cut = None;
     group.ticks(&[1, 2, 3], 10);
     assert_eq!(group.outcomes[&lost], Outcome::Unknown);
-    assert_eq!(group.servers[0].machine().0, 5);
+    assert_eq!(group.servers[0].machine().sum, 5);
     assert_eq!(group.servers[0].machine().digest(), group.servers[1].machine().digest());
 }
 
@@ -384,8 +406,8 @@ proptest! {
                 _ => {}
             }
         }
-        let sum = group.servers[0].machine().0;
-        prop_assert_eq!(sum, group.servers[1].machine().0);
+        let sum = group.servers[0].machine().sum;
+        prop_assert_eq!(sum, group.servers[1].machine().sum);
         prop_assert!((applied..=applied + unknown).contains(&sum), "{} of {}..{}", sum, applied, applied + unknown);
     }
 }

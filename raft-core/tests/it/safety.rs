@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    AppendEntriesResponse, Body, Digest, Entry, LogIndex, Message, Node, NodeId, ReadId, RoleName, Storage, Term,
+    AppendEntriesResponse, Body, Configuration, Digest, Entry, LogIndex, Message, Node, NodeId, Payload, ReadId,
+    RoleName, Storage, Term,
 };
 
 use crate::cluster::{Disk, all_entries, toy_link};
@@ -20,6 +21,10 @@ pub struct Safety {
     applied: BTreeMap<LogIndex, (Term, Digest)>,
     vote: BTreeMap<(NodeId, Term), NodeId>,
     reads: BTreeMap<(u32, ReadId), LogIndex>,
+    /// The configuration of each node, when last looked at.
+    configuration: BTreeMap<NodeId, Configuration>,
+    /// Pairs of configurations, as bytes, whose quorums are known to intersect.
+    intersecting: BTreeSet<(Vec<u8>, Vec<u8>)>,
     single: bool,
     trusted: LogIndex,
 }
@@ -32,6 +37,7 @@ impl Safety {
         log_matching(&chains);
         self.commits(nodes, &chains);
         self.leader_completeness(nodes, &chains);
+        self.configurations(nodes);
     }
 
     /// "At most one leader can be elected in a given term."
@@ -60,7 +66,8 @@ impl Safety {
         }
     }
 
-    /// A newly committed entry equals what was first committed at its index, and a durable quorum holds it.
+    /// A newly committed entry equals what was first committed at its index, and a durable quorum holds it: of the
+    /// configuration before the step, for the step that commits a joint configuration also leaves it.
     fn commits(&mut self, nodes: &[Node<Disk>], chains: &[Vec<(Term, Digest)>]) {
         for (node, chain) in nodes.iter().zip(chains) {
             let commit = node.commit_index();
@@ -77,7 +84,8 @@ impl Safety {
                     let disk = nodes[id.0 as usize - 1].storage();
                     disk.durable_last() >= index && disk.durable_term(index) == Some(seen.0)
                 };
-                let configuration = node.status().configuration;
+                let status = node.status();
+                let configuration = self.configuration.get(&status.id).unwrap_or(&status.configuration);
                 assert!(configuration.is_quorum(holds), "entry {index} is committed without a durable quorum");
                 self.committed.insert(index, *seen);
             }
@@ -94,6 +102,31 @@ impl Safety {
             let held = chain.get(index.0 as usize - 1);
             let later = self.leader_of.keys().next_back().is_some_and(|term| *term > leader.term);
             assert!(later || held == Some(committed), "Leader Completeness: {} lacks {index}", leader.id);
+        }
+    }
+
+    /// In every log at most one configuration is not committed, and consecutive ones share a voter in all their quorums.
+    fn configurations(&mut self, nodes: &[Node<Disk>]) {
+        let committed = self.committed.keys().next_back().copied().unwrap_or_default();
+        for node in nodes {
+            let status = node.status();
+            self.configuration.insert(status.id, status.configuration.clone());
+            let mut before = node.storage().snapshot_meta().unwrap().configuration;
+            let mut uncommitted = 0;
+            for entry in all_entries(node) {
+                let Payload::Configuration(bytes) = &entry.payload else { continue };
+                let configuration = Configuration::from_bytes(bytes).unwrap();
+                let pair = (before.to_bytes(), configuration.to_bytes());
+                if !self.intersecting.contains(&pair) {
+                    let disjoint = disjoint_quorums(&before, &configuration);
+                    assert_eq!(disjoint, None, "{before}, and at {} {configuration}", entry.index);
+                    self.intersecting.insert(pair);
+                }
+                before = configuration;
+                uncommitted += u32::from(entry.index > committed);
+            }
+            assert!(self.single || uncommitted <= 1, "{uncommitted} uncommitted configurations: node {}", status.id);
+            assert_eq!(status.configuration, before, "node {}: the newest in the log is active", status.id);
         }
     }
 
@@ -146,6 +179,7 @@ impl Safety {
 
     pub fn crashed(&mut self, id: u32) {
         self.leading.remove(&NodeId(id));
+        self.configuration.remove(&NodeId(id));
         self.reads.retain(|(node, _), _| *node != id);
     }
 
@@ -173,6 +207,16 @@ fn log_matching(chains: &[Vec<(Term, Digest)>]) {
             assert_eq!(a[..=at], b[..=at], "Log Matching: the logs agree on the term at {} and not before", at + 1);
         }
     }
+}
+
+/// Two quorums without a voter in common, found by trying all.
+fn disjoint_quorums(a: &Configuration, b: &Configuration) -> Option<Vec<NodeId>> {
+    let all: BTreeSet<NodeId> = a.members().into_iter().chain(b.members()).collect();
+    (0_u32..1 << all.len()).find_map(|mask| {
+        let chosen = |id: NodeId| all.iter().zip(0..).any(|(other, bit)| *other == id && mask & (1 << bit) != 0);
+        let are_disjoint = a.is_quorum(chosen) && b.is_quorum(|id| !chosen(id));
+        are_disjoint.then(|| all.iter().copied().filter(|id| chosen(*id)).collect())
+    })
 }
 
 fn chain(node: &Node<Disk>) -> Vec<(Term, Digest)> {

@@ -103,3 +103,62 @@ fn a_leader_that_stops_hands_over_to_whoever_is_furthest() {
     alone.elect(1);
     assert_eq!(alone.step(1, Event::HandOver), [], "there is nobody");
 }
+
+#[test]
+fn a_transfer_that_is_asked_for_again_does_not_begin_anew() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.run(10);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.run(5);
+    assert!(cluster.notices.contains(&(1, Action::TransferAborted { target: NodeId(3) })));
+}
+
+#[test]
+fn of_those_who_are_equally_far_the_one_heard_last_takes_over() {
+    for silent in [2, 3] {
+        let mut cluster = Cluster::new(3);
+        cluster.elect(1);
+        cluster.run(3);
+        cluster.cut_off(silent);
+        cluster.run(6);
+        let actions = cluster.step(1, Event::HandOver);
+        assert_eq!(sent_to(&actions, 5 - silent), [Body::TimeoutNow], "node {silent} may be down");
+    }
+}
+
+#[test]
+fn m7_a_removed_leader_that_nobody_relieves_steps_down() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.step(
+        1,
+        Event::ChangeMembership(raft_core::MembershipChange {
+            voters: vec![NodeId(2), NodeId(3)],
+            learners: Vec::new(),
+            catch_up: false,
+        }),
+    );
+    // All that it asks for is lost, and everybody goes on answering it.
+    for _ in 0..40 {
+        cluster.tick(1, 1);
+        while !cluster.network.is_empty() {
+            cluster.network.retain(|message| message.body != Body::TimeoutNow);
+            if !cluster.network.is_empty() {
+                cluster.deliver(0);
+            }
+        }
+    }
+    assert_eq!((cluster.node(1).role(), cluster.term(1)), (RoleName::Follower, 1));
+}
+
+#[test]
+fn m6_a_learner_that_is_told_to_campaign_does_not() {
+    let mut cluster = Cluster::with_founders(2, 3, 0);
+    cluster.elect(1);
+    let actions = cluster.step(3, message(1, 3, 1, Body::TimeoutNow));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Send(_))), "{actions:?}");
+    assert_eq!(cluster.node(3).role(), RoleName::Follower);
+}

@@ -1,0 +1,188 @@
+//! How connections come about, from either side, and the task that reads each: accept or dial, shake hands, read.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use raft_core::{NodeId, StateMachine, Storage};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use crate::connection::ConnectionId;
+use crate::frame::{CLIENT_FRAME_BYTES_MAX, FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind, PEER_FRAME_BYTES_MAX};
+use crate::handshake::{self, Guest, HandshakeError, Hello, PROTOCOL_VERSION, Role};
+use crate::hub::Hub;
+use crate::notice::Notice;
+use crate::peers::Backoff;
+use crate::protocol::CloseReason;
+
+/// What a server's tasks share.
+pub(crate) type Shared<S, M> = Rc<RefCell<Hub<S, M>>>;
+
+/// Accepts connections. Those that have not said who they are have a budget of their own, of which the oldest makes
+/// room: a flood of them cannot keep a server out (fault N7).
+pub(crate) async fn accept<S: Storage + 'static, M: StateMachine + 'static>(hub: Shared<S, M>, listener: TcpListener) {
+    let handshakes_max = hub.borrow().config.connections.handshakes_max;
+    let mut greetings = VecDeque::new();
+    loop {
+        match listener.accept().await {
+            Ok((socket, from)) => {
+                greetings.retain(|greeting: &JoinHandle<()>| !greeting.is_finished());
+                if greetings.len() >= handshakes_max
+                    && let Some(oldest) = greetings.pop_front()
+                {
+                    oldest.abort();
+                }
+                greetings.push_back(spawn_local(greet(hub.clone(), socket, from)));
+            }
+            Err(error) => {
+                // Out of file descriptors, as a rule: to try again at once would only burn the processor.
+                hub.borrow_mut().notice(Notice::AcceptFailed(error.to_string()));
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn greet<S: Storage + 'static, M: StateMachine + 'static>(
+    hub: Shared<S, M>,
+    mut socket: TcpStream,
+    from: SocketAddr,
+) {
+    let deadline = hub.borrow().config.connections.handshake_deadline;
+    let mut frames = FrameReader::new(HANDSHAKE_FRAME_BYTES_MAX);
+    let welcomed = timeout(deadline, welcome(&hub, &mut socket, &mut frames)).await;
+    match welcomed.unwrap_or(Err(HandshakeError::Deadline)) {
+        Ok(guest) => {
+            serve(&hub, guest, socket, frames);
+        }
+        Err(error) => hub.borrow_mut().notice(Notice::Refused { from, reason: error.to_string() }),
+    }
+}
+
+async fn welcome<S: Storage, M: StateMachine>(
+    hub: &Shared<S, M>,
+    socket: &mut TcpStream,
+    frames: &mut FrameReader,
+) -> Result<Guest, HandshakeError> {
+    socket.set_nodelay(true)?;
+    let hello = handshake::hear(socket, frames).await?;
+    let (this, admitted) = (hub.borrow().id(), hub.borrow().admit(&hello));
+    match admitted {
+        Ok(guest) => {
+            handshake::send(socket, Kind::Hello, &hello.answer(this)).await?;
+            Ok(guest)
+        }
+        Err(refusal) => handshake::refuse(socket, refusal).await,
+    }
+}
+
+/// Keeps a connection to one server of a lower id, for ever.
+pub(crate) async fn dial<S: Storage + 'static, M: StateMachine + 'static>(
+    hub: Shared<S, M>,
+    peer: NodeId,
+    address: SocketAddr,
+) {
+    let limits = hub.borrow().config.connections;
+    let mut backoff = Backoff::new(limits.redial_min, limits.redial_max);
+    let mut told = None;
+    loop {
+        let reached = timeout(limits.handshake_deadline, reach(&hub, peer, address)).await;
+        match reached.unwrap_or(Err(HandshakeError::Deadline)) {
+            Ok((socket, frames)) => {
+                told = None;
+                backoff.reset();
+                // How it ended, the hub knows.
+                drop(serve(&hub, Guest::Server(peer), socket, frames).await);
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                if told.as_ref() != Some(&reason) {
+                    hub.borrow_mut().notice(Notice::PeerUnreachable { peer, reason: reason.clone() });
+                    told = Some(reason);
+                }
+            }
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+async fn reach<S: Storage, M: StateMachine>(
+    hub: &Shared<S, M>,
+    peer: NodeId,
+    address: SocketAddr,
+) -> Result<(TcpStream, FrameReader), HandshakeError> {
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        cluster: hub.borrow().config.cluster,
+        sender: u64::from(hub.borrow().id().0),
+        receiver: Some(u64::from(peer.0)),
+        role: Role::Server,
+    };
+    let mut socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let mut frames = FrameReader::new(HANDSHAKE_FRAME_BYTES_MAX);
+    handshake::dial(&mut socket, &mut frames, &hello).await?;
+    Ok((socket, frames))
+}
+
+/// Hands a connection whose handshake has agreed to the hub, and starts to read it.
+fn serve<S: Storage + 'static, M: StateMachine + 'static>(
+    hub: &Shared<S, M>,
+    guest: Guest,
+    socket: TcpStream,
+    mut frames: FrameReader,
+) -> JoinHandle<()> {
+    frames.set_cap(match guest {
+        Guest::Server(_) => PEER_FRAME_BYTES_MAX,
+        Guest::Client(_) | Guest::Admin(_) => CLIENT_FRAME_BYTES_MAX,
+    });
+    let (reading, writing) = socket.into_split();
+    let id = hub.borrow_mut().connect(guest, writing);
+    let reader = spawn_local(read(hub.clone(), guest, id, reading, frames));
+    if let Some(connection) = hub.borrow_mut().connection_mut(guest, id) {
+        connection.set_reader(reader.abort_handle());
+    }
+    reader
+}
+
+async fn read<S: Storage, M: StateMachine>(
+    hub: Shared<S, M>,
+    guest: Guest,
+    id: ConnectionId,
+    mut socket: OwnedReadHalf,
+    mut frames: FrameReader,
+) {
+    let what = loop {
+        // What came right behind the hello is there before the first read.
+        let taken = hub.borrow_mut().on_bytes(guest, id, &mut frames);
+        if let Err(reason) = taken {
+            hub.borrow_mut().close(guest, id, &reason);
+            drop(timeout(LINGER, discard(socket)).await);
+            return;
+        }
+        match socket.read_buf(frames.room()).await {
+            Ok(0) => break "by the other side".into(),
+            Ok(_) => {}
+            Err(error) => break error.to_string(),
+        }
+    };
+    hub.borrow_mut().disconnect(guest, id, CloseReason::Closed { what });
+}
+
+/// Reads on, for a socket that is closed with bytes unread takes back what it has sent: our goodbye.
+async fn discard(mut socket: OwnedReadHalf) {
+    let mut scratch = [0; 4096];
+    while socket.read(&mut scratch).await.is_ok_and(|count| count > 0) {}
+}
+
+/// How long accepting rests after a failure.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection is read, and what is read thrown away, after our goodbye.
+const LINGER: Duration = Duration::from_secs(1);
