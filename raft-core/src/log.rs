@@ -305,6 +305,7 @@ impl Log {
         }
     }
 
+    #[cfg(debug_assertions)]
     pub(crate) const fn applying(&self) -> LogIndex {
         self.applying
     }
@@ -334,12 +335,28 @@ impl Log {
         }
     }
 
-    /// Place of the run that holds `index`; most questions are about the newest.
+    /// Place of the last run that begins at or before `index`, or 0. Most questions are about the newest runs, so the
+    /// search widens from the end before it narrows.
     fn run_at(&self, index: LogIndex) -> usize {
-        match self.runs.back() {
-            Some(run) if run.first <= index => self.runs.len().saturating_sub(1),
-            _ => self.runs.partition_point(|run| run.last() < index),
+        let begins_behind = |at: usize| self.runs.get(at).is_some_and(|run| run.first > index);
+        let (mut low, mut high, mut step) = (self.runs.len(), self.runs.len(), 1_usize);
+        while low > 0 {
+            low = self.runs.len().saturating_sub(step);
+            if !begins_behind(low) {
+                break;
+            }
+            high = low;
+            step = step.saturating_mul(2);
         }
+        while high.saturating_sub(low) > 1 {
+            let middle = low.midpoint(high);
+            if begins_behind(middle) {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        low
     }
 
     fn run(&self, index: LogIndex) -> Option<&Run> {

@@ -59,6 +59,7 @@ impl Configurations {
     }
 
     /// The one before it, where a truncation may bring that back.
+    #[cfg(debug_assertions)]
     pub(crate) fn before(&self) -> Option<&(LogIndex, Configuration)> {
         self.earlier.last()
     }
