@@ -1,4 +1,4 @@
-//! The processes people run: `server`, `client`, `cluster` and `replay`. Each is a thin shell; the crates do the work.
+//! The processes people run: `server`, `client` and `cluster`. Each is a thin shell; the crates do the work.
 
 pub mod children;
 pub mod client;
@@ -9,6 +9,4 @@ pub mod execute;
 pub mod notices;
 pub mod options;
 pub mod prompt;
-pub mod replay;
 pub mod server;
-mod steps;

@@ -15,7 +15,7 @@ use crate::steps;
 /// 1 one differs or cannot be read.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "replay", version)]
-pub struct Args {
+pub(crate) struct Args {
     /// The recording, as `server --record DIR` writes it: DIR/node-ID-N.rec
     file: PathBuf,
     /// Prints from step N on
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Replays a file; the verdict is the last line, on standard error where it is a failure.
 #[must_use]
-pub fn main(args: &Args) -> ExitCode {
+pub(crate) fn main(args: &Args) -> ExitCode {
     match run(args) {
         Ok(Some(verdict)) => {
             let _ = writeln!(std::io::stdout(), "{verdict}");

@@ -6,7 +6,7 @@ use raft_core::{
 };
 use raft_kv::recording::Replayed;
 
-use crate::console;
+use raft_examples::console;
 
 /// The line of a step's event, and those of its actions.
 pub(crate) fn step(step: &Replayed<'_>) -> (String, String) {
