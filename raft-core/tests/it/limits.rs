@@ -33,7 +33,7 @@ fn l12_what_is_not_committed_is_bounded_and_the_count_does_not_leak() {
 }
 
 #[test]
-fn a_new_leader_counts_what_it_found() {
+fn what_a_new_leader_has_committed_counts_for_nothing() {
     let mut cluster = Cluster::with_config(3, |config| config.max_uncommitted_bytes = 1000);
     cluster.elect(1);
     cluster.cut_off(3);
