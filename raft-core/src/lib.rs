@@ -46,9 +46,11 @@
 //!
 //! | Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" | here |
 //! |---|---|
-//! | §5.1 terms; Figure 2, "All Servers"; Figure 4, the roles | `node.rs`, `role.rs` |
+//! | §5.1 terms; Figure 2, "All Servers" | `term.rs` |
+//! | Figure 4, the roles; Figure 2, the state | `role.rs`, `node.rs` |
 //! | §5.2 leader election, §5.4.1 election restriction; Figure 2, `RequestVote`; dissertation §9.6, pre-vote | `election.rs` |
 //! | §5.3 log replication, §5.4.2 commitment, Figure 8; Figure 2, `AppendEntries` | `replication.rs` |
+//! | §5.2 heartbeats | `heartbeat.rs` |
 //! | Figure 2, `nextIndex[]` and `matchIndex[]` | `progress.rs` |
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
@@ -72,6 +74,7 @@ mod election;
 mod error;
 mod event;
 mod gate;
+mod heartbeat;
 #[cfg(debug_assertions)]
 mod invariants;
 mod log;
@@ -90,6 +93,7 @@ mod status;
 mod storage;
 #[cfg(feature = "suite")]
 pub mod suite;
+mod term;
 mod transfer;
 mod transport;
 mod types;

@@ -1,5 +1,5 @@
-//! The server as a fold: one state, one event, some actions. Holds the state of Figure 2, the term rule, the dispatch,
-//! and the only methods that change the role. The rules themselves stand in the file of their section of the paper.
+//! The server as a fold: one state, one event, some actions. Holds the state of Figure 2, the dispatch, and the only
+//! methods that change the role. The rules themselves stand in the file of their section of the paper.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::gate::Gate;
 use crate::log::Log;
 use crate::membership::Configurations;
-use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse, RequestVoteResponse};
+use crate::message::{Body, Message};
 use crate::role::{Leader, Role, Votes};
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
@@ -151,7 +151,7 @@ impl<S: Storage> Node<S> {
     }
 }
 
-// Dispatch and the term rule.
+// Dispatch.
 impl<S: Storage> Node<S> {
     fn dispatch(&mut self, event: Event, actions: &mut Vec<Action>) -> Result<(), Fault> {
         match event {
@@ -245,92 +245,6 @@ impl<S: Storage> Node<S> {
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
         }
         Ok(())
-    }
-
-    /// The term rule (All Servers 2, Figure 2): "If RPC request or response contains term T > currentTerm: set
-    /// currentTerm = T, convert to follower". Whether the message is still to be handled.
-    fn adopt_term(&mut self, from: NodeId, term: Term, body: &Body, actions: &mut Vec<Action>) -> bool {
-        // Pre-votes speak of a term that nobody has entered: they neither raise a term nor are of an old one.
-        let is_about_next_term = match body {
-            Body::PreVote(_) => true,
-            Body::PreVoteResponse(response) => response.vote_granted,
-            _ => false,
-        };
-        if is_about_next_term || term == self.current_term {
-            return true;
-        }
-        if term < self.current_term {
-            self.answer_old_term(from, body, actions);
-            return false;
-        }
-        match body {
-            // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
-            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
-                self.become_follower(term, Some(from), actions);
-            }
-            _ => self.become_follower(term, None, actions),
-        }
-        true
-    }
-
-    /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
-    fn answer_old_term(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
-        let answer = match body {
-            Body::RequestVote(_) => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: false }),
-            Body::AppendEntries(request) => {
-                let prev_log_index = request.prev_log_index;
-                let (hint_index, hint_term) = (LogIndex(0), Term(0));
-                Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
-            }
-            Body::Heartbeat(request) => Body::HeartbeatResponse(HeartbeatResponse { round: request.round }),
-            Body::PreVote(request) => {
-                Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
-            }
-            Body::PreVoteResponse(_)
-            | Body::RequestVoteResponse(_)
-            | Body::AppendEntriesResponse(_)
-            | Body::HeartbeatResponse(_)
-            | Body::TimeoutNow => return,
-        };
-        self.send(from, answer, actions);
-    }
-
-    /// `from` leads this term: follow it (Candidates 3, Figure 2). `false` where that cannot be.
-    fn follow(&mut self, from: NodeId, actions: &mut Vec<Action>) -> bool {
-        match &mut self.role {
-            Role::Follower { leader } if leader.is_none_or(|leader| leader == from) => {
-                *leader = Some(from);
-                self.election_elapsed = 0;
-            }
-            Role::PreCandidate { .. } | Role::Candidate { .. } => {
-                self.become_follower(self.current_term, Some(from), actions);
-            }
-            Role::Follower { .. } | Role::Leader(_) => {
-                actions.push(Action::MessageDropped { from, reason: PeerFault::SecondLeader });
-                return false;
-            }
-        }
-        true
-    }
-
-    /// A leader is heard by whoever answers it in its term.
-    fn note_answer(&mut self, from: NodeId, body: &Body) {
-        if let Role::Leader(leader) = &mut self.role
-            && matches!(body, Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_))
-            && let Some(progress) = leader.follower_mut(from)
-        {
-            progress.last_ack = self.now;
-        }
-    }
-
-    /// Whether a leader was heard within the last election timeout, or leads here.
-    pub(crate) fn hears_leader(&self) -> bool {
-        match self.role {
-            Role::Leader(_) => true,
-            Role::Follower { leader } => leader.is_some() && self.election_elapsed < self.config.election_timeout_ticks,
-            Role::PreCandidate { .. } | Role::Candidate { .. } => false,
-        }
     }
 }
 

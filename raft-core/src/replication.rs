@@ -1,5 +1,4 @@
-//! Log replication (§5.3) and the commit rule (§5.4.2): sender, receiver and reply of `AppendEntries` and of
-//! `Heartbeat`.
+//! Log replication (§5.3) and the commit rule (§5.4.2): sender, receiver and reply of `AppendEntries`.
 //!
 //! Invariants: a leader never removes or overwrites its own entries; a follower removes an entry only for a real
 //! conflict and never at or below its commit index (fault L2); an acceptance names what was verified and durable
@@ -13,7 +12,7 @@ use bytes::Bytes;
 
 use crate::action::{Action, WriteOp};
 use crate::error::{Fault, PeerFault, Refusal, StorageError};
-use crate::message::{AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse};
+use crate::message::{AppendEntries, AppendEntriesResponse, Body};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::Configuration;
@@ -79,7 +78,12 @@ impl<S: Storage> Node<S> {
 
     /// Sends what the follower lacks: as many appends as its window takes (§10.2.1 of the dissertation, pipelining), or
     /// one while the logs are being compared. An empty append goes only where asked for.
-    fn send_appends(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {
+    pub(crate) fn send_appends(
+        &mut self,
+        to: NodeId,
+        even_empty: bool,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
         let mut even_empty = even_empty;
         while self.send_append(to, even_empty, actions)? {
             even_empty = false;
@@ -197,76 +201,6 @@ impl<S: Storage> Node<S> {
         });
     }
 
-    /// One tick of leading.
-    pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
-        if self.disk_hangs() || !self.hears_quorum() {
-            self.become_follower(self.current_term, None, actions);
-            return Ok(());
-        }
-        self.tick_transfer(actions);
-        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
-        leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
-        if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
-            leader.heartbeat_elapsed = 0;
-            self.broadcast_heartbeat(actions);
-        }
-        Ok(())
-    }
-
-    /// One tick more without a write of its own becoming durable, and whether it is one too many: a leader whose disk
-    /// hangs can answer nobody, and its heartbeats keep others from leading (fault E14).
-    fn disk_hangs(&mut self) -> bool {
-        let Role::Leader(leader) = &mut self.role else { return false };
-        leader.stalled_elapsed = if self.gate.is_idle() { 0 } else { leader.stalled_elapsed.saturating_add(1) };
-        leader.stalled_elapsed >= self.config.election_timeout_ticks
-    }
-
-    /// Whether a quorum has answered within the last election timeout. Without one this leader stops heartbeating
-    /// and steps down, so that it cannot hold back a majority that it cannot lead (fault E9).
-    fn hears_quorum(&self) -> bool {
-        let Role::Leader(leader) = &self.role else { return false };
-        let timeout = u64::from(self.config.election_timeout_ticks);
-        let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
-        self.configurations.current().is_quorum(|voter| {
-            voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
-        })
-    }
-
-    pub(crate) fn broadcast_heartbeat(&mut self, actions: &mut Vec<Action>) {
-        // The closure cannot fail, so neither can the loop.
-        let _ = self.for_each_follower(actions, |node, follower, actions| {
-            node.send_heartbeat(follower, actions);
-            Ok(())
-        });
-    }
-
-    fn send_heartbeat(&mut self, to: NodeId, actions: &mut Vec<Action>) {
-        let Role::Leader(leader) = &self.role else { return };
-        let Some(progress) = leader.follower(to) else { return };
-        let leader_commit = self.log.commit_index().min(progress.match_index());
-        let request = Heartbeat { leader_commit, round: leader.reads.round() };
-        self.send(to, Body::Heartbeat(request), actions);
-    }
-
-    /// The follower is there: let out one append where it lacks something or its log is being probed.
-    pub(crate) fn on_heartbeat_response(
-        &mut self,
-        from: NodeId,
-        response: HeartbeatResponse,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Fault> {
-        let last = self.log.last().index;
-        let Role::Leader(leader) = &mut self.role else { return Ok(()) };
-        let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
-        progress.heard();
-        if progress.match_index() < last || progress.state() == ProgressState::Probe {
-            self.send_appends(from, true, actions)?;
-        }
-        self.advance_transfer(from, actions);
-        self.on_round_confirmed(from, response.round, actions);
-        Ok(())
-    }
-
     pub(crate) fn on_unreachable(&mut self, peer: NodeId) {
         if let Role::Leader(leader) = &mut self.role
             && let Some(progress) = leader.follower_mut(peer)
@@ -275,7 +209,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn for_each_follower(
+    pub(crate) fn for_each_follower(
         &mut self,
         actions: &mut Vec<Action>,
         mut act: impl FnMut(&mut Self, NodeId, &mut Vec<Action>) -> Result<(), Fault>,
@@ -339,11 +273,6 @@ impl<S: Storage> Node<S> {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
-        self.log.commit(request.leader_commit);
-        self.send(from, Body::HeartbeatResponse(HeartbeatResponse { round: request.round }), actions);
     }
 
     fn compare(&self, request: &AppendEntries) -> Result<Comparison, StorageError> {

@@ -1,0 +1,103 @@
+//! The term rule (§5.1; All Servers 2, Figure 2) and who is believed to lead: what is decided of every message before its
+//! handler sees it.
+//!
+//! Invariants: a term is entered only when it is heard of, and left only for a higher one; one leader a term is followed,
+//! whatever a second one says (§5.2); a leader that is heard is not deposed by a server that was removed or cut off (§6).
+
+use alloc::vec::Vec;
+
+use crate::action::Action;
+use crate::error::PeerFault;
+use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, PreVoteResponse, RequestVoteResponse};
+use crate::node::Node;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{LogIndex, NodeId, Term};
+
+impl<S: Storage> Node<S> {
+    /// The term rule (All Servers 2, Figure 2): "If RPC request or response contains term T > currentTerm: set
+    /// currentTerm = T, convert to follower". Whether the message is still to be handled.
+    pub(crate) fn adopt_term(&mut self, from: NodeId, term: Term, body: &Body, actions: &mut Vec<Action>) -> bool {
+        // Pre-votes speak of a term that nobody has entered: they neither raise a term nor are of an old one.
+        let is_about_next_term = match body {
+            Body::PreVote(_) => true,
+            Body::PreVoteResponse(response) => response.vote_granted,
+            _ => false,
+        };
+        if is_about_next_term || term == self.current_term {
+            return true;
+        }
+        if term < self.current_term {
+            self.answer_old_term(from, body, actions);
+            return false;
+        }
+        match body {
+            // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
+            Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
+                self.become_follower(term, Some(from), actions);
+            }
+            _ => self.become_follower(term, None, actions),
+        }
+        true
+    }
+
+    /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
+    fn answer_old_term(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
+        let answer = match body {
+            Body::RequestVote(_) => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: false }),
+            Body::AppendEntries(request) => {
+                let prev_log_index = request.prev_log_index;
+                let (hint_index, hint_term) = (LogIndex(0), Term(0));
+                Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            }
+            Body::Heartbeat(request) => Body::HeartbeatResponse(HeartbeatResponse { round: request.round }),
+            Body::PreVote(request) => {
+                Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
+            }
+            Body::PreVoteResponse(_)
+            | Body::RequestVoteResponse(_)
+            | Body::AppendEntriesResponse(_)
+            | Body::HeartbeatResponse(_)
+            | Body::TimeoutNow => return,
+        };
+        self.send(from, answer, actions);
+    }
+
+    /// `from` leads this term: follow it (Candidates 3, Figure 2). `false` where that cannot be.
+    pub(crate) fn follow(&mut self, from: NodeId, actions: &mut Vec<Action>) -> bool {
+        match &mut self.role {
+            Role::Follower { leader } if leader.is_none_or(|leader| leader == from) => {
+                *leader = Some(from);
+                self.election_elapsed = 0;
+            }
+            Role::PreCandidate { .. } | Role::Candidate { .. } => {
+                self.become_follower(self.current_term, Some(from), actions);
+            }
+            Role::Follower { .. } | Role::Leader(_) => {
+                actions.push(Action::MessageDropped { from, reason: PeerFault::SecondLeader });
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A leader is heard by whoever answers it in its term.
+    pub(crate) fn note_answer(&mut self, from: NodeId, body: &Body) {
+        if let Role::Leader(leader) = &mut self.role
+            && matches!(body, Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_))
+            && let Some(progress) = leader.follower_mut(from)
+        {
+            progress.last_ack = self.now;
+        }
+    }
+
+    /// Whether a leader was heard within the last election timeout, or leads here.
+    pub(crate) fn hears_leader(&self) -> bool {
+        match self.role {
+            Role::Leader(_) => true,
+            Role::Follower { leader } => leader.is_some() && self.election_elapsed < self.config.election_timeout_ticks,
+            Role::PreCandidate { .. } | Role::Candidate { .. } => false,
+        }
+    }
+}
