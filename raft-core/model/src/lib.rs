@@ -22,19 +22,24 @@
 )]
 
 mod disk;
+mod past;
+mod properties;
+mod state;
+mod steps;
 
-use std::fmt::{self, Write as _};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{
-    Action, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, LogIndex, MemStorage, Message, Node,
-    NodeId, Payload, PreVoteResponse, RoleName, Storage, Term,
-};
+use raft_core::{Configuration, Event, MemStorage, NodeId, RoleName};
 use stateright::{Model, Property};
 
 use crate::disk::Disk;
+use crate::past::Past;
+pub use crate::properties::{
+    COMMIT_EVIDENCE, ELECTION_SAFETY, LEADER_COMPLETENESS, LOG_MATCHING, PROMISES, STATE_MACHINE_SAFETY,
+};
+pub use crate::state::State;
+use crate::state::{Left, Server, start};
 
 const SERVERS: u32 = 3;
 
@@ -102,62 +107,6 @@ pub enum Step {
     /// This leader's clock ticks.
     Tick(usize),
 }
-
-/// Three servers, the network, and what was promised so far.
-#[derive(Clone)]
-pub struct State {
-    servers: [Arc<Server>; SERVERS as usize],
-    /// In the order of their digests: a state is the same whatever the order in which they were sent.
-    network: Vec<Letter>,
-    left: Left,
-    past: Past,
-}
-
-#[derive(Clone)]
-struct Server {
-    node: Node<Disk>,
-    digest: u64,
-}
-
-#[derive(Clone)]
-struct Letter {
-    message: Arc<Message>,
-    digest: u64,
-}
-
-/// What is left of the bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Left {
-    campaigns: u8,
-    proposals: u8,
-    crashes: u8,
-    repeats: u8,
-    ticks: u8,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Past {
-    /// Who has led, in which term.
-    leaders: Vec<(Term, NodeId)>,
-    /// The first commit seen at each index.
-    committed: Vec<(Term, Bytes)>,
-    /// Entries were removed from some log.
-    replaced: bool,
-    broken: Option<&'static str>,
-}
-
-/// At most one leader can be elected in a given term.
-pub const ELECTION_SAFETY: &str = "Election Safety";
-/// Equal (index, term), equal prefixes.
-pub const LOG_MATCHING: &str = "Log Matching";
-/// What is committed is in the log of the leader of the latest term.
-pub const LEADER_COMPLETENESS: &str = "Leader Completeness";
-/// Nothing else is ever committed at an index.
-pub const STATE_MACHINE_SAFETY: &str = "State Machine Safety";
-/// At an entry's first commit a majority holds it durably.
-pub const COMMIT_EVIDENCE: &str = "Commit evidence";
-/// Granted votes and acceptances are durable when they are told; answers of past terms do nothing.
-pub const PROMISES: &str = "Promises are kept";
 
 impl Model for Cluster {
     type State = State;
@@ -243,294 +192,6 @@ impl Model for Cluster {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties = vec![
-            Property::always(ELECTION_SAFETY, |_, state: &State| state.election_safety()),
-            Property::always(LOG_MATCHING, |_, state: &State| state.log_matching()),
-            Property::always(LEADER_COMPLETENESS, |_, state: &State| state.leader_completeness()),
-            Property::always(STATE_MACHINE_SAFETY, |_, state: &State| state.state_machine_safety()),
-            Property::always(COMMIT_EVIDENCE, |_, state: &State| state.past.broken != Some(COMMIT_EVIDENCE)),
-            Property::always(PROMISES, |_, state: &State| state.past.broken != Some(PROMISES)),
-            Property::sometimes("a leader is elected", |_, state: &State| !state.past.leaders.is_empty()),
-            Property::sometimes("a follower learns of a commit", |_, state: &State| {
-                state.servers.iter().filter(|server| server.node.commit_index() > LogIndex(0)).count() > 1
-            }),
-        ];
-        if self.bounds.max_term > 1 {
-            properties.extend([
-                Property::sometimes("two terms have leaders", |_, state: &State| state.past.leaders.len() > 1),
-                Property::sometimes("an entry is replaced", |_, state: &State| state.past.replaced),
-            ]);
-        }
-        if self.bounds.proposals > 0 {
-            properties.push(Property::sometimes("all commands are committed", |model: &Self, state: &State| {
-                let commands = state.past.committed.iter().filter(|(_, command)| !command.is_empty());
-                commands.count() == usize::from(model.bounds.proposals)
-            }));
-        }
-        properties
-    }
-}
-
-// What a step does.
-impl Cluster {
-    fn deliver(&self, state: &mut State, message: &Message) {
-        let mut message = message.clone();
-        match &mut message.body {
-            Body::RequestVoteResponse(response) if self.plant == Plant::GrantsEverything => {
-                response.vote_granted = true;
-            }
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
-                if self.plant == Plant::AcceptsMore =>
-            {
-                *match_index = match_index.next();
-            }
-            _ => {}
-        }
-        self.step(state, message.to.0 as usize - 1, message);
-    }
-
-    /// Gives a server an event and does what it asks for.
-    fn step(&self, state: &mut State, at: usize, event: impl Into<Event>) {
-        let mut node = state.servers[at].node.clone();
-        let mut sent = Vec::new();
-        let mut events = vec![event.into()];
-        while let Some(event) = events.pop() {
-            for action in node.step(event) {
-                match action {
-                    Action::Send(message) if !self.bounds.pre_votes && matches!(message.body, Body::PreVote(_)) => {
-                        events.push(Event::Message(pre_vote_granted(&message)));
-                    }
-                    Action::Send(message) => {
-                        state.past.check_promise(&message, node.storage());
-                        sent.push(Letter::new(message));
-                    }
-                    Action::Persist(write) => node.storage_mut().write(write).unwrap(),
-                    Action::Apply { last, .. } => events.push(Event::Applied(last)),
-                    Action::Halt(fault) => panic!("server {} halts: {fault}", at + 1),
-                    _ => {}
-                }
-            }
-            let disk = node.storage_mut();
-            if events.is_empty() && disk.pending() > 0 {
-                if self.plant == Plant::ReportsEarly {
-                    events.extend(disk.report_early().map(Event::Persisted));
-                } else if !self.bounds.late_writes {
-                    events.push(Event::Persisted(disk.persist(usize::MAX)));
-                }
-            }
-        }
-        state.past.replaced |= node.storage().truncated();
-        state.servers[at] = Arc::new(Server::new(node));
-        state.network.extend(sent);
-        state.drop_dead_letters(at);
-        state.network.sort_by_key(|letter| letter.digest);
-        state.note_leaders();
-        state.note_commits();
-    }
-
-    fn persist(&self, state: &mut State, at: usize) {
-        let mut node = state.servers[at].node.clone();
-        let written = node.storage_mut().persist(1);
-        state.servers[at] = Arc::new(Server::new(node));
-        self.step(state, at, Event::Persisted(written));
-    }
-}
-
-// The properties.
-impl State {
-    fn election_safety(&self) -> bool {
-        let leaders = &self.past.leaders;
-        leaders.iter().all(|(term, id)| leaders.iter().all(|(other, other_id)| term != other || id == other_id))
-    }
-
-    fn log_matching(&self) -> bool {
-        let logs = self.servers.each_ref().map(|server| server.log());
-        let matching = |a: &[Entry], b: &[Entry]| {
-            let equal = a.iter().zip(b).rposition(|(a, b)| a.term == b.term);
-            equal.is_none_or(|at| a[..=at] == b[..=at])
-        };
-        matching(&logs[0], &logs[1]) && matching(&logs[0], &logs[2]) && matching(&logs[1], &logs[2])
-    }
-
-    fn leader_completeness(&self) -> bool {
-        let latest = self.past.leaders.iter().map(|(term, _)| *term).max().unwrap_or_default();
-        self.servers.iter().all(|server| {
-            let status = server.node.status();
-            let leads = status.role == RoleName::Leader && status.term == latest;
-            !leads || server.log().len() >= self.past.committed.len() && self.past.agrees(&server.log())
-        })
-    }
-
-    fn state_machine_safety(&self) -> bool {
-        self.servers.iter().all(|server| {
-            let commit = server.node.commit_index().0 as usize;
-            self.past.agrees(&server.log()[..commit])
-        })
-    }
-}
-
-// What is kept of the past.
-impl State {
-    fn note_leaders(&mut self) {
-        for server in &self.servers {
-            let status = server.node.status();
-            let led = (status.term, status.id);
-            if status.role == RoleName::Leader && !self.past.leaders.contains(&led) {
-                self.past.leaders.push(led);
-                self.past.leaders.sort_unstable();
-            }
-        }
-    }
-
-    fn note_commits(&mut self) {
-        for server in &self.servers {
-            let commit = server.node.commit_index().0 as usize;
-            if commit <= self.past.committed.len() {
-                continue;
-            }
-            for entry in &server.log()[self.past.committed.len()..commit] {
-                let holds = |server: &&Arc<Server>| server.node.storage().durable_term(entry.index) == Some(entry.term);
-                if self.servers.iter().filter(holds).count() <= SERVERS as usize / 2 {
-                    self.past.broken.get_or_insert(COMMIT_EVIDENCE);
-                }
-                self.past.committed.push(name(entry));
-            }
-        }
-    }
-
-    /// Takes answers to `at` off the network that name a term which it has durably left.
-    fn drop_dead_letters(&mut self, at: usize) {
-        let server = Arc::clone(&self.servers[at]);
-        let durable = server.node.storage().durable_hard_state().current_term;
-        let is_dead = |message: &Message| match &message.body {
-            Body::PreVoteResponse(response) => response.next_term <= durable && message.term <= durable,
-            Body::RequestVoteResponse(_) | Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_) => {
-                message.term < durable
-            }
-            _ => false,
-        };
-        let mut alive = true;
-        self.network.retain(|letter| {
-            let dead = letter.message.to.0 as usize == at + 1 && is_dead(&letter.message);
-            if dead {
-                let mut node = server.node.clone();
-                let actions = node.step(Message::clone(&letter.message));
-                alive &= actions.is_empty() && digest(&node) == server.digest;
-            }
-            !dead
-        });
-        if !alive {
-            self.past.broken.get_or_insert(PROMISES);
-        }
-    }
-}
-
-impl Past {
-    fn check_promise(&mut self, message: &Message, disk: &Disk) {
-        let hard_state = disk.durable_hard_state();
-        let kept = hard_state.current_term >= message.term
-            && match &message.body {
-                Body::RequestVoteResponse(response) => {
-                    !response.vote_granted || hard_state.voted_for == Some(message.to)
-                }
-                Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
-                    disk.durable_term(*match_index).is_some_and(|term| disk.term(*match_index) == Ok(term))
-                }
-                _ => true,
-            };
-        if !kept {
-            self.broken.get_or_insert(PROMISES);
-        }
-    }
-
-    /// Whether the log is the same as what was committed, as far as both go.
-    fn agrees(&self, log: &[Entry]) -> bool {
-        log.iter().zip(&self.committed).all(|(entry, committed)| name(entry) == *committed)
-    }
-}
-
-impl Server {
-    fn new(node: Node<Disk>) -> Self {
-        Self { digest: digest(&node), node }
-    }
-
-    fn log(&self) -> Vec<Entry> {
-        self.node.storage().log()
-    }
-}
-
-impl Letter {
-    fn new(message: Message) -> Self {
-        Self { digest: digest(&message), message: Arc::new(message) }
-    }
-}
-
-fn pre_vote_granted(request: &Message) -> Message {
-    let granted = PreVoteResponse { next_term: request.term.next(), vote_granted: true };
-    Message { from: request.to, to: request.from, term: request.term, body: Body::PreVoteResponse(granted) }
-}
-
-/// A server of this id over its disk. Timeouts of two ticks leave nothing to chance.
-fn start(id: u32, disk: Disk) -> Node<Disk> {
-    let config = Config { election_timeout_ticks: 2, heartbeat_ticks: 1, max_inflight: 2, ..Config::new(NodeId(id)) };
-    Node::new(config, disk).unwrap()
-}
-
-fn name(entry: &Entry) -> (Term, Bytes) {
-    let command = if let Payload::Command(command) = &entry.payload { command.clone() } else { Bytes::new() };
-    (entry.term, command)
-}
-
-/// A digest of everything that a `Debug` output shows. A node's shows all of it but the random generator, which decides
-/// nothing here.
-fn digest(of: &impl fmt::Debug) -> u64 {
-    struct Text(DefaultHasher);
-    impl fmt::Write for Text {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.write(text.as_bytes());
-            Ok(())
-        }
-    }
-    let mut text = Text(DefaultHasher::new());
-    write!(text, "{of:?}").unwrap();
-    text.0.finish()
-}
-
-impl Hash for State {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        for server in &self.servers {
-            server.digest.hash(hasher);
-        }
-        for letter in &self.network {
-            letter.digest.hash(hasher);
-        }
-        self.left.hash(hasher);
-        self.past.hash(hasher);
-    }
-}
-
-impl PartialEq for State {
-    fn eq(&self, other: &Self) -> bool {
-        let servers = |state: &Self| state.servers.each_ref().map(|server| server.digest);
-        servers(self) == servers(other)
-            && self.network.iter().map(|letter| letter.digest).eq(other.network.iter().map(|letter| letter.digest))
-            && self.left == other.left
-            && self.past == other.past
-    }
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for server in &self.servers {
-            let status = server.node.status();
-            let log: Vec<u64> = server.log().iter().map(|entry| entry.term.0).collect();
-            let (id, term, commit) = (status.id, status.term, status.commit_index);
-            let pending = server.node.storage().pending();
-            writeln!(f, "{id}: {} of term {term}, log {log:?}, commit {commit}, writes {pending}", status.role)?;
-        }
-        for Letter { message, .. } in &self.network {
-            writeln!(f, "   {} -> {} in term {}: {:?}", message.from, message.to, message.term, message.body)?;
-        }
-        write!(f, "{:?}", self.past)
+        properties::all(&self.bounds)
     }
 }

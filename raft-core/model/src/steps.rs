@@ -1,0 +1,77 @@
+//! What a step does to a server and to the network.
+
+use std::sync::Arc;
+
+use raft_core::{Action, AppendEntriesResponse, Body, Event, Message, PreVoteResponse, Storage};
+
+use crate::state::{Letter, Server, State};
+use crate::{Cluster, Plant};
+
+impl Cluster {
+    pub(crate) fn deliver(&self, state: &mut State, message: &Message) {
+        let mut message = message.clone();
+        match &mut message.body {
+            Body::RequestVoteResponse(response) if self.plant == Plant::GrantsEverything => {
+                response.vote_granted = true;
+            }
+            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
+                if self.plant == Plant::AcceptsMore =>
+            {
+                *match_index = match_index.next();
+            }
+            _ => {}
+        }
+        self.step(state, message.to.0 as usize - 1, message);
+    }
+
+    /// Gives a server an event and does what it asks for.
+    pub(crate) fn step(&self, state: &mut State, at: usize, event: impl Into<Event>) {
+        let mut node = state.servers[at].node.clone();
+        let mut sent = Vec::new();
+        let mut events = vec![event.into()];
+        while let Some(event) = events.pop() {
+            for action in node.step(event) {
+                match action {
+                    Action::Send(message) if !self.bounds.pre_votes && matches!(message.body, Body::PreVote(_)) => {
+                        events.push(Event::Message(pre_vote_granted(&message)));
+                    }
+                    Action::Send(message) => {
+                        state.past.check_promise(&message, node.storage());
+                        sent.push(Letter::new(message));
+                    }
+                    Action::Persist(write) => node.storage_mut().write(write).unwrap(),
+                    Action::Apply { last, .. } => events.push(Event::Applied(last)),
+                    Action::Halt(fault) => panic!("server {} halts: {fault}", at + 1),
+                    _ => {}
+                }
+            }
+            let disk = node.storage_mut();
+            if events.is_empty() && disk.pending() > 0 {
+                if self.plant == Plant::ReportsEarly {
+                    events.extend(disk.report_early().map(Event::Persisted));
+                } else if !self.bounds.late_writes {
+                    events.push(Event::Persisted(disk.persist(usize::MAX)));
+                }
+            }
+        }
+        state.past.replaced |= node.storage().truncated();
+        state.servers[at] = Arc::new(Server::new(node));
+        state.network.extend(sent);
+        state.drop_dead_letters(at);
+        state.network.sort_by_key(|letter| letter.digest);
+        state.note_leaders();
+        state.note_commits();
+    }
+
+    pub(crate) fn persist(&self, state: &mut State, at: usize) {
+        let mut node = state.servers[at].node.clone();
+        let written = node.storage_mut().persist(1);
+        state.servers[at] = Arc::new(Server::new(node));
+        self.step(state, at, Event::Persisted(written));
+    }
+}
+
+fn pre_vote_granted(request: &Message) -> Message {
+    let granted = PreVoteResponse { next_term: request.term.next(), vote_granted: true };
+    Message { from: request.to, to: request.from, term: request.term, body: Body::PreVoteResponse(granted) }
+}
