@@ -3,21 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{AppendEntriesResponse, Body, Entry, Message, NodeId, Payload, RoleName, Storage, Term};
+use raft_core::{AppendEntriesResponse, Body, Entry, LogIndex, Message, Node, NodeId, RoleName, Storage, Term};
 
-use crate::SERVERS;
 use crate::disk::Disk;
+use crate::membership::{configurations, is_quorum};
 use crate::properties::{COMMIT_EVIDENCE, PROMISES};
-use crate::state::{Server, State, digest};
+use crate::state::{State, digest};
+
+/// What tells entries of one index apart: term, kind of payload, payload.
+pub(crate) type Name = (Term, u8, Bytes);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Past {
     /// Who has led, in which term.
     pub(crate) leaders: Vec<(Term, NodeId)>,
     /// The first commit seen at each index.
-    pub(crate) committed: Vec<(Term, Bytes)>,
+    pub(crate) committed: Vec<Name>,
     /// Entries were removed from some log.
     pub(crate) replaced: bool,
+    /// A configuration among them.
+    pub(crate) took_back: bool,
     pub(crate) broken: Option<&'static str>,
 }
 
@@ -33,19 +38,27 @@ impl State {
         }
     }
 
-    pub(crate) fn note_commits(&mut self) {
-        for server in &self.servers {
-            let commit = server.node.commit_index().0 as usize;
-            if commit <= self.past.committed.len() {
-                continue;
+    /// Notes what `node`, the server at `at`, has committed in a step before which its log ended at `last`, if it is
+    /// the first: a quorum of the configuration that was the newest of its log must hold that durably.
+    pub(crate) fn note_commits(&mut self, founders: &[u32], at: usize, node: &Node<Disk>, last: LogIndex) {
+        let commit = node.commit_index().0 as usize;
+        if commit <= self.past.committed.len() {
+            return;
+        }
+        let log = node.storage().log();
+        let mut configurations = configurations(founders, &log);
+        configurations.retain(|(index, _)| *index <= last.0);
+        let (_, newest) = configurations.pop().unwrap();
+        for entry in &log[self.past.committed.len()..commit] {
+            let holds = |id: NodeId| {
+                let place = id.0 as usize - 1;
+                let disk = if place == at { node.storage() } else { self.servers[place].node.storage() };
+                disk.durable_term(entry.index) == Some(entry.term)
+            };
+            if !is_quorum(&newest, holds) {
+                self.past.broken.get_or_insert(COMMIT_EVIDENCE);
             }
-            for entry in &server.log()[self.past.committed.len()..commit] {
-                let holds = |server: &&Arc<Server>| server.node.storage().durable_term(entry.index) == Some(entry.term);
-                if self.servers.iter().filter(holds).count() <= SERVERS as usize / 2 {
-                    self.past.broken.get_or_insert(COMMIT_EVIDENCE);
-                }
-                self.past.committed.push(name(entry));
-            }
+            self.past.committed.push(name(entry));
         }
     }
 
@@ -100,8 +113,6 @@ impl Past {
     }
 }
 
-/// What tells entries apart, whatever their index.
-fn name(entry: &Entry) -> (Term, Bytes) {
-    let command = if let Payload::Command(command) = &entry.payload { command.clone() } else { Bytes::new() };
-    (entry.term, command)
+fn name(entry: &Entry) -> Name {
+    (entry.term, entry.payload.kind(), Bytes::copy_from_slice(entry.payload.bytes()))
 }

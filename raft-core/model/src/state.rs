@@ -37,6 +37,7 @@ pub(crate) struct Letter {
 pub(crate) struct Left {
     pub(crate) campaigns: u8,
     pub(crate) proposals: u8,
+    pub(crate) changes: u8,
     pub(crate) crashes: u8,
     pub(crate) repeats: u8,
     pub(crate) ticks: u8,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use raft_core::{Action, AppendEntriesResponse, Body, Event, Message, PreVoteResponse, Storage};
+use raft_core::{
+    Action, AppendEntriesResponse, Body, Configuration, Entry, Event, Message, Payload, PreVoteResponse, Storage,
+};
 
 use crate::state::{Letter, Server, State};
 use crate::{Cluster, Plant};
@@ -19,6 +21,9 @@ impl Cluster {
             {
                 *match_index = match_index.next();
             }
+            Body::AppendEntries(request) if self.plant == Plant::SkipsJoint => {
+                request.entries = request.entries.iter().map(without_joint).collect();
+            }
             _ => {}
         }
         self.step(state, message.to.0 as usize - 1, message);
@@ -30,12 +35,18 @@ impl Cluster {
         let mut sent = Vec::new();
         let mut events = vec![event.into()];
         while let Some(event) = events.pop() {
-            for action in node.step(event) {
+            let last = node.storage().last_index();
+            let actions = node.step(event);
+            state.note_commits(self.founders, at, &node, last);
+            for action in actions {
                 match action {
                     Action::Send(message) if !self.bounds.pre_votes && matches!(message.body, Body::PreVote(_)) => {
                         events.push(Event::Message(pre_vote_granted(&message)));
                     }
-                    Action::Send(message) => {
+                    Action::Send(mut message) => {
+                        if let Body::RequestVote(request) = &mut message.body {
+                            request.leadership_transfer |= !self.bounds.loyal;
+                        }
                         state.past.check_promise(&message, node.storage());
                         sent.push(Letter::new(message));
                     }
@@ -55,12 +66,12 @@ impl Cluster {
             }
         }
         state.past.replaced |= node.storage().truncated();
+        state.past.took_back |= node.storage().took_back();
         state.servers[at] = Arc::new(Server::new(node));
         state.network.extend(sent);
         state.drop_dead_letters(at);
         state.network.sort_by_key(|letter| letter.digest);
         state.note_leaders();
-        state.note_commits();
     }
 
     pub(crate) fn persist(&self, state: &mut State, at: usize) {
@@ -74,4 +85,11 @@ impl Cluster {
 fn pre_vote_granted(request: &Message) -> Message {
     let granted = PreVoteResponse { next_term: request.term.next(), vote_granted: true };
     Message { from: request.to, to: request.from, term: request.term, body: Body::PreVoteResponse(granted) }
+}
+
+fn without_joint(entry: &Entry) -> Entry {
+    let Payload::Configuration(bytes) = &entry.payload else { return entry.clone() };
+    let joint = Configuration::from_bytes(bytes).unwrap();
+    let left = Configuration::joint(joint.voters().to_vec(), [], joint.learners().to_vec());
+    Entry { payload: Payload::Configuration(left.to_bytes().into()), ..entry.clone() }
 }
