@@ -118,6 +118,8 @@ pub struct Cluster {
     pub notices: Vec<(u32, Action)>,
     /// Commands applied, a node each.
     pub applied: Vec<Vec<Bytes>>,
+    /// Events taken: a test that waits for what never happens must fail, not hang.
+    steps: u32,
 }
 
 impl Cluster {
@@ -194,6 +196,7 @@ impl Cluster {
             refusals: Vec::new(),
             notices: Vec::new(),
             applied: Vec::new(),
+            steps: 0,
         }
     }
 
@@ -214,6 +217,8 @@ impl Cluster {
     /// Gives a node an event, performs what it asks for, and checks the safety properties.
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
+        self.steps += 1;
+        assert!(self.steps <= 20_000, "no end in sight: {:?}", self.nodes.iter().map(Node::status).collect::<Vec<_>>());
         if let Event::Read(read) = event {
             self.safety.read_begins(id, read, &self.nodes);
         }
