@@ -225,4 +225,91 @@ mod tests {
         assert!(!progress.accepted(LogIndex(4)));
         assert_eq!(progress.match_index(), LogIndex(4));
     }
+
+    #[test]
+    fn what_is_known_to_match_ends_a_probe_and_less_does_not() {
+        let mut progress = replicating(4);
+        progress.unreachable();
+        progress.sent(LogIndex(4));
+        assert!(!progress.accepted(LogIndex(3)));
+        assert!(progress.is_paused(2));
+        assert!(progress.accepted(LogIndex(4)));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(5)));
+        assert!(!progress.is_paused(2));
+    }
+
+    #[test]
+    fn an_acceptance_moves_the_next_entry_only_forward() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(9));
+        progress.pause();
+        progress.diverged = true;
+        assert!(progress.accepted(LogIndex(6)));
+        assert_eq!((progress.match_index(), progress.next_index()), (LogIndex(6), LogIndex(10)));
+        assert_eq!(progress.in_flight(), 1, "9 is still under way");
+        assert!(!progress.is_paused(2) && !progress.diverged);
+        assert!(progress.accepted(LogIndex(12)), "what an earlier leader sent may be accepted too");
+        assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(13), 0));
+    }
+
+    #[test]
+    fn an_empty_append_takes_no_place_in_the_window() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(4));
+        assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(5), 0));
+    }
+
+    #[test]
+    fn a_full_window_is_one_of_appends_in_flight() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(5));
+        assert!(!progress.window_is_full(2));
+        progress.sent(LogIndex(6));
+        assert!(progress.window_is_full(2));
+        progress.unreachable();
+        assert!(!progress.window_is_full(2));
+        assert!(!progress.window_is_full(0), "a probe has no window");
+        assert!(!progress.is_paused(0));
+    }
+
+    #[test]
+    fn who_is_paused_is_sent_to_again_once_it_is_heard() {
+        let mut progress = replicating(4);
+        progress.pause();
+        assert!(progress.is_paused(2));
+        progress.heard();
+        assert!(!progress.is_paused(2));
+    }
+
+    #[test]
+    fn a_probe_under_way_goes_on_where_messages_are_lost() {
+        let mut progress = Progress::new(LogIndex(5), 0);
+        progress.sent(LogIndex(4));
+        progress.unreachable();
+        assert!(progress.is_paused(2));
+        assert_eq!(progress.next_index(), LogIndex(5));
+    }
+
+    #[test]
+    fn a_rejected_probe_goes_back_to_where_the_logs_may_agree() {
+        let mut progress = Progress::new(LogIndex(9), 0);
+        progress.sent(LogIndex(8));
+        assert!(!progress.rejected(LogIndex(7), LogIndex(3)), "8 was asked about");
+        assert!(progress.is_paused(2));
+        assert!(progress.rejected(LogIndex(8), LogIndex(3)));
+        assert_eq!(progress.next_index(), LogIndex(4));
+        assert!(!progress.is_paused(2));
+        assert!(progress.rejected(LogIndex(3), LogIndex(7)), "never further than what was refused");
+        assert_eq!(progress.next_index(), LogIndex(3));
+    }
+
+    #[test]
+    fn a_rejection_while_replicating_empties_the_window() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(6));
+        progress.sent(LogIndex(8));
+        assert!(progress.rejected(LogIndex(6), LogIndex(5)));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Probe, LogIndex(5)));
+        assert_eq!(progress.in_flight(), 0);
+    }
 }
