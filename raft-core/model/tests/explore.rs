@@ -1,5 +1,18 @@
 //! Explorations: short ones in every test run, long ones on demand:
 //! `cargo test --release -p raft-model -- --ignored --nocapture --test-threads 1`
+//!
+//! Each says how many states it found and how long it took. A membership change, on two cores that had other work too:
+//!
+//! | exploration | states | steps | deep | time |
+//! |---|---|---|---|---|
+//! | `{1,2}` to `{2,3}`, one term (in every run) | 11,243 | 41,789 | 33 | 0.5 s |
+//! | `{1,2,3}` to `{1}`, one term (in every run) | 42,068 | 150,337 | 29 | 1.6 s |
+//! | `{1}` to `{2}`, two terms, a crash, late writes (in every run) | 24,351 | 73,193 | 45 | 0.5 s |
+//! | the same with a repeated message | 339,622 | 1,348,791 | 49 | 59 s |
+//! | the same in three terms, without it | 389,545 | 1,394,419 | 53 | 56 s |
+//! | `{1,2}` to `{2,3}`, two terms | 1,198,975 | 5,564,532 | 44 | 47 s |
+//!
+//! `{1,2,3}` to `{1}` in two terms has too many states for this: it is explored from its beginning on for two minutes.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::num::NonZero;

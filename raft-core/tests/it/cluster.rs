@@ -218,7 +218,7 @@ impl Cluster {
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
         self.steps += 1;
-        assert!(self.steps <= 20_000, "no end in sight: {:?}", self.nodes.iter().map(Node::status).collect::<Vec<_>>());
+        assert!(self.steps <= 8_000, "no end in sight: {:?}", self.nodes.iter().map(Node::status).collect::<Vec<_>>());
         if let Event::Read(read) = event {
             self.safety.read_begins(id, read, &self.nodes);
         }
