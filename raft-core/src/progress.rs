@@ -6,6 +6,9 @@
 //!     ^  one append a round trip                            │  up to `max_inflight` appends at once
 //!     └─────────────────────────────────────────────────────┘
 //!             rejected, or reported unreachable
+//!
+//!   either ── what it lacks is compacted ──> Snapshot ── an acceptance from which the log goes on ──> Replicate
+//!                                            one chunk a round trip
 //! ```
 //!
 //! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads; what is in flight ends
@@ -25,6 +28,9 @@ pub struct Progress {
     paused: bool,
     /// Last index of each append in flight, ascending.
     in_flight: VecDeque<LogIndex>,
+    /// Of the snapshot that is being sent: the bytes that it has, and when the chunk after them left.
+    offset: u64,
+    chunk_sent: u64,
     /// Tick of the last answer; the leader's own election counts as one.
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
@@ -40,6 +46,11 @@ pub enum ProgressState {
     Probe,
     /// The logs agree: appends are pipelined.
     Replicate,
+    /// What it lacks was compacted: it gets the snapshot of the entry at `index`, one chunk at a time (§7).
+    Snapshot {
+        /// The snapshot's last entry.
+        index: LogIndex,
+    },
 }
 
 impl Progress {
@@ -52,6 +63,8 @@ impl Progress {
             state: ProgressState::Probe,
             paused: false,
             in_flight: VecDeque::new(),
+            offset: 0,
+            chunk_sent: 0,
             last_ack: now,
             confirmed_round: 0,
             diverged: false,
@@ -96,25 +109,31 @@ impl Progress {
                 self.in_flight.push_back(last);
                 self.next_index = last.next();
             }
-            ProgressState::Replicate => {}
+            ProgressState::Replicate | ProgressState::Snapshot { .. } => {}
         }
     }
 
-    /// The follower verified everything up to `index`. `false` where that is no news.
-    pub(crate) fn accepted(&mut self, index: LogIndex) -> bool {
+    /// The follower verified everything up to `index`, and the log here goes on after `start`. `false` where that is no
+    /// news.
+    pub(crate) fn accepted(&mut self, index: LogIndex, start: LogIndex) -> bool {
         let news = index > self.match_index;
-        let recovers = index == self.match_index && self.state == ProgressState::Probe;
+        // Whichever way it got so far: from there on the log serves it.
+        let recovers = match self.state {
+            ProgressState::Probe => index >= self.match_index,
+            ProgressState::Replicate => false,
+            ProgressState::Snapshot { .. } => index >= self.match_index && index >= start,
+        };
         if !news && !recovers {
             return false;
         }
         self.match_index = index;
         self.next_index = self.next_index.max(index.next());
-        self.paused = false;
         self.diverged = false;
-        if self.state == ProgressState::Probe {
+        if recovers {
             self.state = ProgressState::Replicate;
             self.next_index = index.next();
         }
+        self.paused &= matches!(self.state, ProgressState::Snapshot { .. });
         while self.in_flight.pop_front_if(|last| *last <= index).is_some() {}
         true
     }
@@ -122,16 +141,47 @@ impl Progress {
     /// The follower has no entry like ours at `prev_log_index`; ours and its logs may agree up to `agree`. `false`
     /// where the rejection is stale: it must not rewind what is known since (fault L6).
     pub(crate) fn rejected(&mut self, prev_log_index: LogIndex, agree: LogIndex) -> bool {
-        let is_asked = self.state == ProgressState::Replicate || prev_log_index == self.next_index.prev();
-        if prev_log_index <= self.match_index || !is_asked {
-            return false;
-        }
         let next = match self.state {
+            _ if prev_log_index <= self.match_index => return false,
             ProgressState::Replicate => self.match_index.next(),
-            ProgressState::Probe => prev_log_index.min(agree.next()),
+            ProgressState::Probe if prev_log_index == self.next_index.prev() => prev_log_index.min(agree.next()),
+            ProgressState::Probe | ProgressState::Snapshot { .. } => return false,
         };
         self.probe_from(next);
         true
+    }
+
+    /// It lacks what was compacted: the snapshot of the entry at `index` goes out, from its beginning, unless it is on
+    /// its way already.
+    pub(crate) fn needs_snapshot(&mut self, index: LogIndex) {
+        if self.state != (ProgressState::Snapshot { index }) {
+            self.state = ProgressState::Snapshot { index };
+            self.paused = false;
+            self.in_flight.clear();
+            self.offset = 0;
+        }
+    }
+
+    /// Bytes of the snapshot that it is known to have.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The chunk at [`offset`](Self::offset) was sent: its answer is waited for.
+    pub(crate) const fn sent_chunk(&mut self, now: u64) {
+        self.paused = true;
+        self.chunk_sent = now;
+    }
+
+    /// It has the first `next_offset` bytes of the snapshot at `index`. `false` where that is no news: the chunk was
+    /// sent twice, or is of another snapshot.
+    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64) -> bool {
+        let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
+        if news {
+            self.offset = next_offset;
+            self.paused = false;
+        }
+        news
     }
 
     /// Messages to it were lost: find out where it stands before sending more.
@@ -141,9 +191,11 @@ impl Progress {
         }
     }
 
-    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window.
-    pub(crate) fn heard(&mut self) {
-        self.paused = false;
+    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window; and the chunk of a
+    /// snapshot once more, unless it has left within the last `patience` ticks.
+    pub(crate) fn heard(&mut self, now: u64, patience: u32) {
+        let is_sending = matches!(self.state, ProgressState::Snapshot { .. });
+        self.paused &= is_sending && now.saturating_sub(self.chunk_sent) < u64::from(patience);
     }
 
     /// Nothing is sent until the next heartbeat's answer.
@@ -170,7 +222,7 @@ mod tests {
 
     fn replicating(match_index: u64) -> Progress {
         let mut progress = Progress::new(LogIndex(match_index + 1), 0);
-        assert!(progress.accepted(LogIndex(match_index)));
+        assert!(progress.accepted(LogIndex(match_index), LogIndex(0)));
         progress
     }
 
@@ -181,7 +233,7 @@ mod tests {
         progress.sent(LogIndex(9));
         assert!(progress.is_paused(2));
         assert_eq!(progress.next_index(), LogIndex(5));
-        assert!(progress.accepted(LogIndex(9)));
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(10)));
         assert!(!progress.is_paused(2));
     }
@@ -193,7 +245,7 @@ mod tests {
         progress.sent(LogIndex(7));
         assert!(progress.is_paused(2));
         assert_eq!(progress.next_index(), LogIndex(8));
-        assert!(progress.accepted(LogIndex(5)));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
         assert_eq!(progress.in_flight(), 1);
         assert!(!progress.is_paused(2));
     }
@@ -221,8 +273,8 @@ mod tests {
     #[test]
     fn an_old_acknowledgement_is_no_news() {
         let mut progress = replicating(4);
-        assert!(!progress.accepted(LogIndex(3)));
-        assert!(!progress.accepted(LogIndex(4)));
+        assert!(!progress.accepted(LogIndex(3), LogIndex(0)));
+        assert!(!progress.accepted(LogIndex(4), LogIndex(0)));
         assert_eq!(progress.match_index(), LogIndex(4));
     }
 }

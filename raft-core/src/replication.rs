@@ -100,6 +100,10 @@ impl<S: Storage> Node<S> {
             return Ok(false);
         }
         let next = progress.next_index();
+        if matches!(progress.state(), ProgressState::Snapshot { .. }) || next.prev() < self.log.start() {
+            self.send_chunk(to, actions)?;
+            return Ok(false);
+        }
         let entries = if full {
             Entries::default()
         } else {
@@ -133,7 +137,7 @@ impl<S: Storage> Node<S> {
         match response {
             // Leaders 3 (Figure 2), success: update nextIndex and matchIndex for follower.
             AppendEntriesResponse::Accepted { match_index } if match_index <= last => {
-                if progress.accepted(match_index) {
+                if progress.accepted(match_index, self.log.start()) {
                     let raised = self.advance_commit(actions)?;
                     self.send_appends(from, false, actions)?;
                     if raised {
@@ -264,22 +268,26 @@ impl<S: Storage> Node<S> {
                 let response = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
                 self.send(from, Body::AppendEntriesResponse(response), actions);
             }
-            Comparison::Diverged(index) => {
-                if self.differs_from.replace(from) != Some(from) {
-                    actions.push(Action::PeerDiverged { peer: from, index });
-                }
-                let response = AppendEntriesResponse::Diverged { prev_log_index: index };
-                self.send(from, Body::AppendEntriesResponse(response), actions);
-            }
+            Comparison::Diverged(index) => self.refuse_diverged(from, index, actions),
         }
         Ok(())
+    }
+
+    /// The leader's log differs from this one where it must not: nothing is acknowledged.
+    pub(crate) fn refuse_diverged(&mut self, from: NodeId, index: LogIndex, actions: &mut Vec<Action>) {
+        if self.differs_from.replace(from) != Some(from) {
+            actions.push(Action::PeerDiverged { peer: from, index });
+        }
+        let response = AppendEntriesResponse::Diverged { prev_log_index: index };
+        self.send(from, Body::AppendEntriesResponse(response), actions);
     }
 
     fn compare(&self, request: &AppendEntries) -> Result<Comparison, StorageError> {
         let (commit, last) = (self.log.commit_index(), self.log.last().index);
         let prev = request.prev_log_index;
-        // Below the snapshot there is nothing to compare with, and nothing that could differ: it is committed.
-        if prev >= self.log.snapshot_index() {
+        // What was compacted cannot be compared with, and cannot differ: it is committed (fault L8).
+        let start = self.log.start();
+        if prev >= start {
             let mine = if prev <= last { Some(self.log.mark(&self.storage, prev)?) } else { None };
             match mine.filter(|mine| mine.term == request.prev_log_term) {
                 None if prev <= commit => return Ok(Comparison::Diverged(prev)),
@@ -292,10 +300,10 @@ impl<S: Storage> Node<S> {
                 }
             }
         }
-        let mut verified = prev.max(self.log.snapshot_index());
+        let mut verified = prev.max(start);
         let mut truncate_from = None;
         let mut digest = self.log.mark(&self.storage, verified)?.digest;
-        for entry in request.entries.iter().filter(|entry| entry.index > self.log.snapshot_index()) {
+        for entry in request.entries.iter().filter(|entry| entry.index > start) {
             if truncate_from.is_none() && entry.index <= last {
                 let mine = self.log.mark(&self.storage, entry.index)?;
                 if mine.term == entry.term {

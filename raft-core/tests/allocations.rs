@@ -58,6 +58,14 @@ impl Storage for Memory {
         self.inner.snapshot_meta()
     }
 
+    fn first_index(&self) -> LogIndex {
+        self.inner.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.inner.snapshot_chunk(index, offset, max_bytes)
+    }
+
     fn last_index(&self) -> LogIndex {
         self.inner.last_index()
     }
