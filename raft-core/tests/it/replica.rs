@@ -110,7 +110,12 @@ impl Group {
         let server = |id| {
             let inner = MemStorage::new(voters.clone());
             let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
-            let limits = Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500 };
+            let limits = Limits {
+                max_command_bytes: 100,
+                max_batch_bytes: 64,
+                max_queued_bytes: 500,
+                snapshot_every_bytes: None,
+            };
             Replica::new(Config::new(NodeId(id)), limits, slow, Vec::new(), Sum::default()).unwrap()
         };
         let servers = (1..=size).map(server).collect();
