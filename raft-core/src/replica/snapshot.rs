@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use super::Replica;
 use crate::error::StorageError;
 use crate::event::Event;
-use crate::request::Outcome;
 use crate::state_machine::StateMachine;
 use crate::storage::{Snapshot, SnapshotMeta, Storage};
 use crate::transport::Transport;
@@ -38,23 +37,14 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         let index = meta.last_included_index;
         let event = match restore(self.node.storage(), meta, &mut self.machine) {
             Ok(()) => {
+                // Nobody waits for what it skips: who proposed it here was answered when another led (fault S7).
                 self.applied_bytes = 0;
-                self.give_up_on(index);
                 Event::Restored(index)
             }
             Err(RestoreFault::Refused(_)) => Event::RestoreFailed(index),
             Err(fault) => Event::WriteFailed(fault.into_storage_error(index)),
         };
         self.events.push_back(event);
-    }
-
-    /// Entries up to `index` are skipped here: whether what was proposed is among them cannot be told (fault S7).
-    fn give_up_on(&mut self, index: LogIndex) {
-        while let Some(skipped) = self.proposed.pop_front_if(|front| front.index <= index) {
-            for request in skipped.requests {
-                self.reply(request, Outcome::Unknown);
-            }
-        }
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod compaction;
 mod determinism;
 mod faults;
 mod limits;
