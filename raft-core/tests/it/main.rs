@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod compaction;
 mod determinism;
 mod faults;
 mod limits;
@@ -19,6 +20,7 @@ mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod snapshots;
 mod suite_catches;
 mod suite_passes;
 mod toy;
