@@ -13,8 +13,8 @@ use raft_core::{
 use crate::cluster::{Disk, entries, message, toy_link};
 
 /// One node whose writes are durable, and whose state machine is done, at once or when the test says so.
-struct Solo {
-    node: Node<MemStorage>,
+pub struct Solo {
+    pub node: Node<MemStorage>,
     /// Writes and restorations are reported at once.
     prompt: bool,
 }
@@ -25,14 +25,14 @@ impl Solo {
     }
 
     /// A follower of {1,2,3} in term 2 with entries of these terms, and so many committed and applied.
-    fn follower(terms: &[u64], commit: u64) -> Self {
+    pub fn follower(terms: &[u64], commit: u64) -> Self {
         let mut solo = Self::new(config(1), storage(terms, 2));
         solo.step(heartbeat(commit));
         solo
     }
 
     /// The leader of term 3 over entries of these terms, all applied; its no-op comes after them.
-    fn leader(config: Config, terms: &[u64]) -> Self {
+    pub fn leader(config: Config, terms: &[u64]) -> Self {
         let mut solo = Self::new(config, storage(terms, 2));
         solo.step(Event::Campaign);
         let vote = |vote_granted| Body::RequestVoteResponse(RequestVoteResponse { vote_granted });
@@ -46,7 +46,7 @@ impl Solo {
     }
 
     /// Everything that comes of an event.
-    fn step(&mut self, event: impl Into<Event>) -> Vec<Action> {
+    pub fn step(&mut self, event: impl Into<Event>) -> Vec<Action> {
         let mut events = VecDeque::from([event.into()]);
         let mut all = Vec::new();
         while let Some(event) = events.pop_front() {
@@ -75,7 +75,7 @@ impl Solo {
         self.step(event).into_iter().filter(is_work).collect()
     }
 
-    fn take_snapshot(&mut self, state: &'static str) -> Vec<Action> {
+    pub fn take_snapshot(&mut self, state: &'static str) -> Vec<Action> {
         let snapshot = self.describe(state);
         self.step(Event::SnapshotTaken(snapshot.into()))
     }
@@ -84,7 +84,7 @@ impl Solo {
         Snapshot { meta: self.node.describe_snapshot(digest(state)).unwrap(), state: state.into() }
     }
 
-    fn terms(&self) -> Vec<u64> {
+    pub fn terms(&self) -> Vec<u64> {
         let storage = self.node.storage();
         let held = storage.entries(storage.first_index(), storage.last_index(), usize::MAX).unwrap();
         held.iter().map(|entry| entry.term.0).collect()
@@ -111,7 +111,7 @@ fn digest(state: &str) -> Digest {
     digest
 }
 
-fn meta(index: u64, term: u64) -> SnapshotMeta {
+pub fn meta(index: u64, term: u64) -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(index),
         last_included_term: Term(term),
@@ -121,7 +121,7 @@ fn meta(index: u64, term: u64) -> SnapshotMeta {
     }
 }
 
-fn chunk(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> SnapshotChunk {
+pub fn chunk(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> SnapshotChunk {
     SnapshotChunk { meta: meta.clone(), offset, data: data.into(), done }
 }
 
