@@ -12,6 +12,7 @@ mod cluster;
 mod compaction;
 mod determinism;
 mod faults;
+mod hostile;
 mod limits;
 mod membership;
 mod paper;
