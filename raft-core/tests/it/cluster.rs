@@ -1,11 +1,11 @@
 //! A group of nodes in memory: every message, write and tick happens when the test says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
+    Payload, Refusal, RoleName, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId,
 };
 
 use crate::safety::Safety;
@@ -103,6 +103,14 @@ impl Storage for Disk {
     }
 }
 
+/// One step of a node, and how it left it.
+#[derive(Clone)]
+pub struct Step {
+    pub id: u32,
+    pub actions: Vec<Action>,
+    pub after: Status,
+}
+
 /// The group, its network and what its clients were told.
 pub struct Cluster {
     pub nodes: Vec<Node<Disk>>,
@@ -110,8 +118,15 @@ pub struct Cluster {
     pub network: Vec<Message>,
     /// Pairs of ids between which messages vanish.
     pub cut: Vec<(u32, u32)>,
-    /// Writes are durable at once.
+    /// Writes are durable at once, but for those of the nodes whose disk hangs.
     pub sync: bool,
+    pub hanging: BTreeSet<u32>,
+    /// What is handed out for application is reported applied at once.
+    pub apply: bool,
+    /// Nodes that have crashed and not started again.
+    pub down: BTreeSet<u32>,
+    /// Every step since it was last emptied, for those who want to see it.
+    pub steps: Option<Vec<Step>>,
     pub safety: Safety,
     pub refusals: Vec<Refusal>,
     /// Every action that is neither a message nor a write, with the node that gave it.
@@ -190,6 +205,10 @@ impl Cluster {
             network: Vec::new(),
             cut: Vec::new(),
             sync: true,
+            hanging: BTreeSet::new(),
+            apply: true,
+            down: BTreeSet::new(),
+            steps: None,
             safety: Safety::default(),
             refusals: Vec::new(),
             notices: Vec::new(),
@@ -214,15 +233,21 @@ impl Cluster {
     /// Gives a node an event, performs what it asks for, and checks the safety properties.
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
+        if self.down.contains(&id) {
+            return Vec::new();
+        }
         if let Event::Read(read) = event {
             self.safety.read_begins(id, read, &self.nodes);
         }
         let actions = self.node_mut(id).step(event);
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { id, actions: actions.clone(), after: self.nodes[id as usize - 1].status() });
+        }
         for action in &actions {
             self.perform(id, action.clone());
         }
         self.safety.check(&self.nodes);
-        if self.sync {
+        if self.sync && !self.hanging.contains(&id) {
             self.persist(id, usize::MAX);
         }
         actions
@@ -247,7 +272,9 @@ impl Cluster {
                         }
                     }
                 }
-                self.step(id, Event::Applied(last));
+                if self.apply {
+                    self.step(id, Event::Applied(last));
+                }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
             Action::ReadReady { read, index } => {

@@ -19,6 +19,7 @@ mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod script;
 mod suite_catches;
 mod suite_passes;
 mod toy;
