@@ -52,7 +52,7 @@ impl fmt::Debug for Story {
 fn start(nodes: u32, voters: u32, seed: u64, led: bool) -> Vec<Command> {
     let mut start = vec![Command::Nodes { nodes, voters }, Command::Seed(seed)];
     if led {
-        start.extend([Command::Campaign(1), Command::Deliver(Which::All)]);
+        start.push(Command::Elect(1));
     }
     start.push(Command::Sync { on: false, nodes: Vec::new() });
     start
@@ -158,8 +158,7 @@ fn a_failing_sequence_is_shortened_and_printed_as_a_script() {
             "",
             "nodes 6 voters 3",
             "seed 0",
-            "campaign 1",
-            "deliver",
+            "elect 1",
             "sync off",
             "hand-over 1",
             "expect recovery"

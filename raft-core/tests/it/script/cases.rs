@@ -20,6 +20,20 @@ macro_rules! scripts {
 
 scripts! {
     conformance_01_vote_check
+    conformance_02_figure_8
+    conformance_03_conflict_hints
+    conformance_04_pre_vote_behind
+    conformance_05_pre_vote_with_check_quorum
+    conformance_06_stuck_candidate
+    conformance_07_learners_vote
+    conformance_08_shrinking_quorum
+    conformance_09_the_leader_removes_itself
+    conformance_10_one_automatic_leave
+    conformance_12_one_change_at_a_time
+    conformance_13_adding_under_check_quorum
+    conformance_14_window_pause
+    conformance_15_probe_recovery
+    conformance_17_a_read_on_a_new_leader
     random_01_a_change_whose_leader_is_gone
     random_02_a_promotion_without_the_old_voter
 }

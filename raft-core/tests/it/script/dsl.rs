@@ -16,6 +16,7 @@ pub enum Command {
     Log { node: u32, terms: Vec<u64>, term: Option<u64> },
     Committed(u64),
     // The nodes.
+    Elect(u32),
     Campaign(u32),
     Tick { node: u32, times: u32 },
     Run(u32),
@@ -112,6 +113,7 @@ impl Command {
     /// The commands whose first word is a node.
     fn parse_of_node(name: &str, node: u32, words: &[&str]) -> Result<Self, String> {
         Ok(match (name, words) {
+            ("elect", []) => Self::Elect(node),
             ("campaign", []) => Self::Campaign(node),
             ("run", []) => Self::Run(node),
             ("tick", []) => Self::Tick { node, times: 1 },
@@ -201,6 +203,7 @@ impl fmt::Display for Command {
                 term.map_or(Ok(()), |term| write!(f, " term {term}"))
             }
             Self::Committed(index) => write!(f, "committed {index}"),
+            Self::Elect(node) => write!(f, "elect {node}"),
             Self::Campaign(node) => write!(f, "campaign {node}"),
             Self::Tick { node, times } => write!(f, "tick {node} {times}"),
             Self::Run(times) => write!(f, "run {times}"),
@@ -268,7 +271,7 @@ fn joined(numbers: &[impl ToString], between: &str) -> String {
 #[test]
 fn every_command_is_read_back_as_it_is_written() {
     let lines = "nodes 3|nodes 6 voters 3|seed 7|limits inflight=4 append=100|log 1 [1 1 2]|log 2 [] term 8|committed 2|\
-        campaign 1|tick 2 15|run 16|propose 1 x y*20|propose 1|read 1 r7|change 1 voters 1,2 learners 3 catch-up|\
+        elect 1|campaign 1|tick 2 15|run 16|propose 1 x y*20|propose 1|read 1 r7|change 1 voters 1,2 learners 3 catch-up|\
         change 1 voters none|transfer 1 2|hand-over 1|unreachable 1 2|forge 1->2 t1 TimeoutNow|sync off|sync off 1 2|\
         sync on|persist 1|persist 1 2|report 1 4|fail 1 no space left|apply off|apply on|applied 1 2|crash 1 2|\
         restart 1 0|deliver|deliver round|deliver #3|deliver 1->2|deliver 1->2 Heartbeat|drop TimeoutNow|repeat #0|\

@@ -273,7 +273,7 @@ pub fn terse(value: &impl Debug) -> String {
             text = format!("{}{}{}", &text[..at], &text[inside..end], &text[end + 1..]);
         }
     }
-    text.replace(" { ", " ").replace(" }", "").replace(": ", "=").replace(", ", " ")
+    text.replace(" { ", " ").replace(" }", "").replace(": ", "=").replace(", ", " ").replace("=None", "=none")
 }
 
 /// `1,2,3`, and `none`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use raft_core::{
     Action, Config, Configuration, Event, HardState, LogIndex, MemStorage, MembershipChange, Message, Node, NodeId,
-    ReadId, Status, Storage, StorageError, Term, WriteId,
+    ReadId, RoleName, Status, Storage, StorageError, Term, WriteId,
 };
 
 use super::dsl::{Command, Which};
@@ -145,6 +145,16 @@ impl World {
             Command::Run(times) => {
                 for tick in 1..=*times {
                     self.act(Some(&format!("tick {tick}")), Detail::Changes, |cluster| cluster.run(1))?;
+                }
+            }
+            Command::Elect(node) => {
+                self.node(*node)?;
+                self.act(None, Detail::Changes, |cluster| {
+                    cluster.step(*node, Event::Campaign);
+                    cluster.settle();
+                })?;
+                if self.status(*node)?.role != RoleName::Leader {
+                    return Err(format!("node {node} is not elected"));
                 }
             }
             Command::Deliver(which) => self.deliver(which)?,
