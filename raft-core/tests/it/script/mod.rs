@@ -55,11 +55,17 @@ fn play(name: &str, script: &str) -> Result<String, String> {
         }
         let place = Place { name, number, line };
         let told = Command::parse(line).and_then(|command| world.perform(&command));
-        for line in told.map_err(|error| format!("{place}\n{error}"))? {
+        for line in told.map_err(|error| format!("{place}\n{error}\nbefore it:\n{}", end_of(&text)))? {
             text += &format!("  {line}\n");
         }
     }
     Ok(text)
+}
+
+/// The last lines of a text.
+fn end_of(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
 }
 
 /// Where a script is; says so where a safety property fails there.
@@ -122,7 +128,10 @@ fn a_difference_shows_what_is_near_it() {
 
 #[test]
 fn a_bad_script_is_told_with_its_line() {
-    let error = |script: &str| play("bad", script).unwrap_err();
+    let error = |script: &str| {
+        let error = play("bad", script).unwrap_err();
+        error.split_once("\nbefore it:").unwrap().0.to_owned()
+    };
     assert!(error("nodes 3\ncampain 1\n").starts_with("bad.script:2: campain 1\n\"campain\" is no command"));
     assert!(error("campaign 1\n").contains("there is no group"));
     assert!(error("nodes 3\ncampaign 4\n").ends_with("there is no node 4"));
@@ -167,5 +176,5 @@ fn an_expectation_that_does_not_hold_is_told_with_what_is() {
         script(&format!("expect {fails}")).unwrap_err();
     }
     let error = script("expect term 1 4").unwrap_err();
-    assert_eq!(error, "it.script:3: expect term 1 4\nexpected term 1 4, found:\n    0");
+    assert!(error.starts_with("it.script:3: expect term 1 4\nexpected term 1 4, found:\n    0\nbefore it:\nnodes 3\n"));
 }
