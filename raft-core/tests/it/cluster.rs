@@ -173,19 +173,6 @@ impl Cluster {
         cluster
     }
 
-    /// A new group whose limits are so small that every window overflows and every append is cut.
-    pub fn with_tiny_limits(voters: u32, seed: u64, limits: (usize, usize, usize)) -> Self {
-        let mut cluster = Self::with_seed(voters, seed);
-        let (window_bytes, max_append_bytes, max_inflight) = limits;
-        for at in 0..cluster.configs.len() {
-            let disk = cluster.nodes[at].storage().clone();
-            cluster.configs[at] =
-                Config { window_bytes, max_append_bytes, max_inflight, ..cluster.configs[at].clone() };
-            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
-        }
-        cluster
-    }
-
     pub fn with_logs_in_term(terms: &[&[u64]], at_least: u64) -> Self {
         let voters = Configuration::new((1..=terms.len() as u32).map(NodeId));
         let mut cluster = Self::empty();
@@ -328,18 +315,6 @@ impl Cluster {
         panic!("the network never falls silent: {:?}", self.network.first());
     }
 
-    /// Delivers until `from` has said something of this kind to `to`, and delivers that too.
-    pub fn settle_until(&mut self, from: u32, to: u32, wanted: impl Fn(&Body) -> bool) {
-        for _ in 0..1_000 {
-            let message = self.network.first().expect("it was never said");
-            let found = message.from.0 == from && message.to.0 == to && wanted(&message.body);
-            self.deliver(0);
-            if found {
-                return;
-            }
-        }
-    }
-
     pub fn tick(&mut self, id: u32, times: u32) {
         for _ in 0..times {
             self.step(id, Event::Tick);
@@ -371,15 +346,6 @@ impl Cluster {
         self.step(id, Event::Campaign);
         self.settle();
         assert_eq!(self.node(id).role(), RoleName::Leader, "node {id} does not lead: {:?}", self.node(id).status());
-    }
-
-    /// `id` wins once the others have forgotten their leader.
-    pub fn elect_after_silence(&mut self, id: u32) {
-        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
-            self.tick(other, 15);
-        }
-        self.network.clear();
-        self.elect(id);
     }
 
     pub fn leaders(&self) -> Vec<u32> {

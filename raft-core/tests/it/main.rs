@@ -10,15 +10,12 @@
 
 mod cluster;
 mod determinism;
-mod faults;
 mod limits;
-mod membership;
 mod paper;
 mod random;
 mod regressions;
 mod replica;
 mod safety;
-mod scenarios;
 mod script;
 mod suite_catches;
 mod suite_passes;

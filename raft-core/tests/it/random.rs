@@ -153,16 +153,7 @@ fn a_failing_sequence_is_shortened_and_printed_as_a_script() {
     let printed = format!("{shortest:?}");
     assert_eq!(
         printed.lines().collect::<Vec<_>>(),
-        [
-            "a script:",
-            "",
-            "nodes 6 voters 3",
-            "seed 0",
-            "elect 1",
-            "sync off",
-            "hand-over 1",
-            "expect recovery"
-        ]
+        ["a script:", "", "nodes 6 voters 3", "seed 0", "elect 1", "sync off", "hand-over 1", "expect recovery"]
     );
     let read_back: Vec<Command> = printed.lines().skip(2).map(|line| Command::parse(line).unwrap()).collect();
     assert!(read_back == shortest.0, "it can be pasted");

@@ -19,6 +19,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    a_lagging_follower_is_sent_a_window
     conformance_01_vote_check
     conformance_02_figure_8
     conformance_03_conflict_hints
@@ -34,29 +35,31 @@ scripts! {
     conformance_14_window_pause
     conformance_15_probe_recovery
     conformance_17_a_read_on_a_new_leader
-    e01_the_vote_survives_stepping_down
-    e02_a_crash_between_vote_and_reply
-    e03_old_and_foreign_votes
-    e04_pre_vote_with_a_lagging_node
-    e05_a_long_log_against_a_high_term_in_joint
-    e06_a_stale_leader_is_forgotten
-    e07_late_pre_votes
-    e08_a_partial_mesh
-    e09_a_leader_that_reaches_one_bridge
+    d3_a_failed_write_halts
+    diverged_logs
     e10_a_one_way_link
     e11_a_removed_server_campaigns
     e12_a_leader_does_not_campaign
     e13_transfers
     e14_the_leaders_disk_hangs
-    l01_figure_8
-    l02_a_stale_append_truncates_nothing
-    l03_commit_stays_within_what_was_verified
-    l04_an_acknowledgement_is_of_what_was_verified
-    l05_acknowledgements_of_an_earlier_term
-    l06_a_stale_conflict_hint
+    e1_the_vote_survives_stepping_down
+    e2_a_crash_between_vote_and_reply
+    e3_old_and_foreign_votes
+    e4_pre_vote_with_a_lagging_node
+    e5_a_long_log_against_a_high_term_in_joint
+    e6_a_stale_leader_is_forgotten
+    e7_late_pre_votes
+    e8_a_partial_mesh
+    e9_a_leader_that_reaches_one_bridge
     l10_disk_completions
     l12_uncommitted_bytes
     l13_a_leader_does_not_count_what_it_has_not_flushed
+    l1_figure_8
+    l2_a_stale_append_truncates_nothing
+    l3_commit_stays_within_what_was_verified
+    l4_an_acknowledgement_is_of_what_was_verified
+    l5_acknowledgements_of_an_earlier_term
+    l6_a_stale_conflict_hint
     m1_no_change_before_a_commit_in_the_term
     m2_active_on_append_and_rolled_back
     m3_one_automatic_leave
@@ -64,11 +67,17 @@ scripts! {
     m5_a_promoted_learner_votes
     m6_a_learner_never_campaigns
     m7_a_removed_leader
+    m_any_set_becomes_any_other
+    m_needed_until_committed
+    m_new_voters_catch_up
+    m_reads_and_progress_through_a_change
+    malformed_messages
     r1_a_read_before_the_first_commit
     r2_answers_of_an_earlier_round
     r3_confirm_apply_serve
     random_01_a_change_whose_leader_is_gone
     random_02_a_promotion_without_the_old_voter
+    refusals_say_why
 }
 
 #[test]
