@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId,
+    Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -21,6 +21,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(storage: MemStorage) -> Self {
+        let storage = linked(storage);
         Self { durable: storage.clone(), live: storage, pending: VecDeque::new(), reported: WriteId(0) }
     }
 
@@ -53,6 +54,36 @@ impl Disk {
     pub fn durable_term(&self, index: LogIndex) -> Option<Term> {
         self.durable.term(index).ok()
     }
+
+    /// Whether what was committed at `index`, of this term, is durable here, in the log or in the snapshot.
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.durable_snapshot() >= index || self.durable_term(index) == Some(term)
+    }
+
+    pub fn durable_snapshot(&self) -> LogIndex {
+        self.durable.snapshot_meta().unwrap().last_included_index
+    }
+}
+
+/// The same log with a digest an entry.
+fn linked(storage: MemStorage) -> MemStorage {
+    let first = storage.first_index();
+    let entries = storage.entries(first, storage.last_index(), usize::MAX).unwrap();
+    if entries.is_empty() || storage.digest(first).unwrap().is_some() {
+        return storage;
+    }
+    let mut linked = MemStorage::new(storage.snapshot_meta().unwrap().configuration);
+    let hard_state = WriteOp::HardState(storage.hard_state().unwrap());
+    let mut digest = Digest([0; 32]);
+    let link = |entry| {
+        digest = toy_link(&digest, entry);
+        digest
+    };
+    let append = WriteOp::Append { digests: Some(entries.iter().map(link).collect()), entries: entries.into() };
+    for (op, id) in [hard_state, append].into_iter().zip(1..) {
+        linked.write(Write { id: WriteId(id), op }).unwrap();
+    }
+    linked.reopen()
 }
 
 /// 64 bits of FNV-1a over the previous digest and the entry: enough to tell test logs apart.
@@ -73,7 +104,15 @@ impl Storage for Disk {
         self.live.hard_state()
     }
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        Ok(SnapshotMeta { digest: Some(Digest([0; 32])), ..self.live.snapshot_meta()? })
+        let meta = self.live.snapshot_meta()?;
+        Ok(SnapshotMeta { digest: meta.digest.or(Some(Digest([0; 32]))), ..meta })
+    }
+    fn first_index(&self) -> LogIndex {
+        self.live.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.live.snapshot_chunk(index, offset, max_bytes)
     }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
@@ -82,11 +121,7 @@ impl Storage for Disk {
         self.live.term(index)
     }
     fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
-        let mut digest = Digest([0; 32]);
-        for entry in self.live.entries(LogIndex(1), index, usize::MAX)? {
-            digest = toy_link(&digest, &entry);
-        }
-        Ok(Some(digest))
+        if index == LogIndex(0) { Ok(Some(Digest([0; 32]))) } else { self.live.digest(index) }
     }
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         self.live.entries(first, last, max_bytes)
@@ -263,6 +298,11 @@ impl Cluster {
                     self.step(id, Event::Applied(last));
                 }
             }
+            Action::Restore(meta) => {
+                if self.apply {
+                    self.restore(id, &meta);
+                }
+            }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
             Action::ReadReady { read, index } => {
                 self.safety.read_ready(id, read, index);
@@ -287,11 +327,32 @@ impl Cluster {
         }
     }
 
+    /// The machine's state becomes the snapshot's, if it is one of its own.
+    pub fn restore(&mut self, id: u32, meta: &SnapshotMeta) {
+        let index = meta.last_included_index;
+        let state = self.node(id).storage().snapshot_chunk(index, 0, usize::MAX).unwrap();
+        if meta.state != Some(state_digest(&state)) {
+            self.step(id, Event::RestoreFailed(index));
+            return;
+        }
+        self.applied[id as usize - 1] = commands_of(&state);
+        self.step(id, Event::Restored(index));
+    }
+
+    /// The machine's state after the last entry that was reported applied is written down.
+    pub fn take_snapshot(&mut self, id: u32) -> Vec<Action> {
+        let state = state_of(&self.applied[id as usize - 1]);
+        let meta = self.node(id).describe_snapshot(state_digest(&state)).unwrap();
+        self.step(id, Event::SnapshotTaken(Snapshot { meta, state }.into()))
+    }
+
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        let snapshot = disk.durable_snapshot();
+        let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
-        self.applied[at].clear();
+        self.applied[at] = commands_of(&state.unwrap_or_default());
         self.safety.crashed(id);
     }
 
@@ -375,13 +436,29 @@ pub fn terms(node: &Node<Disk>) -> Vec<u64> {
     all_entries(node).iter().map(|entry| entry.term.0).collect()
 }
 
+/// What the log holds, from its first entry on.
 pub fn all_entries(node: &Node<Disk>) -> Vec<Entry> {
-    let last = node.status().last_index;
+    let (mut next, last) = (node.status().first_index, node.status().last_index);
     let mut all: Vec<Entry> = Vec::new();
-    while all.len() < last.0 as usize {
-        all.extend(node.entries(LogIndex(all.len() as u64 + 1), last).unwrap().iter().cloned());
+    while next <= last {
+        all.extend(node.entries(next, last).unwrap().iter().cloned());
+        next = all.last().unwrap().index.next();
     }
     all
+}
+
+/// A machine's state is what it has applied, in order.
+pub fn state_of(commands: &[Bytes]) -> Bytes {
+    commands.join(&b","[..]).into()
+}
+
+fn commands_of(state: &Bytes) -> Vec<Bytes> {
+    if state.is_empty() { Vec::new() } else { state.split(|byte| *byte == b',').map(Bytes::copy_from_slice).collect() }
+}
+
+pub fn state_digest(state: &Bytes) -> Digest {
+    let entry = Entry { index: LogIndex(0), term: Term(0), payload: Payload::Command(state.clone()) };
+    toy_link(&Digest([1; 32]), &entry)
 }
 
 pub fn entries(terms: &[u64]) -> Vec<Entry> {

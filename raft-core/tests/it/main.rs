@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod compaction;
 mod determinism;
 mod limits;
 mod paper;
@@ -17,6 +18,7 @@ mod regressions;
 mod replica;
 mod safety;
 mod script;
+mod snapshots;
 mod suite_catches;
 mod suite_passes;
 mod toy;

@@ -49,7 +49,7 @@ fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
     let mut request = append((1, 1), theirs.into());
     if let Body::AppendEntries(request) = &mut request {
         let digest = toy_link(&raft_core::Digest([0; 32]), &entries(&[1])[0]);
-        request.prev_log_hash = Some(Box::new(digest));
+        request.prev_log_hash = Some(std::sync::Arc::new(digest));
     }
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };

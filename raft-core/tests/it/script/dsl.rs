@@ -34,6 +34,8 @@ pub enum Command {
     Fail { node: u32, what: String },
     Apply(bool),
     Applied { node: u32, index: u64 },
+    Snapshot(u32),
+    Restored { node: u32, index: u64 },
     Crash { node: u32, also: usize },
     Restart { node: u32, also: usize },
     // The network.
@@ -131,6 +133,8 @@ impl Command {
             ("persist", [writes]) => Self::Persist { node, writes: Some(number(writes)?) },
             ("report", [write]) => Self::Report { node, write: number(write)? },
             ("applied", [index]) => Self::Applied { node, index: number(index)? },
+            ("snapshot", []) => Self::Snapshot(node),
+            ("restored", [index]) => Self::Restored { node, index: number(index)? },
             ("crash", []) => Self::Crash { node, also: 0 },
             ("crash", [also]) => Self::Crash { node, also: number(also)? },
             ("restart", []) => Self::Restart { node, also: 0 },
@@ -230,6 +234,8 @@ impl fmt::Display for Command {
             Self::Fail { node, what } => write!(f, "fail {node} {what}"),
             Self::Apply(on) => write!(f, "apply {}", if *on { "on" } else { "off" }),
             Self::Applied { node, index } => write!(f, "applied {node} {index}"),
+            Self::Snapshot(node) => write!(f, "snapshot {node}"),
+            Self::Restored { node, index } => write!(f, "restored {node} {index}"),
             Self::Crash { node, also } => write!(f, "crash {node} {also}"),
             Self::Restart { node, also } => write!(f, "restart {node} {also}"),
             Self::Deliver(which) => write!(f, "deliver{which}"),
@@ -273,7 +279,7 @@ fn every_command_is_read_back_as_it_is_written() {
     let lines = "nodes 3|nodes 6 voters 3|seed 7|limits inflight=4 append=100|log 1 [1 1 2]|log 2 [] term 8|committed 2|\
         elect 1|campaign 1|tick 2 15|run 16|propose 1 x y*20|propose 1|read 1 r7|change 1 voters 1,2 learners 3 catch-up|\
         change 1 voters none|transfer 1 2|hand-over 1|unreachable 1 2|forge 1->2 t1 TimeoutNow|sync off|sync off 1 2|\
-        sync on|persist 1|persist 1 2|report 1 4|fail 1 no space left|apply off|apply on|applied 1 2|crash 1 2|\
+        sync on|persist 1|persist 1 2|report 1 4|fail 1 no space left|apply off|apply on|applied 1 2|snapshot 1|restored 1 4|crash 1 2|\
         restart 1 0|deliver|deliver round|deliver #3|deliver 1->2|deliver 1->2 Heartbeat|drop TimeoutNow|repeat #0|\
         settle|cut 1 2|cut 1->2|isolate 1|heal|expect leader 1|expect not sent 1->2 Heartbeat";
     for line in lines.split('|') {

@@ -58,7 +58,7 @@ fn value(world: &mut World, name: &str, rest: &str) -> Result<(String, String), 
         "applied" => status.last_applied.to_string(),
         "durable" => status.persisted_index.to_string(),
         "pending" => node.storage().pending().to_string(),
-        "log" => trace::terms(&all_entries(node)),
+        "log" => trace::terms(&status, &all_entries(node)),
         "entries" => notation::entries(&all_entries(node)),
         "same-log" => {
             let other: u32 = number(wanted)?;
@@ -70,6 +70,12 @@ fn value(world: &mut World, name: &str, rest: &str) -> Result<(String, String), 
             if commands.is_empty() { "none".to_owned() } else { commands.join(" ") }
         }
         "members" => format!("{{{}}}", status.configuration),
+        "snapshot" => status.snapshot_index.to_string(),
+        "first" => status.first_index.to_string(),
+        "receiving" => {
+            let received = |(index, bytes)| format!("{index}+{bytes}");
+            status.receiving.map_or_else(|| "none".to_owned(), received)
+        }
         "uncommitted" => status.uncommitted_bytes.to_string(),
         "transfer" => trace::or_none(status.transfer),
         "promotion" => trace::promotion(&status),
@@ -140,10 +146,10 @@ fn progress(world: &mut World, wanted: &str) -> Result<(bool, String), String> {
         return Err("progress of whom, and on which node?".to_owned());
     };
     let (node, follower): (u32, u32) = (number(node)?, number(follower)?);
-    let max_inflight = world.max_inflight();
+    let config = world.config().clone();
     let status = world.status(node)?;
     let known = status.followers.iter().find(|(id, _)| id.0 == follower);
-    let found = known.map_or_else(|| "unknown".to_owned(), |(_, progress)| notation::progress(progress, max_inflight));
+    let found = known.map_or_else(|| "unknown".to_owned(), |(_, progress)| notation::progress(progress, &config));
     Ok((words.iter().all(|word| found.split(' ').any(|found| found == *word)), found))
 }
 

@@ -2,13 +2,16 @@
 
 use std::fmt::Debug;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Configuration, Digest, Entry, Heartbeat, HeartbeatResponse,
-    LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress, ProgressState, RequestVote,
-    RequestVoteResponse, Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
+    HeartbeatResponse, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress,
+    ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
 };
+
+use crate::cluster::state_digest;
 
 /// `1->2 t3 Heartbeat commit=1 round=0`.
 pub fn message(message: &Message) -> String {
@@ -67,6 +70,10 @@ pub fn body(body: &Body) -> String {
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
         Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
+        Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
+            format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
+        }
     }
 }
 
@@ -94,7 +101,7 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
                 prev_log_index,
                 prev_log_term,
                 // A digest that no log has, where the script wants the logs to differ.
-                prev_log_hash: fields.has("hash=other").then(|| Box::new(Digest([7; 32]))),
+                prev_log_hash: fields.has("hash=other").then(|| Arc::new(Digest([7; 32]))),
                 leader_commit: LogIndex(fields.number("commit")?),
                 entries: parse_entries(rest)?.into(),
             })
@@ -118,8 +125,39 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "HeartbeatResponse" => Body::HeartbeatResponse(HeartbeatResponse { round: fields.number("round")? }),
         "TimeoutNow" => Body::TimeoutNow,
+        "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
+        "InstallSnapshotResponse" => {
+            let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
+            let next_offset = fields.number("next")?;
+            Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset })
+        }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
+}
+
+/// `9@2 {1,2,3} offset=4 data=c,d done`.
+pub fn chunk(chunk: &SnapshotChunk) -> String {
+    let SnapshotMeta { last_included_index: index, last_included_term: term, configuration, .. } = &chunk.meta;
+    let done = if chunk.done { " done" } else { "" };
+    format!("{index}@{term} {{{configuration}}} offset={} data={}{done}", chunk.offset, payload(&chunk.data))
+}
+
+/// The whole state is `of=a,b,c,d`, where the data is only a part of it.
+fn parse_chunk(text: &str) -> Result<SnapshotChunk, String> {
+    let fields = Fields(text);
+    let (last_included_index, last_included_term) = parse_position(text.split(' ').next().unwrap_or_default())?;
+    let members = text.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    let (members, _) = members.ok_or_else(|| format!("no members in \"{text}\": write {{1,2,3}}"))?;
+    let data = parse_payload(fields.value("data")?)?;
+    let state = fields.value("of").map_or(Ok(data.clone()), parse_payload)?;
+    let meta = SnapshotMeta {
+        last_included_index,
+        last_included_term,
+        digest: Some(Digest([7; 32])),
+        configuration: parse_configuration(members)?,
+        state: Some(state_digest(&state)),
+    };
+    Ok(SnapshotChunk { meta, offset: fields.number("offset")?, data, done: fields.has("done") })
 }
 
 /// `name=value` and bare words.
@@ -226,16 +264,17 @@ pub fn payload(bytes: &Bytes) -> String {
     }
 }
 
-pub fn progress(progress: &Progress, max_inflight: usize) -> String {
+pub fn progress(progress: &Progress, config: &Config) -> String {
     let state = match progress.state() {
-        ProgressState::Probe => "probe",
-        ProgressState::Replicate => "replicate",
+        ProgressState::Probe => "probe".to_owned(),
+        ProgressState::Replicate => "replicate".to_owned(),
+        ProgressState::Snapshot { index } => format!("snapshot={index}"),
     };
     let mut text = format!("match={} next={} {state}", progress.match_index(), progress.next_index());
     if progress.in_flight() > 0 {
         text += &format!(" flight={}", progress.in_flight());
     }
-    if progress.is_paused(max_inflight) {
+    if progress.is_paused(config) {
         text += " paused";
     }
     text
@@ -250,6 +289,7 @@ pub fn notice(action: &Action) -> String {
             _ => format!("{role} t{term}"),
         },
         Action::Apply { first, last } => format!("apply {first}..{last}"),
+        Action::Restore(meta) => format!("restore {}@{}", meta.last_included_index, meta.last_included_term),
         other => terse(other),
     }
 }
@@ -302,6 +342,9 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 Heartbeat commit=1 round=2",
         "2->1 t5 HeartbeatResponse round=2",
         "1->2 t5 TimeoutNow",
+        "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
+        "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
+        "2->1 t5 InstallSnapshotResponse 9 next=4",
     ];
     for line in lines {
         assert_eq!(message(&parse_message(line).unwrap()), line);

@@ -1,6 +1,6 @@
 //! What a step shows of itself: what it sends, writes and tells, and what has changed since the node's last step.
 
-use raft_core::{Action, Entry, HardState, NodeId, Status, Write, WriteOp};
+use raft_core::{Action, Config, Entry, HardState, NodeId, Status, Write, WriteOp};
 
 use super::notation;
 use crate::cluster::Step;
@@ -14,7 +14,7 @@ pub enum Detail {
 }
 
 /// A line for all that a step did; `before` is the node's status before it.
-pub fn lines(step: &Step, before: &Status, max_inflight: usize, detail: Detail) -> Vec<String> {
+pub fn lines(step: &Step, before: &Status, config: &Config, detail: Detail) -> Vec<String> {
     let id = step.id;
     let mut lines: Vec<String> = step.actions.iter().filter_map(|action| action_line(id, action, detail)).collect();
     let after = &step.after;
@@ -29,9 +29,9 @@ pub fn lines(step: &Step, before: &Status, max_inflight: usize, detail: Detail) 
     }
     if detail == Detail::Everything {
         for (follower, progress) in &after.followers {
-            let now = notation::progress(progress, max_inflight);
+            let now = notation::progress(progress, config);
             let known = before.followers.iter().find(|(known, _)| known == follower);
-            if known.is_none_or(|(_, before)| notation::progress(before, max_inflight) != now) {
+            if known.is_none_or(|(_, before)| notation::progress(before, config) != now) {
                 lines.push(format!("{id}: {follower} {now}"));
             }
         }
@@ -53,6 +53,9 @@ fn write(write: &Write) -> String {
         WriteOp::HardState(HardState { current_term, voted_for }) => {
             format!("t{current_term} vote {}", or_none(*voted_for))
         }
+        WriteOp::SnapshotChunk(chunk) => notation::chunk(chunk),
+        WriteOp::InstallSnapshot { index, keep_from: None } => format!("install {index}"),
+        WriteOp::InstallSnapshot { index, keep_from: Some(first) } => format!("install {index} keep {first}.."),
         WriteOp::Truncate(from) => format!("truncate {from}.."),
         WriteOp::Append { entries, .. } => format!("append {}", notation::entries(entries)),
     };
@@ -67,8 +70,10 @@ pub fn promotion(status: &Status) -> String {
     status.promotion.as_ref().map_or_else(|| "none".to_owned(), |change| format!("{{{}}}", change.configuration()))
 }
 
-/// `[1 1 2]`.
-pub fn terms(entries: &[Entry]) -> String {
-    let terms: Vec<String> = entries.iter().map(|entry| entry.term.to_string()).collect();
-    format!("[{}]", terms.join(" "))
+/// `[1 1 2]`; `[4.. 2]` where the log begins at 4.
+pub fn terms(status: &Status, entries: &[Entry]) -> String {
+    let first = status.first_index;
+    let compacted = (first.0 > 1).then(|| format!("{first}.."));
+    let terms = compacted.into_iter().chain(entries.iter().map(|entry| entry.term.to_string()));
+    format!("[{}]", terms.collect::<Vec<_>>().join(" "))
 }

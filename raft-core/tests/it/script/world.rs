@@ -23,7 +23,7 @@ pub struct World {
     pub last: Vec<Step>,
     /// The trace of the command under way.
     lines: Vec<String>,
-    max_inflight: usize,
+    config: Config,
 }
 
 /// What a group starts with.
@@ -46,7 +46,7 @@ impl World {
             before: Vec::new(),
             last: Vec::new(),
             lines: Vec::new(),
-            max_inflight: 4,
+            config: Config::new(NodeId(1)),
         }
     }
 
@@ -83,8 +83,9 @@ impl World {
         }
     }
 
-    pub const fn max_inflight(&self) -> usize {
-        self.max_inflight
+    /// One node's; all have the same limits.
+    pub const fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What speaks of a group that has not started yet. `false` for every other command.
@@ -123,7 +124,7 @@ impl World {
             for (name, value) in &self.setup.limits {
                 limit(&mut config, name, *value)?;
             }
-            self.max_inflight = config.max_inflight;
+            self.config = config.clone();
             let (terms, at_least) = self.setup.logs.get(&id).cloned().unwrap_or_default();
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least.unwrap_or(0)));
             let hard_state = HardState { current_term, voted_for: None };
@@ -181,6 +182,10 @@ impl World {
                     self.crash(*node, *also)?;
                 }
             }
+            Command::Snapshot(node) => {
+                self.node(*node)?;
+                self.act(None, Detail::Everything, |cluster| drop(cluster.take_snapshot(*node)))?;
+            }
             Command::Persist { node, writes } => {
                 self.node(*node)?;
                 let writes = writes.unwrap_or(usize::MAX);
@@ -216,7 +221,7 @@ impl World {
         let mut lines = Vec::new();
         for step in &steps {
             let before = &mut self.before[step.id as usize - 1];
-            lines.extend(trace::lines(step, before, self.max_inflight, detail));
+            lines.extend(trace::lines(step, before, &self.config, detail));
             before.clone_from(&step.after);
         }
         match header {
@@ -330,7 +335,7 @@ impl World {
         if self.traced {
             let cluster = self.node(node)?;
             let vote = trace::or_none(cluster.node(node).voted_for());
-            let log = trace::terms(&all_entries(cluster.node(node)));
+            let log = trace::terms(&status, &all_entries(cluster.node(node)));
             self.lines.push(format!("{node}: keeps t{} vote {vote} log {log}", status.term));
         }
         self.before[node as usize - 1] = status;
@@ -355,6 +360,7 @@ fn event(command: &Command) -> Option<(u32, Event)> {
         Command::Forge(message) => (message.to.0, Event::Message(message.clone())),
         Command::Fail { node, what } => (*node, Event::WriteFailed(StorageError::Io { what: what.clone() })),
         Command::Applied { node, index } => (*node, Event::Applied(LogIndex(*index))),
+        Command::Restored { node, index } => (*node, Event::Restored(LogIndex(*index))),
         _ => return None,
     })
 }
@@ -383,6 +389,9 @@ fn limit(config: &mut Config, name: &str, value: u64) -> Result<(), String> {
         "uncommitted" => config.max_uncommitted_bytes = size,
         "apply" => config.max_apply_bytes = size,
         "election" => config.election_timeout_ticks = ticks,
+        "inflight-bytes" => config.max_inflight_bytes = size,
+        "chunk" => config.max_chunk_bytes = size,
+        "tail" => config.tail_entries = value,
         "heartbeat" => config.heartbeat_ticks = ticks,
         _ => return Err(format!("there is no limit \"{name}\"")),
     }
