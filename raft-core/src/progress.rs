@@ -6,13 +6,17 @@
 //!     ^  one append a round trip                            │  up to `max_inflight` appends at once
 //!     └─────────────────────────────────────────────────────┘
 //!             rejected, or reported unreachable
+//!
+//!   either ── what it lacks is compacted ──> Snapshot ── an acceptance from which the log goes on ──> Replicate
+//!                                            one chunk a round trip
 //! ```
 //!
 //! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads; what is in flight ends
-//! below `next_index`.
+//! below `next_index`, and its bytes are counted exactly.
 
 use alloc::collections::VecDeque;
 
+use crate::config::Config;
 use crate::types::LogIndex;
 
 /// One follower's progress.
@@ -23,8 +27,12 @@ pub struct Progress {
     state: ProgressState,
     /// Sending waits for an answer: after a probe, or after the follower's log was found to differ.
     paused: bool,
-    /// Last index of each append in flight, ascending.
-    in_flight: VecDeque<LogIndex>,
+    /// Last index and cost of each append in flight, ascending.
+    in_flight: VecDeque<(LogIndex, usize)>,
+    in_flight_bytes: usize,
+    /// Of the snapshot that is being sent: the bytes that it has, and when the chunk after them left.
+    offset: u64,
+    chunk_sent: u64,
     /// Tick of the last answer; the leader's own election counts as one.
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
@@ -40,6 +48,11 @@ pub enum ProgressState {
     Probe,
     /// The logs agree: appends are pipelined.
     Replicate,
+    /// What it lacks was compacted: it gets the snapshot of the entry at `index`, one chunk at a time (§7).
+    Snapshot {
+        /// The snapshot's last entry.
+        index: LogIndex,
+    },
 }
 
 impl Progress {
@@ -52,6 +65,9 @@ impl Progress {
             state: ProgressState::Probe,
             paused: false,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            offset: 0,
+            chunk_sent: 0,
             last_ack: now,
             confirmed_round: 0,
             diverged: false,
@@ -82,56 +98,103 @@ impl Progress {
         self.in_flight.len()
     }
 
-    /// Whether sending waits for an answer.
+    /// The cost of the entries of these appends, in bytes.
     #[must_use]
-    pub fn is_paused(&self, max_inflight: usize) -> bool {
-        self.paused || (self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight)
+    pub const fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
     }
 
-    /// An append that ends at `last` was sent; `last` is `next_index - 1` for an empty one.
-    pub(crate) fn sent(&mut self, last: LogIndex) {
+    /// Whether sending waits for an answer.
+    #[must_use]
+    pub fn is_paused(&self, config: &Config) -> bool {
+        self.paused || self.window_is_full(config)
+    }
+
+    /// An append of entries that cost so many `bytes` and end at `last` was sent; `last` is `next_index - 1` for an empty
+    /// one.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
         match self.state {
             ProgressState::Probe => self.paused = true,
             ProgressState::Replicate if last >= self.next_index => {
-                self.in_flight.push_back(last);
+                self.in_flight.push_back((last, bytes));
+                self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
                 self.next_index = last.next();
             }
-            ProgressState::Replicate => {}
+            ProgressState::Replicate | ProgressState::Snapshot { .. } => {}
         }
     }
 
-    /// The follower verified everything up to `index`. `false` where that is no news.
-    pub(crate) fn accepted(&mut self, index: LogIndex) -> bool {
+    /// The follower verified everything up to `index`, and the log here goes on after `start`. `false` where that is no
+    /// news.
+    pub(crate) fn accepted(&mut self, index: LogIndex, start: LogIndex) -> bool {
         let news = index > self.match_index;
-        let recovers = index == self.match_index && self.state == ProgressState::Probe;
+        // Whichever way it got so far: from there on the log serves it.
+        let recovers = match self.state {
+            ProgressState::Probe => index >= self.match_index,
+            ProgressState::Replicate => false,
+            ProgressState::Snapshot { .. } => index >= self.match_index && index >= start,
+        };
         if !news && !recovers {
             return false;
         }
         self.match_index = index;
         self.next_index = self.next_index.max(index.next());
-        self.paused = false;
         self.diverged = false;
-        if self.state == ProgressState::Probe {
+        if recovers {
             self.state = ProgressState::Replicate;
             self.next_index = index.next();
         }
-        while self.in_flight.pop_front_if(|last| *last <= index).is_some() {}
+        self.paused &= matches!(self.state, ProgressState::Snapshot { .. });
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(last, _)| *last <= index) {
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        }
         true
     }
 
     /// The follower has no entry like ours at `prev_log_index`; ours and its logs may agree up to `agree`. `false`
     /// where the rejection is stale: it must not rewind what is known since (fault L6).
     pub(crate) fn rejected(&mut self, prev_log_index: LogIndex, agree: LogIndex) -> bool {
-        let is_asked = self.state == ProgressState::Replicate || prev_log_index == self.next_index.prev();
-        if prev_log_index <= self.match_index || !is_asked {
-            return false;
-        }
         let next = match self.state {
+            _ if prev_log_index <= self.match_index => return false,
             ProgressState::Replicate => self.match_index.next(),
-            ProgressState::Probe => prev_log_index.min(agree.next()),
+            ProgressState::Probe if prev_log_index == self.next_index.prev() => prev_log_index.min(agree.next()),
+            ProgressState::Probe | ProgressState::Snapshot { .. } => return false,
         };
         self.probe_from(next);
         true
+    }
+
+    /// It lacks what was compacted: the snapshot of the entry at `index` goes out, from its beginning, unless it is on
+    /// its way already.
+    pub(crate) fn needs_snapshot(&mut self, index: LogIndex) {
+        if self.state != (ProgressState::Snapshot { index }) {
+            self.state = ProgressState::Snapshot { index };
+            self.paused = false;
+            self.forget_in_flight();
+            self.offset = 0;
+        }
+    }
+
+    /// Bytes of the snapshot that it is known to have.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The chunk at [`offset`](Self::offset) was sent: its answer is waited for.
+    pub(crate) const fn sent_chunk(&mut self, now: u64) {
+        self.paused = true;
+        self.chunk_sent = now;
+    }
+
+    /// It has the first `next_offset` bytes of the snapshot at `index`. `false` where that is no news: the chunk was
+    /// sent twice, or is of another snapshot.
+    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64) -> bool {
+        let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
+        if news {
+            self.offset = next_offset;
+            self.paused = false;
+        }
+        news
     }
 
     /// Messages to it were lost: find out where it stands before sending more.
@@ -141,9 +204,11 @@ impl Progress {
         }
     }
 
-    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window.
-    pub(crate) fn heard(&mut self) {
-        self.paused = false;
+    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window; and the chunk of a
+    /// snapshot once more, unless it has left within the last `patience` ticks.
+    pub(crate) fn heard(&mut self, now: u64, patience: u32) {
+        let is_sending = matches!(self.state, ProgressState::Snapshot { .. });
+        self.paused &= is_sending && now.saturating_sub(self.chunk_sent) < u64::from(patience);
     }
 
     /// Nothing is sent until the next heartbeat's answer.
@@ -152,15 +217,21 @@ impl Progress {
     }
 
     /// Whether an append sent now could only be an empty one, because the window is full.
-    pub(crate) fn window_is_full(&self, max_inflight: usize) -> bool {
-        self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight
+    pub(crate) fn window_is_full(&self, config: &Config) -> bool {
+        self.state == ProgressState::Replicate
+            && (self.in_flight.len() >= config.max_inflight || self.in_flight_bytes >= config.max_inflight_bytes)
     }
 
     fn probe_from(&mut self, next: LogIndex) {
         self.state = ProgressState::Probe;
         self.next_index = next.max(self.match_index.next());
         self.paused = false;
+        self.forget_in_flight();
+    }
+
+    fn forget_in_flight(&mut self) {
         self.in_flight.clear();
+        self.in_flight_bytes = 0;
     }
 }
 
@@ -168,40 +239,62 @@ impl Progress {
 mod tests {
     use super::*;
 
+    /// Two appends at once, of at most 300 bytes or little more.
+    fn window() -> Config {
+        Config { max_inflight: 2, max_inflight_bytes: 300, ..Config::new(crate::types::NodeId(1)) }
+    }
+
     fn replicating(match_index: u64) -> Progress {
         let mut progress = Progress::new(LogIndex(match_index + 1), 0);
-        assert!(progress.accepted(LogIndex(match_index)));
+        assert!(progress.accepted(LogIndex(match_index), LogIndex(0)));
         progress
     }
 
     #[test]
     fn a_probe_waits_for_its_answer() {
         let mut progress = Progress::new(LogIndex(5), 0);
-        assert!(!progress.is_paused(2));
-        progress.sent(LogIndex(9));
-        assert!(progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+        progress.sent(LogIndex(9), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(5));
-        assert!(progress.accepted(LogIndex(9)));
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(10)));
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
     }
 
     #[test]
     fn appends_are_pipelined_up_to_the_window() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(5));
-        progress.sent(LogIndex(7));
-        assert!(progress.is_paused(2));
+        progress.sent(LogIndex(5), 100);
+        progress.sent(LogIndex(7), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(8));
-        assert!(progress.accepted(LogIndex(5)));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
         assert_eq!(progress.in_flight(), 1);
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn the_window_counts_bytes_as_well() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(5), 299);
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (299, false));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
+        progress.sent(LogIndex(9), 300);
+        assert_eq!((progress.in_flight(), progress.in_flight_bytes(), progress.is_paused(&window())), (1, 300, true));
+        assert!(progress.accepted(LogIndex(8), LogIndex(0)), "a part of it");
+        assert_eq!(progress.in_flight_bytes(), 300);
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (0, false));
+        progress.sent(LogIndex(10), 7);
+        progress.unreachable();
+        assert_eq!(progress.in_flight_bytes(), 0);
     }
 
     #[test]
     fn l6_a_stale_rejection_rewinds_nothing() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(6));
+        progress.sent(LogIndex(6), 100);
         assert!(!progress.rejected(LogIndex(4), LogIndex(1)), "4 is matched: the rejection is older");
         assert_eq!(progress.next_index(), LogIndex(7));
         assert!(progress.rejected(LogIndex(6), LogIndex(1)));
@@ -221,8 +314,8 @@ mod tests {
     #[test]
     fn an_old_acknowledgement_is_no_news() {
         let mut progress = replicating(4);
-        assert!(!progress.accepted(LogIndex(3)));
-        assert!(!progress.accepted(LogIndex(4)));
+        assert!(!progress.accepted(LogIndex(3), LogIndex(0)));
+        assert!(!progress.accepted(LogIndex(4), LogIndex(0)));
         assert_eq!(progress.match_index(), LogIndex(4));
     }
 
@@ -230,75 +323,75 @@ mod tests {
     fn what_is_known_to_match_ends_a_probe_and_less_does_not() {
         let mut progress = replicating(4);
         progress.unreachable();
-        progress.sent(LogIndex(4));
-        assert!(!progress.accepted(LogIndex(3)));
-        assert!(progress.is_paused(2));
-        assert!(progress.accepted(LogIndex(4)));
+        progress.sent(LogIndex(4), 100);
+        assert!(!progress.accepted(LogIndex(3), LogIndex(0)));
+        assert!(progress.is_paused(&window()));
+        assert!(progress.accepted(LogIndex(4), LogIndex(0)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(5)));
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
     }
 
     #[test]
     fn an_acceptance_moves_the_next_entry_only_forward() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(9));
+        progress.sent(LogIndex(9), 100);
         progress.pause();
         progress.diverged = true;
-        assert!(progress.accepted(LogIndex(6)));
+        assert!(progress.accepted(LogIndex(6), LogIndex(0)));
         assert_eq!((progress.match_index(), progress.next_index()), (LogIndex(6), LogIndex(10)));
         assert_eq!(progress.in_flight(), 1, "9 is still under way");
-        assert!(!progress.is_paused(2) && !progress.diverged);
-        assert!(progress.accepted(LogIndex(12)), "what an earlier leader sent may be accepted too");
+        assert!(!progress.is_paused(&window()) && !progress.diverged);
+        assert!(progress.accepted(LogIndex(12), LogIndex(0)), "what an earlier leader sent may be accepted too");
         assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(13), 0));
     }
 
     #[test]
     fn an_empty_append_takes_no_place_in_the_window() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(4));
+        progress.sent(LogIndex(4), 100);
         assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(5), 0));
     }
 
     #[test]
     fn a_full_window_is_one_of_appends_in_flight() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(5));
-        assert!(!progress.window_is_full(2));
-        progress.sent(LogIndex(6));
-        assert!(progress.window_is_full(2));
+        progress.sent(LogIndex(5), 100);
+        assert!(!progress.window_is_full(&window()));
+        progress.sent(LogIndex(6), 100);
+        assert!(progress.window_is_full(&window()));
         progress.unreachable();
-        assert!(!progress.window_is_full(2));
-        assert!(!progress.window_is_full(0), "a probe has no window");
-        assert!(!progress.is_paused(0));
+        assert!(!progress.window_is_full(&window()));
+        let none = Config { max_inflight: 0, ..window() };
+        assert!(!progress.window_is_full(&none) && !progress.is_paused(&none), "a probe has no window");
     }
 
     #[test]
     fn who_is_paused_is_sent_to_again_once_it_is_heard() {
         let mut progress = replicating(4);
         progress.pause();
-        assert!(progress.is_paused(2));
-        progress.heard();
-        assert!(!progress.is_paused(2));
+        assert!(progress.is_paused(&window()));
+        progress.heard(9, 6);
+        assert!(!progress.is_paused(&window()));
     }
 
     #[test]
     fn a_probe_under_way_goes_on_where_messages_are_lost() {
         let mut progress = Progress::new(LogIndex(5), 0);
-        progress.sent(LogIndex(4));
+        progress.sent(LogIndex(4), 100);
         progress.unreachable();
-        assert!(progress.is_paused(2));
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(5));
     }
 
     #[test]
     fn a_rejected_probe_goes_back_to_where_the_logs_may_agree() {
         let mut progress = Progress::new(LogIndex(9), 0);
-        progress.sent(LogIndex(8));
+        progress.sent(LogIndex(8), 100);
         assert!(!progress.rejected(LogIndex(7), LogIndex(3)), "8 was asked about");
-        assert!(progress.is_paused(2));
+        assert!(progress.is_paused(&window()));
         assert!(progress.rejected(LogIndex(8), LogIndex(3)));
         assert_eq!(progress.next_index(), LogIndex(4));
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
         assert!(progress.rejected(LogIndex(3), LogIndex(7)), "never further than what was refused");
         assert_eq!(progress.next_index(), LogIndex(3));
     }
@@ -306,10 +399,71 @@ mod tests {
     #[test]
     fn a_rejection_while_replicating_empties_the_window() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(6));
-        progress.sent(LogIndex(8));
+        progress.sent(LogIndex(6), 100);
+        progress.sent(LogIndex(8), 100);
         assert!(progress.rejected(LogIndex(6), LogIndex(5)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Probe, LogIndex(5)));
         assert_eq!(progress.in_flight(), 0);
+    }
+
+    /// A follower that is matched up to 4 and gets the snapshot of entry 9: its first chunk left at tick 20.
+    fn taking_a_snapshot() -> Progress {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(6), 100);
+        progress.needs_snapshot(LogIndex(9));
+        assert_eq!((progress.state(), progress.offset()), (ProgressState::Snapshot { index: LogIndex(9) }, 0));
+        assert_eq!((progress.in_flight(), progress.in_flight_bytes()), (0, 0));
+        assert!(!progress.is_paused(&window()));
+        progress.sent_chunk(20);
+        assert!(progress.is_paused(&window()));
+        progress
+    }
+
+    #[test]
+    fn a_chunk_is_answered_before_the_next_leaves() {
+        let mut progress = taking_a_snapshot();
+        assert!(!progress.received(LogIndex(8), 64), "of another snapshot");
+        assert!(!progress.received(LogIndex(9), 0), "nothing new");
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (0, true));
+        assert!(progress.received(LogIndex(9), 64));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (64, false));
+        progress.sent_chunk(21);
+        progress.needs_snapshot(LogIndex(9));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (64, true), "it is on its way already");
+        progress.needs_snapshot(LogIndex(12));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (0, false));
+    }
+
+    #[test]
+    fn a_chunk_leaves_again_only_after_a_while() {
+        let mut progress = taking_a_snapshot();
+        progress.heard(25, 6);
+        assert!(progress.is_paused(&window()));
+        progress.heard(26, 6);
+        assert!(!progress.is_paused(&window()));
+        progress.heard(21, 6);
+        assert!(!progress.is_paused(&window()), "it was not waiting");
+    }
+
+    #[test]
+    fn a_snapshot_ends_where_the_log_goes_on() {
+        let mut progress = taking_a_snapshot();
+        assert!(progress.accepted(LogIndex(6), LogIndex(7)), "news, but of what is compacted");
+        assert_eq!(progress.state(), ProgressState::Snapshot { index: LogIndex(9) });
+        assert!(progress.is_paused(&window()));
+        assert!(!progress.accepted(LogIndex(5), LogIndex(0)));
+        assert!(progress.accepted(LogIndex(7), LogIndex(7)), "7 follows what was compacted");
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(8)));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn a_snapshot_is_not_ended_by_a_rejection_or_a_loss() {
+        let mut progress = taking_a_snapshot();
+        assert!(!progress.rejected(LogIndex(6), LogIndex(5)));
+        progress.sent(LogIndex(6), 100);
+        progress.unreachable();
+        assert_eq!((progress.state(), progress.in_flight()), (ProgressState::Snapshot { index: LogIndex(9) }, 0));
+        assert!(progress.is_paused(&window()));
     }
 }

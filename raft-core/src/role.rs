@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(leader.first_index, LogIndex(7));
         let fresh = Progress::new(LogIndex(7), 10);
         assert_eq!(leader.followers(), [(NodeId(2), fresh.clone()), (NodeId(3), fresh)]);
-        assert!(leader.follower_mut(NodeId(3)).is_some_and(|progress| progress.accepted(LogIndex(5))));
+        assert!(leader.follower_mut(NodeId(3)).is_some_and(|progress| progress.accepted(LogIndex(5), LogIndex(0))));
         assert!(leader.follower_mut(NodeId(4)).is_none());
         let known = leader.follower(NodeId(3)).cloned().into_iter().map(|progress| (NodeId(3), progress));
         let known: Vec<_> = known.collect();
