@@ -13,6 +13,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::read_index::Asked;
 use crate::types::LogIndex;
 
 /// One follower's progress.
@@ -29,6 +30,10 @@ pub struct Progress {
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
     pub(crate) confirmed_round: u64,
+    /// Tick at which the newest heartbeat that it is known to have answered was sent: what a lease counts from.
+    pub(crate) answered_from: Option<u64>,
+    /// The request for its own reads that waits here: the newest that came.
+    pub(crate) asked: Option<Asked>,
     /// Its log differs from ours at an entry that both hold.
     pub(crate) diverged: bool,
 }
@@ -54,6 +59,8 @@ impl Progress {
             in_flight: VecDeque::new(),
             last_ack: now,
             confirmed_round: 0,
+            answered_from: None,
+            asked: None,
             diverged: false,
         }
     }

@@ -198,6 +198,7 @@ impl Cluster {
     }
 
     pub fn add(&mut self, config: Config, storage: MemStorage) {
+        let config = Config { life: Some(1), ..config };
         self.nodes.push(Node::new(config.clone(), Disk::new(storage)).unwrap());
         self.configs.push(config);
         self.applied.push(Vec::new());
@@ -250,11 +251,11 @@ impl Cluster {
                 self.step(id, Event::Applied(last));
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
-            Action::ReadReady { read, index } => {
-                self.safety.read_ready(id, read, index);
-                self.notices.push((id, Action::ReadReady { read, index }));
-            }
             notice => {
+                if let Action::ReadReady { read, index, .. } = notice {
+                    assert!(self.node(id).last_applied() >= index, "a read is served before its entries are applied");
+                    self.safety.read_ready(id, read, index);
+                }
                 if let Action::ReadFailed { read, .. } = notice {
                     self.safety.read_failed(id, read);
                 }
@@ -276,6 +277,7 @@ impl Cluster {
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at].clear();
         self.safety.crashed(id);

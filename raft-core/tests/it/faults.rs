@@ -2,7 +2,7 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Digest, Entries, Event, Heartbeat, HeartbeatResponse, LogIndex,
-    NodeId, PreVoteResponse, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName, StorageError, Term,
+    NodeId, PreVoteResponse, ReadId, ReadKind, Refusal, RequestVote, RequestVoteResponse, RoleName, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -307,7 +307,7 @@ fn r3_a_confirmed_read_waits_for_its_entries_to_be_applied() {
         }
     }
     assert_eq!(quiet(&mut cluster, Event::Read(ReadId(1))), []);
-    let ready = Action::ReadReady { read: ReadId(1), index: LogIndex(2) };
+    let ready = Action::ReadReady { read: ReadId(1), index: LogIndex(2), kind: ReadKind::Quorum };
     assert_eq!(quiet(&mut cluster, Event::Applied(LogIndex(2))), [ready]);
 }
 
@@ -342,7 +342,7 @@ fn a_deposed_leader_fails_its_reads_with_a_reason() {
 
 #[test]
 fn a_refusal_names_the_leader() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::with_config(3, |config| config.life = None);
     assert_eq!(cluster.propose(2, "x"), [Action::ProposalRefused(Refusal::NotLeader { leader: None })]);
     cluster.elect(1);
     let reason = Refusal::NotLeader { leader: Some(NodeId(1)) };

@@ -295,7 +295,7 @@ fn conformance_17_a_read_on_a_new_leader() {
     cluster.run(9);
     assert_eq!(cluster.commit(1), 4);
     let ready = cluster.notices.iter().filter_map(|(_, action)| match action {
-        Action::ReadReady { read, index } => Some((read.0, index.0)),
+        Action::ReadReady { read, index, .. } => Some((read.0, index.0)),
         _ => None,
     });
     let ready: Vec<(u64, u64)> = ready.collect();
