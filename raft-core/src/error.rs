@@ -16,9 +16,16 @@ pub enum Refusal {
         /// Whom to ask instead, where known.
         leader: Option<NodeId>,
     },
-    /// This server led when the request came, and has stepped down since.
+    /// Who led when the request came, this server or the one that it follows, does not any more.
     #[error("leadership was lost: ask again")]
     LeadershipLost,
+    /// This server follows, and could not serve the read within an election timeout: its leader did not answer, or it has
+    /// not caught up.
+    #[error("this server could not serve the read in time: {}", hint(*.leader))]
+    ReadTimeout {
+        /// Whom to ask instead, where known.
+        leader: Option<NodeId>,
+    },
     /// Leadership is being handed to another server.
     #[error("leadership goes to node {target}: ask it")]
     TransferInProgress {
@@ -84,6 +91,14 @@ pub enum ConfigError {
     Timeouts {
         /// As given.
         heartbeat: u32,
+        /// As given.
+        election: u32,
+    },
+    /// A drift bound that no lease can have.
+    #[error("drift_ticks ({drift}) must be at least 1 and at most election_timeout_ticks ({election})")]
+    Drift {
+        /// As given.
+        drift: u32,
         /// As given.
         election: u32,
     },

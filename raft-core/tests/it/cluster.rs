@@ -239,6 +239,7 @@ impl Cluster {
     }
 
     pub fn add(&mut self, config: Config, storage: MemStorage) {
+        let config = Config { life: Some(1), ..config };
         self.nodes.push(Node::new(config.clone(), Disk::new(storage)).unwrap());
         self.configs.push(config);
         self.applied.push(Vec::new());
@@ -304,11 +305,11 @@ impl Cluster {
                 }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
-            Action::ReadReady { read, index } => {
-                self.safety.read_ready(id, read, index);
-                self.notices.push((id, Action::ReadReady { read, index }));
-            }
             notice => {
+                if let Action::ReadReady { read, index, .. } = notice {
+                    assert!(self.node(id).last_applied() >= index, "a read is served before its entries are applied");
+                    self.safety.read_ready(id, read, index);
+                }
                 if let Action::ReadFailed { read, .. } = notice {
                     self.safety.read_failed(id, read);
                 }
@@ -351,6 +352,7 @@ impl Cluster {
         let disk = self.nodes[at].storage().clone().crash(also);
         let snapshot = disk.durable_snapshot();
         let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
+        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at] = commands_of(&state.unwrap_or_default());
         self.safety.crashed(id);

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
     HeartbeatResponse, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress,
-    ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
+    ProgressState, ReadIndex, ReadIndexResponse, ReadToken, RequestVote, RequestVoteResponse, SnapshotChunk,
+    SnapshotMeta, Term,
 };
 
 use crate::cluster::state_digest;
@@ -70,6 +71,12 @@ pub fn body(body: &Body) -> String {
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
         Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::ReadIndex(request) => format!("ReadIndex {}", token(request.token)),
+        Body::ReadIndexResponse(response) => {
+            let index = response.index.map_or("none".to_owned(), |index| index.to_string());
+            let lease = if response.lease { " lease" } else { "" };
+            format!("ReadIndexResponse {} index={index}{lease}", token(response.token))
+        }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
         Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
@@ -125,6 +132,11 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "HeartbeatResponse" => Body::HeartbeatResponse(HeartbeatResponse { round: fields.number("round")? }),
         "TimeoutNow" => Body::TimeoutNow,
+        "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
+        "ReadIndexResponse" => {
+            let index = (!fields.has("index=none")).then(|| fields.number("index").map(LogIndex)).transpose()?;
+            Body::ReadIndexResponse(ReadIndexResponse { token: fields.token()?, index, lease: fields.has("lease") })
+        }
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
@@ -133,6 +145,10 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
+}
+
+fn token(token: ReadToken) -> String {
+    format!("life={} sequence={}", token.life, token.sequence)
 }
 
 /// `9@2 {1,2,3} offset=4 data=c,d done`.
@@ -171,6 +187,10 @@ impl Fields<'_> {
 
     fn number(&self, name: &str) -> Result<u64, String> {
         number(self.value(name)?)
+    }
+
+    fn token(&self) -> Result<ReadToken, String> {
+        Ok(ReadToken { life: self.number("life")?, sequence: self.number("sequence")? })
     }
 
     fn position(&self, name: &str) -> Result<(LogIndex, Term), String> {
