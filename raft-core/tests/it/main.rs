@@ -15,6 +15,7 @@ mod limits;
 mod membership;
 mod paper;
 mod random;
+mod reads;
 mod regressions;
 mod replica;
 mod safety;
