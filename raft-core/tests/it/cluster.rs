@@ -378,6 +378,27 @@ impl Cluster {
         panic!("the network never falls silent: {:?}", self.network.first());
     }
 
+    /// Delivers until `from` has said something of this kind to `to`, and delivers that too.
+    pub fn settle_until(&mut self, from: u32, to: u32, wanted: impl Fn(&Body) -> bool) {
+        for _ in 0..1_000 {
+            let message = self.network.first().expect("it was never said");
+            let found = message.from.0 == from && message.to.0 == to && wanted(&message.body);
+            self.deliver(0);
+            if found {
+                return;
+            }
+        }
+    }
+
+    /// `id` wins once the others have forgotten their leader.
+    pub fn elect_after_silence(&mut self, id: u32) {
+        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
+            self.tick(other, 15);
+        }
+        self.network.clear();
+        self.elect(id);
+    }
+
     pub fn tick(&mut self, id: u32, times: u32) {
         for _ in 0..times {
             self.step(id, Event::Tick);
