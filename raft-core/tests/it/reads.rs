@@ -815,7 +815,7 @@ fn random_run(seed: u64, steps: u64) -> [u32; 4] {
     let mut cluster = Cluster::with_config(3, |config| {
         config.election_timeout_ticks = 6;
         config.heartbeat_ticks = 1;
-        config.lease = Some(Lease { drift_ticks: 2 }).filter(|_| seed % 4 > 0);
+        config.lease = Some(Lease { drift_ticks: 2 }).filter(|_| !seed.is_multiple_of(4));
         config.seed = seed.wrapping_mul(31).wrapping_add(u64::from(config.id.0));
     });
     let (mut random, mut ticks) = (seed, [0_u64; 3]);
