@@ -19,13 +19,6 @@ pub enum Refusal {
     /// Who led when the request came, this server or the one that it follows, does not any more.
     #[error("leadership was lost: ask again")]
     LeadershipLost,
-    /// This server follows, and could not serve the read within an election timeout: its leader did not answer, or it has
-    /// not caught up.
-    #[error("this server could not serve the read in time: {}", hint(*.leader))]
-    ReadTimeout {
-        /// Whom to ask instead, where known.
-        leader: Option<NodeId>,
-    },
     /// Leadership is being handed to another server.
     #[error("leadership goes to node {target}: ask it")]
     TransferInProgress {
@@ -74,6 +67,13 @@ pub enum Refusal {
     /// The node has halted.
     #[error("this server has halted after a storage fault: ask another")]
     Halted,
+    /// This server follows, and could not serve the read within an election timeout: its leader did not answer, or it has
+    /// not caught up.
+    #[error("this server could not serve the read in time: {}", hint(*.leader))]
+    ReadTimeout {
+        /// Whom to ask instead, where known.
+        leader: Option<NodeId>,
+    },
 }
 
 fn hint(leader: Option<NodeId>) -> String {
