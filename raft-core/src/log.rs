@@ -132,32 +132,34 @@ impl Log {
         Ok((low, self.term(storage, low)?))
     }
 
-    /// Entries from `first` on, shared where one run is all there is to send, otherwise gathered up to `max_bytes`.
+    /// Entries from `first` on, and their cost: shared where one run is all there is to send, otherwise gathered up to
+    /// `max_bytes`.
     pub(crate) fn slice(
         &self,
         storage: &impl Storage,
         first: LogIndex,
         max_bytes: usize,
-    ) -> Result<Entries, StorageError> {
+    ) -> Result<(Entries, usize), StorageError> {
         if first > self.last.index {
-            return Ok(Entries::default());
+            return Ok((Entries::default(), 0));
         }
         if first <= self.base.index {
             let mut entries = storage.entries(first, self.base.index, max_bytes)?;
-            entries.truncate(fitting(entries.iter(), max_bytes));
-            return Ok(entries.into());
+            let (count, bytes) = fitting(entries.iter(), max_bytes);
+            entries.truncate(count);
+            return Ok((entries.into(), bytes));
         }
         let run = self.window.run(first).ok_or_else(|| self.out_of_range(first))?;
         let is_all = run.first == first && (run.bytes >= max_bytes || run.last() == self.last.index);
         if is_all && (run.bytes <= max_bytes || run.entries.len() == 1) {
-            return Ok(Arc::clone(&run.entries));
+            return Ok((Arc::clone(&run.entries), run.bytes));
         }
         let runs = || self.window.runs_from(first).flat_map(|run| run.entries.iter());
         let rest = || runs().filter(|entry| entry.index >= first);
-        let count = fitting(rest(), max_bytes);
+        let (count, bytes) = fitting(rest(), max_bytes);
         let mut gathered = Vec::with_capacity(count);
         gathered.extend(rest().take(count).cloned());
-        Ok(gathered.into())
+        Ok((gathered.into(), bytes))
     }
 
     /// Lends entries from `first` to at most `last`: at least one, and not always all.
@@ -346,14 +348,17 @@ impl Log {
     }
 }
 
-/// How many of these stay within `max_bytes`, one at the least.
-fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: usize) -> usize {
-    let mut bytes = 0_usize;
-    let fits = |entry: &&Entry| {
-        bytes = bytes.saturating_add(entry.cost());
-        bytes <= max_bytes
-    };
-    entries.take_while(fits).count().max(1)
+/// How many of these stay within `max_bytes`, one at the least, and their cost.
+fn fitting<'a>(entries: impl Iterator<Item = &'a Entry>, max_bytes: usize) -> (usize, usize) {
+    let (mut count, mut bytes) = (0_usize, 0_usize);
+    for cost in entries.map(Entry::cost) {
+        let with_it = bytes.saturating_add(cost);
+        if count > 0 && with_it > max_bytes {
+            break;
+        }
+        (count, bytes) = (count.saturating_add(1), with_it);
+    }
+    (count, bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! durable.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +100,7 @@ pub struct AppendEntries {
     /// Term of that entry.
     pub prev_log_term: Term,
     /// Chain digest of that entry, where the storage links entries into a chain.
-    pub prev_log_hash: Option<Box<Digest>>,
+    pub prev_log_hash: Option<Arc<Digest>>,
     /// The leader's `commit_index`.
     pub leader_commit: LogIndex,
     /// The new entries: consecutive, from `prev_log_index + 1`; empty for a probe.

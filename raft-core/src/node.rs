@@ -47,6 +47,8 @@ pub struct Node<S> {
     rng: ChaCha8Rng,
     /// Reads that a quorum has confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// The digest that the last append named, as it was shared.
+    pub(crate) last_hash: Option<Arc<Digest>>,
     /// The write that installs the newest snapshot of this life.
     pub(crate) installing: WriteId,
     /// The snapshot that a leader is sending.
@@ -89,6 +91,7 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            last_hash: None,
             installing: WriteId(0),
             receiving: None,
             differs_from: None,

@@ -12,10 +12,11 @@
 //! ```
 //!
 //! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads; what is in flight ends
-//! below `next_index`.
+//! below `next_index`, and its bytes are counted exactly.
 
 use alloc::collections::VecDeque;
 
+use crate::config::Config;
 use crate::types::LogIndex;
 
 /// One follower's progress.
@@ -26,8 +27,9 @@ pub struct Progress {
     state: ProgressState,
     /// Sending waits for an answer: after a probe, or after the follower's log was found to differ.
     paused: bool,
-    /// Last index of each append in flight, ascending.
-    in_flight: VecDeque<LogIndex>,
+    /// Last index and cost of each append in flight, ascending.
+    in_flight: VecDeque<(LogIndex, usize)>,
+    in_flight_bytes: usize,
     /// Of the snapshot that is being sent: the bytes that it has, and when the chunk after them left.
     offset: u64,
     chunk_sent: u64,
@@ -63,6 +65,7 @@ impl Progress {
             state: ProgressState::Probe,
             paused: false,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             offset: 0,
             chunk_sent: 0,
             last_ack: now,
@@ -95,18 +98,26 @@ impl Progress {
         self.in_flight.len()
     }
 
-    /// Whether sending waits for an answer.
+    /// The cost of the entries of these appends, in bytes.
     #[must_use]
-    pub fn is_paused(&self, max_inflight: usize) -> bool {
-        self.paused || (self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight)
+    pub const fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
     }
 
-    /// An append that ends at `last` was sent; `last` is `next_index - 1` for an empty one.
-    pub(crate) fn sent(&mut self, last: LogIndex) {
+    /// Whether sending waits for an answer.
+    #[must_use]
+    pub fn is_paused(&self, config: &Config) -> bool {
+        self.paused || self.window_is_full(config)
+    }
+
+    /// An append of entries that cost so many `bytes` and end at `last` was sent; `last` is `next_index - 1` for an empty
+    /// one.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
         match self.state {
             ProgressState::Probe => self.paused = true,
             ProgressState::Replicate if last >= self.next_index => {
-                self.in_flight.push_back(last);
+                self.in_flight.push_back((last, bytes));
+                self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
                 self.next_index = last.next();
             }
             ProgressState::Replicate | ProgressState::Snapshot { .. } => {}
@@ -134,7 +145,9 @@ impl Progress {
             self.next_index = index.next();
         }
         self.paused &= matches!(self.state, ProgressState::Snapshot { .. });
-        while self.in_flight.pop_front_if(|last| *last <= index).is_some() {}
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(last, _)| *last <= index) {
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        }
         true
     }
 
@@ -157,7 +170,7 @@ impl Progress {
         if self.state != (ProgressState::Snapshot { index }) {
             self.state = ProgressState::Snapshot { index };
             self.paused = false;
-            self.in_flight.clear();
+            self.forget_in_flight();
             self.offset = 0;
         }
     }
@@ -204,21 +217,32 @@ impl Progress {
     }
 
     /// Whether an append sent now could only be an empty one, because the window is full.
-    pub(crate) fn window_is_full(&self, max_inflight: usize) -> bool {
-        self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight
+    pub(crate) fn window_is_full(&self, config: &Config) -> bool {
+        self.state == ProgressState::Replicate
+            && (self.in_flight.len() >= config.max_inflight || self.in_flight_bytes >= config.max_inflight_bytes)
     }
 
     fn probe_from(&mut self, next: LogIndex) {
         self.state = ProgressState::Probe;
         self.next_index = next.max(self.match_index.next());
         self.paused = false;
+        self.forget_in_flight();
+    }
+
+    fn forget_in_flight(&mut self) {
         self.in_flight.clear();
+        self.in_flight_bytes = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two appends at once, of at most 300 bytes or little more.
+    fn window() -> Config {
+        Config { max_inflight: 2, max_inflight_bytes: 300, ..Config::new(crate::types::NodeId(1)) }
+    }
 
     fn replicating(match_index: u64) -> Progress {
         let mut progress = Progress::new(LogIndex(match_index + 1), 0);
@@ -229,31 +253,48 @@ mod tests {
     #[test]
     fn a_probe_waits_for_its_answer() {
         let mut progress = Progress::new(LogIndex(5), 0);
-        assert!(!progress.is_paused(2));
-        progress.sent(LogIndex(9));
-        assert!(progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+        progress.sent(LogIndex(9), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(5));
         assert!(progress.accepted(LogIndex(9), LogIndex(0)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(10)));
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
     }
 
     #[test]
     fn appends_are_pipelined_up_to_the_window() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(5));
-        progress.sent(LogIndex(7));
-        assert!(progress.is_paused(2));
+        progress.sent(LogIndex(5), 100);
+        progress.sent(LogIndex(7), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(8));
         assert!(progress.accepted(LogIndex(5), LogIndex(0)));
         assert_eq!(progress.in_flight(), 1);
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn the_window_counts_bytes_as_well() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(5), 299);
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (299, false));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
+        progress.sent(LogIndex(9), 300);
+        assert_eq!((progress.in_flight(), progress.in_flight_bytes(), progress.is_paused(&window())), (1, 300, true));
+        assert!(progress.accepted(LogIndex(8), LogIndex(0)), "a part of it");
+        assert_eq!(progress.in_flight_bytes(), 300);
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (0, false));
+        progress.sent(LogIndex(10), 7);
+        progress.unreachable();
+        assert_eq!(progress.in_flight_bytes(), 0);
     }
 
     #[test]
     fn l6_a_stale_rejection_rewinds_nothing() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(6));
+        progress.sent(LogIndex(6), 100);
         assert!(!progress.rejected(LogIndex(4), LogIndex(1)), "4 is matched: the rejection is older");
         assert_eq!(progress.next_index(), LogIndex(7));
         assert!(progress.rejected(LogIndex(6), LogIndex(1)));

@@ -5,20 +5,21 @@
 //! (fault L4); only an entry of the current term commits by counting (Figure 8, fault L1); where the storage links
 //! entries into a chain, an equal (index, term) with another digest is acknowledged by nobody.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::action::{Action, WriteOp};
 use crate::error::{Fault, PeerFault, Refusal, StorageError};
+use crate::log::Mark;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, Term};
 
 /// What a follower finds when it holds a leader's entries against its own log.
 enum Comparison {
@@ -95,8 +96,8 @@ impl<S: Storage> Node<S> {
     fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, Fault> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
-        let full = progress.window_is_full(self.config.max_inflight);
-        if progress.is_paused(self.config.max_inflight) && !(full && even_empty) {
+        let full = progress.window_is_full(&self.config);
+        if progress.is_paused(&self.config) && !(full && even_empty) {
             return Ok(false);
         }
         let next = progress.next_index();
@@ -104,8 +105,8 @@ impl<S: Storage> Node<S> {
             self.send_chunk(to, actions)?;
             return Ok(false);
         }
-        let entries = if full {
-            Entries::default()
+        let (entries, bytes) = if full {
+            Default::default()
         } else {
             self.log.slice(&self.storage, next, self.config.max_append_bytes)?
         };
@@ -113,16 +114,24 @@ impl<S: Storage> Node<S> {
             return Ok(false);
         }
         let prev = self.log.mark(&self.storage, next.prev())?;
-        progress.sent(entries.last().map_or(prev.index, |entry| entry.index));
+        progress.sent(entries.last().map_or(prev.index, |entry| entry.index), bytes);
         let request = AppendEntries {
             prev_log_index: prev.index,
             prev_log_term: prev.term,
-            prev_log_hash: prev.digest.map(Box::new),
+            prev_log_hash: self.shared_hash(prev),
             leader_commit: self.log.commit_index(),
             entries,
         };
         self.send(to, Body::AppendEntries(request), actions);
         Ok(true)
+    }
+
+    /// The digest of the entry before an append: followers that are equally far share it.
+    fn shared_hash(&mut self, prev: Mark) -> Option<Arc<Digest>> {
+        let digest = prev.digest?;
+        let shared = self.last_hash.take_if(|shared| **shared == digest).unwrap_or_else(|| Arc::new(digest));
+        self.last_hash = Some(Arc::clone(&shared));
+        Some(shared)
     }
 
     pub(crate) fn on_append_entries_response(

@@ -149,7 +149,7 @@ impl<S: Storage> Node<S> {
         // One that was taken since replaces the one that was being sent.
         progress.needs_snapshot(index);
         // What is not durable yet cannot be read: a heartbeat's answer asks again.
-        if progress.is_paused(self.config.max_inflight) || !self.gate.is_persisted(self.installing) {
+        if progress.is_paused(&self.config) || !self.gate.is_persisted(self.installing) {
             return Ok(());
         }
         let offset = progress.offset();

@@ -175,11 +175,12 @@ fn carry_out(log: &mut Log, model: &mut Model, op: &Op, term: &mut u64, window_b
         }
         Op::Slice { first, max_bytes } => {
             let first = first % (model.entries.len() as u64 + 1) + 1;
-            let slice = log.slice(model, LogIndex(first), max_bytes).unwrap();
+            let (slice, cost) = log.slice(model, LogIndex(first), max_bytes).unwrap();
             let rest = &model.entries[first as usize - 1..];
             assert_eq!(&slice[..], &rest[..slice.len()]);
             assert_eq!(slice.is_empty(), rest.is_empty());
             let bytes: usize = slice.iter().map(Entry::cost).sum();
+            assert_eq!(cost, bytes);
             assert!(bytes <= max_bytes || slice.len() == 1, "{bytes} of {max_bytes}");
         }
         Op::Stored(_) | Op::Cut(_) => {}
