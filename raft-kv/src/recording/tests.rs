@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 use raft_core::{
     Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, MemStorage, MembershipChange, Message,
-    Node, NodeId, ReadId, RoleName, Snapshot, Storage, Write, WriteId,
+    Node, NodeId, ReadId, RoleName, Snapshot, SnapshotChunk, Storage, Write, WriteId, WriteOp,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -738,6 +738,34 @@ fn the_bytes_of_a_recording_are_fixed() {
     let changed = Action::MembershipChanged(Box::new(configuration));
     assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 2_876_363_449 });
     assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 1_916_131_019 });
+    let meta = SnapshotMeta {
+        last_included_index: LogIndex(9),
+        last_included_term: Term(3),
+        digest: None,
+        configuration: Configuration::new([NodeId(1)]),
+        state: None,
+    };
+    let named = [9, 3, 0, 1, 1, 0, 0, 0];
+    let chunk = SnapshotChunk { meta: meta.clone(), offset: 5, data: Bytes::from_static(b"ab"), done: true };
+    bytes.clear();
+    let taken = Event::SnapshotTaken(Snapshot { meta: meta.clone(), state: Bytes::from_static(b"c") }.into());
+    encode_compact_into(&(taken, Event::Restored(LogIndex(9)), Event::RestoreFailed(LogIndex(9))), &mut bytes);
+    assert_eq!(bytes, [&[11][..], &named, &[1, b'c', 12, 9, 13, 9]].concat());
+    bytes.clear();
+    encode_compact_into(
+        &(Body::InstallSnapshot(chunk.clone().into()), WriteOp::SnapshotChunk(chunk.into())),
+        &mut bytes,
+    );
+    let part = [&named[..], &[5, 2, b'a', b'b', 1]].concat();
+    assert_eq!(bytes, [&[8], part.as_slice(), &[2], &part].concat());
+    bytes.clear();
+    let install = |keep_from| WriteOp::InstallSnapshot { index: LogIndex(9), keep_from };
+    encode_compact_into(&(install(None), install(Some(LogIndex(7))), Action::Restore(meta.into())), &mut bytes);
+    assert_eq!(bytes, [&[3, 9, 0, 3, 9, 1, 7, 14][..], &named].concat());
+    bytes.clear();
+    let asked = (Question::SnapshotChunk(LogIndex(9), 5, 2), Answer::SnapshotChunk(Bytes::from_static(b"ab")));
+    encode_compact_into(&(asked, Question::FirstIndex, Answer::FirstIndex(LogIndex(7))), &mut bytes);
+    assert_eq!(bytes, [4, 9, 5, 2, 4, 2, b'a', b'b', 2, 2, 7]);
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
     let limits = [
