@@ -21,7 +21,8 @@ pub struct MemStorage {
     /// The entry before the first: its index, term and digest.
     before: (LogIndex, Term, Option<Digest>),
     entries: Vec<(Entry, Option<Digest>)>,
-    receiving: Option<(SnapshotMeta, Vec<u8>)>,
+    /// The snapshot that is being received, and whether that is all of it.
+    receiving: Option<(SnapshotMeta, Vec<u8>, bool)>,
     persisted: WriteId,
 }
 
@@ -91,17 +92,18 @@ impl MemStorage {
     }
 
     fn receive(&mut self, chunk: SnapshotChunk) -> Result<(), StorageError> {
-        let SnapshotChunk { meta, offset, data, .. } = chunk;
+        let SnapshotChunk { meta, offset, data, done } = chunk;
         if meta.last_included_index <= self.snapshot.meta.last_included_index {
             return out_of_order(format!("a snapshot beyond {}", self.snapshot.meta.last_included_index));
         }
         if offset == 0 {
-            self.receiving = Some((meta, data.to_vec()));
+            self.receiving = Some((meta, data.to_vec(), done));
             return Ok(());
         }
         match &mut self.receiving {
-            Some((current, state)) if *current == meta && u64::try_from(state.len()) == Ok(offset) => {
+            Some((current, state, all @ false)) if *current == meta && u64::try_from(state.len()) == Ok(offset) => {
                 state.extend_from_slice(&data);
+                *all = done;
                 Ok(())
             }
             _ => out_of_order(String::from("a chunk at offset 0, or one that continues the last")),
@@ -109,12 +111,13 @@ impl MemStorage {
     }
 
     fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), StorageError> {
-        let Some((meta, state)) = self.receiving.take_if(|(meta, _)| meta.last_included_index == index) else {
+        let Some((meta, _, true)) = self.receiving.as_ref().filter(|(meta, ..)| meta.last_included_index == index)
+        else {
             return out_of_order(String::from("the snapshot that was received"));
         };
         let named = (index, meta.last_included_term, meta.digest);
         if let Some(first) = keep_from {
-            let holds = self.term(index) == Ok(meta.last_included_term);
+            let holds = self.term(index) == Ok(meta.last_included_term) && self.digest(index) == Ok(meta.digest);
             if !holds || first < self.first_index() || first > index.next() {
                 return out_of_order(format!("entries kept from {} to {}", self.first_index(), index.next()));
             }
@@ -125,7 +128,9 @@ impl MemStorage {
             self.before = named;
             self.entries.clear();
         }
-        self.snapshot = Snapshot { meta, state: state.into() };
+        if let Some((meta, state, _)) = self.receiving.take() {
+            self.snapshot = Snapshot { meta, state: state.into() };
+        }
         Ok(())
     }
 
@@ -168,7 +173,7 @@ impl Storage for MemStorage {
             Some(Bytes::copy_from_slice(rest.get(..max_bytes).unwrap_or(rest)))
         };
         let found = match &self.receiving {
-            Some((meta, state)) if meta.last_included_index == index => chunk(state),
+            Some((meta, state, _)) if meta.last_included_index == index => chunk(state),
             _ if self.snapshot.meta.last_included_index == index && index.0 > 0 => chunk(&self.snapshot.state),
             _ => None,
         };
