@@ -633,5 +633,5 @@ fn the_bytes_of_a_recording_are_fixed() {
     assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 1_916_131_019 });
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
-    assert_eq!(config, [1, 15, 3, 252, 0, 0, 8, 0, 32, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 1]);
+    assert_eq!(config, [1, 15, 3, 252, 0, 0, 8, 0, 32, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 1, 0, 0]);
 }
