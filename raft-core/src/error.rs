@@ -58,6 +58,12 @@ pub enum Refusal {
     /// Another leader's entry took this one's place: it was not applied and never will be.
     #[error("another leader's entry took its place: it was not applied, ask again")]
     Superseded,
+    /// Another snapshot is being received.
+    #[error("a snapshot is being received: take one once it is installed")]
+    SnapshotInProgress,
+    /// The snapshot is not of an entry that was applied here, or not as this server knows it (fault S5).
+    #[error("the snapshot is not of what was applied here: describe it when its state is taken")]
+    NotApplied,
     /// The node has halted.
     #[error("this server has halted after a storage fault: ask another")]
     Halted,
@@ -134,6 +140,14 @@ pub enum StorageError {
         /// Last index held.
         last: LogIndex,
     },
+    /// There is no such snapshot, or no such place in it.
+    #[error("there is no snapshot of entry {index}, or nothing at byte {offset} of it")]
+    NoSnapshot {
+        /// Its last entry.
+        index: LogIndex,
+        /// Asked for.
+        offset: u64,
+    },
     /// The bytes on the disk are not what was written.
     #[error("damaged at {place}: {what}")]
     Damaged {
@@ -171,6 +185,9 @@ pub enum PeerFault {
     /// Its entries do not follow each other, or are of a term that their sender has not reached.
     #[error("the entries do not follow each other")]
     Malformed,
+    /// The state that a snapshot was said to hold is none of this state machine.
+    #[error("the snapshot is none of this state machine")]
+    BadSnapshot,
     /// Two servers claim to lead one term: Election Safety is broken (§5.2).
     #[error("a second leader in one term")]
     SecondLeader,

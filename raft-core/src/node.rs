@@ -23,6 +23,7 @@ use crate::membership::Configurations;
 use crate::message::{Body, Message};
 use crate::read_index::ConfirmedRead;
 use crate::role::{Leader, Role, Votes};
+use crate::snapshot::Receiving;
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
 
@@ -52,6 +53,12 @@ pub struct Node<S> {
     pub(crate) forwarded: ForwardedReads,
     /// No vote, but for a leadership transfer, before this tick: a leader's lease may count on it.
     pub(crate) promised_until: u64,
+    /// The digest that the last append named, as it was shared.
+    pub(crate) last_hash: Option<Arc<Digest>>,
+    /// The write that installs the newest snapshot of this life.
+    pub(crate) installing: WriteId,
+    /// The snapshot that a leader is sending.
+    pub(crate) receiving: Option<Box<Receiving>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
     pub(crate) fault: Option<Fault>,
@@ -68,8 +75,11 @@ impl<S: Storage> Node<S> {
         let HardState { current_term, voted_for } = storage.hard_state()?;
         let configurations = Configurations::open(&storage)?;
         let log = Log::open(&storage)?;
-        if log.last().term > current_term || log.last().index < log.snapshot_index() {
-            let what = format!("term {current_term}, but the log ends at {:?}", log.last());
+        let has_room = log.start() <= log.snapshot_index() && log.snapshot_index() <= log.last().index;
+        if log.last().term > current_term || !has_room {
+            let (start, snapshot) = (log.start(), log.snapshot_index());
+            let what =
+                format!("term {current_term}, a snapshot at {snapshot}, and a log from {start} to {:?}", log.last());
             return Err(StorageError::Damaged { place: String::from("hard state"), what }.into());
         }
         let mut node = Self {
@@ -89,6 +99,9 @@ impl<S: Storage> Node<S> {
             confirmed_reads: VecDeque::new(),
             forwarded: ForwardedReads::default(),
             promised_until: 0,
+            last_hash: None,
+            installing: WriteId(0),
+            receiving: None,
             differs_from: None,
             fault: None,
         };
@@ -188,6 +201,12 @@ impl<S: Storage> Node<S> {
                 self.release_reads(actions);
                 Ok(())
             }
+            Event::SnapshotTaken(snapshot) => self.on_snapshot_taken(*snapshot, actions),
+            Event::Restored(index) => self.on_restored(index, actions),
+            Event::RestoreFailed(index) => {
+                self.on_restore_failed(index, actions);
+                Ok(())
+            }
             Event::Unreachable(peer) => {
                 self.on_unreachable(peer);
                 Ok(())
@@ -217,6 +236,7 @@ impl<S: Storage> Node<S> {
             self.announce_commit(actions);
         }
         self.advance_membership(actions)?;
+        self.advance_restore(actions);
         self.gate.release(actions);
         Ok(())
     }
@@ -246,6 +266,11 @@ impl<S: Storage> Node<S> {
                     self.on_heartbeat(from, request, actions);
                 }
             }
+            Body::InstallSnapshot(chunk) => {
+                if self.follow(from, actions) {
+                    self.on_install_snapshot(from, chunk, actions)?;
+                }
+            }
             Body::TimeoutNow => {
                 if self.follow(from, actions) {
                     self.on_timeout_now(actions)?;
@@ -254,6 +279,7 @@ impl<S: Storage> Node<S> {
             Body::ReadIndex(request) => self.on_read_index(from, request, actions),
             Body::ReadIndexResponse(response) => self.on_read_index_response(from, response, actions),
             Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
+            Body::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, response, actions)?,
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
         }
         Ok(())
@@ -320,7 +346,9 @@ impl<S: Storage> Node<S> {
             self.persist_hard_state(actions);
         }
         self.fail_forwarded_to_another(actions);
-        if let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes) {
+        if !self.is_restoring()
+            && let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes)
+        {
             actions.push(Action::Apply { first, last });
         }
         let (role, term, leader) = self.visible();
@@ -351,6 +379,7 @@ fn refuse(event: &Event, actions: &mut Vec<Action>) {
     match event {
         Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
         Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+        Event::SnapshotTaken(_) => actions.push(Action::SnapshotRefused(Refusal::Halted)),
         Event::ChangeMembership(_) => actions.push(Action::MembershipRefused(Refusal::Halted)),
         Event::TransferLeadership(target) => {
             actions.push(Action::TransferRefused { target: *target, reason: Refusal::Halted });

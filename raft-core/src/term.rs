@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use crate::action::Action;
 use crate::error::PeerFault;
-use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, PreVoteResponse, RequestVoteResponse};
+use crate::message::{
+    AppendEntriesResponse, Body, HeartbeatResponse, InstallSnapshotResponse, PreVoteResponse, RequestVoteResponse,
+};
 use crate::node::Node;
 use crate::role::Role;
 use crate::storage::Storage;
@@ -38,7 +40,7 @@ impl<S: Storage> Node<S> {
             {
                 return false;
             }
-            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) | Body::TimeoutNow => {
                 self.become_follower(term, Some(from), actions);
             }
             _ => self.become_follower(term, None, actions),
@@ -55,6 +57,11 @@ impl<S: Storage> Node<S> {
                 let (hint_index, hint_term) = (LogIndex(0), Term(0));
                 Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
             }
+            Body::InstallSnapshot(chunk) => {
+                let last_included_index = chunk.meta.last_included_index;
+                let response = InstallSnapshotResponse { last_included_index, next_offset: 0 };
+                Body::InstallSnapshotResponse(response)
+            }
             Body::Heartbeat(request) => Body::HeartbeatResponse(HeartbeatResponse { round: request.round }),
             Body::PreVote(request) => {
                 Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
@@ -65,6 +72,7 @@ impl<S: Storage> Node<S> {
             | Body::AppendEntriesResponse(_)
             | Body::HeartbeatResponse(_)
             | Body::ReadIndexResponse(_)
+            | Body::InstallSnapshotResponse(_)
             | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);
@@ -92,7 +100,10 @@ impl<S: Storage> Node<S> {
     /// A leader is heard by whoever answers it in its term.
     pub(crate) fn note_answer(&mut self, from: NodeId, body: &Body) {
         if let Role::Leader(leader) = &mut self.role
-            && matches!(body, Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_))
+            && matches!(
+                body,
+                Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_) | Body::InstallSnapshotResponse(_)
+            )
             && let Some(progress) = leader.follower_mut(from)
         {
             progress.last_ack = self.now;

@@ -1,11 +1,11 @@
 //! A group of nodes in memory: every message, write and tick happens when the test says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
+    Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -21,6 +21,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(storage: MemStorage) -> Self {
+        let storage = linked(storage);
         Self { durable: storage.clone(), live: storage, pending: VecDeque::new(), reported: WriteId(0) }
     }
 
@@ -53,6 +54,36 @@ impl Disk {
     pub fn durable_term(&self, index: LogIndex) -> Option<Term> {
         self.durable.term(index).ok()
     }
+
+    /// Whether what was committed at `index`, of this term, is durable here, in the log or in the snapshot.
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.durable_snapshot() >= index || self.durable_term(index) == Some(term)
+    }
+
+    pub fn durable_snapshot(&self) -> LogIndex {
+        self.durable.snapshot_meta().unwrap().last_included_index
+    }
+}
+
+/// The same log with a digest an entry.
+fn linked(storage: MemStorage) -> MemStorage {
+    let first = storage.first_index();
+    let entries = storage.entries(first, storage.last_index(), usize::MAX).unwrap();
+    if entries.is_empty() || storage.digest(first).unwrap().is_some() {
+        return storage;
+    }
+    let mut linked = MemStorage::new(storage.snapshot_meta().unwrap().configuration);
+    let hard_state = WriteOp::HardState(storage.hard_state().unwrap());
+    let mut digest = Digest([0; 32]);
+    let link = |entry| {
+        digest = toy_link(&digest, entry);
+        digest
+    };
+    let append = WriteOp::Append { digests: Some(entries.iter().map(link).collect()), entries: entries.into() };
+    for (op, id) in [hard_state, append].into_iter().zip(1..) {
+        linked.write(Write { id: WriteId(id), op }).unwrap();
+    }
+    linked.reopen()
 }
 
 /// 64 bits of FNV-1a over the previous digest and the entry: enough to tell test logs apart.
@@ -73,7 +104,15 @@ impl Storage for Disk {
         self.live.hard_state()
     }
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        Ok(SnapshotMeta { digest: Some(Digest([0; 32])), ..self.live.snapshot_meta()? })
+        let meta = self.live.snapshot_meta()?;
+        Ok(SnapshotMeta { digest: meta.digest.or(Some(Digest([0; 32]))), ..meta })
+    }
+    fn first_index(&self) -> LogIndex {
+        self.live.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.live.snapshot_chunk(index, offset, max_bytes)
     }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
@@ -82,11 +121,7 @@ impl Storage for Disk {
         self.live.term(index)
     }
     fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
-        let mut digest = Digest([0; 32]);
-        for entry in self.live.entries(LogIndex(1), index, usize::MAX)? {
-            digest = toy_link(&digest, &entry);
-        }
-        Ok(Some(digest))
+        if index == LogIndex(0) { Ok(Some(Digest([0; 32]))) } else { self.live.digest(index) }
     }
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         self.live.entries(first, last, max_bytes)
@@ -103,6 +138,14 @@ impl Storage for Disk {
     }
 }
 
+/// One step of a node, and how it left it.
+#[derive(Clone)]
+pub struct Step {
+    pub id: u32,
+    pub actions: Vec<Action>,
+    pub after: Status,
+}
+
 /// The group, its network and what its clients were told.
 pub struct Cluster {
     pub nodes: Vec<Node<Disk>>,
@@ -110,8 +153,15 @@ pub struct Cluster {
     pub network: Vec<Message>,
     /// Pairs of ids between which messages vanish.
     pub cut: Vec<(u32, u32)>,
-    /// Writes are durable at once.
+    /// Writes are durable at once, but for those of the nodes whose disk hangs.
     pub sync: bool,
+    pub hanging: BTreeSet<u32>,
+    /// What is handed out for application is reported applied at once.
+    pub apply: bool,
+    /// Nodes that have crashed and not started again.
+    pub down: BTreeSet<u32>,
+    /// Every step since it was last emptied, for those who want to see it.
+    pub steps: Option<Vec<Step>>,
     pub safety: Safety,
     pub refusals: Vec<Refusal>,
     /// Every action that is neither a message nor a write, with the node that gave it.
@@ -141,7 +191,7 @@ impl Cluster {
         let mut cluster = Self::empty();
         for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            let config = Config { seed, max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
         }
         cluster
@@ -158,19 +208,6 @@ impl Cluster {
         cluster
     }
 
-    /// A new group whose limits are so small that every window overflows and every append is cut.
-    pub fn with_tiny_limits(voters: u32, seed: u64, limits: (usize, usize, usize)) -> Self {
-        let mut cluster = Self::with_seed(voters, seed);
-        let (window_bytes, max_append_bytes, max_inflight) = limits;
-        for at in 0..cluster.configs.len() {
-            let disk = cluster.nodes[at].storage().clone();
-            cluster.configs[at] =
-                Config { window_bytes, max_append_bytes, max_inflight, ..cluster.configs[at].clone() };
-            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
-        }
-        cluster
-    }
-
     pub fn with_logs_in_term(terms: &[&[u64]], at_least: u64) -> Self {
         let voters = Configuration::new((1..=terms.len() as u32).map(NodeId));
         let mut cluster = Self::empty();
@@ -178,7 +215,7 @@ impl Cluster {
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least));
             let hard_state = HardState { current_term, voted_for: None };
             let storage = MemStorage::with_log(voters.clone(), hard_state, entries(terms)).unwrap();
-            cluster.add(Config { max_inflight: 4, ..Config::new(NodeId(id)) }, storage);
+            cluster.add(Config { max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) }, storage);
         }
         cluster
     }
@@ -190,6 +227,10 @@ impl Cluster {
             network: Vec::new(),
             cut: Vec::new(),
             sync: true,
+            hanging: BTreeSet::new(),
+            apply: true,
+            down: BTreeSet::new(),
+            steps: None,
             safety: Safety::default(),
             refusals: Vec::new(),
             notices: Vec::new(),
@@ -198,7 +239,6 @@ impl Cluster {
     }
 
     pub fn add(&mut self, config: Config, storage: MemStorage) {
-        let config = Config { life: Some(1), ..config };
         self.nodes.push(Node::new(config.clone(), Disk::new(storage)).unwrap());
         self.configs.push(config);
         self.applied.push(Vec::new());
@@ -215,15 +255,21 @@ impl Cluster {
     /// Gives a node an event, performs what it asks for, and checks the safety properties.
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
+        if self.down.contains(&id) {
+            return Vec::new();
+        }
         if let Event::Read(read) = event {
             self.safety.read_begins(id, read, &self.nodes);
         }
         let actions = self.node_mut(id).step(event);
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { id, actions: actions.clone(), after: self.nodes[id as usize - 1].status() });
+        }
         for action in &actions {
             self.perform(id, action.clone());
         }
         self.safety.check(&self.nodes);
-        if self.sync {
+        if self.sync && !self.hanging.contains(&id) {
             self.persist(id, usize::MAX);
         }
         actions
@@ -248,7 +294,14 @@ impl Cluster {
                         }
                     }
                 }
-                self.step(id, Event::Applied(last));
+                if self.apply {
+                    self.step(id, Event::Applied(last));
+                }
+            }
+            Action::Restore(meta) => {
+                if self.apply {
+                    self.restore(id, &meta);
+                }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
             notice => {
@@ -274,12 +327,33 @@ impl Cluster {
         }
     }
 
+    /// The machine's state becomes the snapshot's, if it is one of its own.
+    pub fn restore(&mut self, id: u32, meta: &SnapshotMeta) {
+        let index = meta.last_included_index;
+        let state = self.node(id).storage().snapshot_chunk(index, 0, usize::MAX).unwrap();
+        if meta.state != Some(state_digest(&state)) {
+            self.step(id, Event::RestoreFailed(index));
+            return;
+        }
+        self.applied[id as usize - 1] = commands_of(&state);
+        self.step(id, Event::Restored(index));
+    }
+
+    /// The machine's state after the last entry that was reported applied is written down.
+    pub fn take_snapshot(&mut self, id: u32) -> Vec<Action> {
+        let state = state_of(&self.applied[id as usize - 1]);
+        let meta = self.node(id).describe_snapshot(state_digest(&state)).unwrap();
+        self.step(id, Event::SnapshotTaken(Snapshot { meta, state }.into()))
+    }
+
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
         self.configs[at].life = self.configs[at].life.map(|life| life + 1);
+        let snapshot = disk.durable_snapshot();
+        let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
-        self.applied[at].clear();
+        self.applied[at] = commands_of(&state.unwrap_or_default());
         self.safety.crashed(id);
     }
 
@@ -301,18 +375,6 @@ impl Cluster {
             self.deliver(0);
         }
         panic!("the network never falls silent: {:?}", self.network.first());
-    }
-
-    /// Delivers until `from` has said something of this kind to `to`, and delivers that too.
-    pub fn settle_until(&mut self, from: u32, to: u32, wanted: impl Fn(&Body) -> bool) {
-        for _ in 0..1_000 {
-            let message = self.network.first().expect("it was never said");
-            let found = message.from.0 == from && message.to.0 == to && wanted(&message.body);
-            self.deliver(0);
-            if found {
-                return;
-            }
-        }
     }
 
     pub fn tick(&mut self, id: u32, times: u32) {
@@ -348,15 +410,6 @@ impl Cluster {
         assert_eq!(self.node(id).role(), RoleName::Leader, "node {id} does not lead: {:?}", self.node(id).status());
     }
 
-    /// `id` wins once the others have forgotten their leader.
-    pub fn elect_after_silence(&mut self, id: u32) {
-        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
-            self.tick(other, 15);
-        }
-        self.network.clear();
-        self.elect(id);
-    }
-
     pub fn leaders(&self) -> Vec<u32> {
         let leads = |node: &&Node<Disk>| node.role() == RoleName::Leader;
         self.nodes.iter().filter(leads).map(|node| node.status().id.0).collect()
@@ -384,13 +437,29 @@ pub fn terms(node: &Node<Disk>) -> Vec<u64> {
     all_entries(node).iter().map(|entry| entry.term.0).collect()
 }
 
+/// What the log holds, from its first entry on.
 pub fn all_entries(node: &Node<Disk>) -> Vec<Entry> {
-    let last = node.status().last_index;
+    let (mut next, last) = (node.status().first_index, node.status().last_index);
     let mut all: Vec<Entry> = Vec::new();
-    while all.len() < last.0 as usize {
-        all.extend(node.entries(LogIndex(all.len() as u64 + 1), last).unwrap().iter().cloned());
+    while next <= last {
+        all.extend(node.entries(next, last).unwrap().iter().cloned());
+        next = all.last().unwrap().index.next();
     }
     all
+}
+
+/// A machine's state is what it has applied, in order.
+pub fn state_of(commands: &[Bytes]) -> Bytes {
+    commands.join(&b","[..]).into()
+}
+
+fn commands_of(state: &Bytes) -> Vec<Bytes> {
+    if state.is_empty() { Vec::new() } else { state.split(|byte| *byte == b',').map(Bytes::copy_from_slice).collect() }
+}
+
+pub fn state_digest(state: &Bytes) -> Digest {
+    let entry = Entry { index: LogIndex(0), term: Term(0), payload: Payload::Command(state.clone()) };
+    toy_link(&Digest([1; 32]), &entry)
 }
 
 pub fn entries(terms: &[u64]) -> Vec<Entry> {

@@ -9,17 +9,18 @@
 )]
 
 mod cluster;
+mod compaction;
 mod determinism;
-mod faults;
+mod hostile;
 mod limits;
-mod membership;
 mod paper;
 mod random;
 mod reads;
 mod regressions;
 mod replica;
 mod safety;
-mod scenarios;
+mod script;
+mod snapshots;
 mod suite_catches;
 mod suite_passes;
 mod toy;
