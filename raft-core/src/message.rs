@@ -154,15 +154,6 @@ pub struct HeartbeatResponse {
     pub round: u64,
 }
 
-/// Answers a chunk of a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstallSnapshotResponse {
-    /// Which snapshot, by its last entry: chunks of another are not meant (fault S4).
-    pub last_included_index: LogIndex,
-    /// The bytes of it that are held from its beginning on: where the next chunk is to begin.
-    pub next_offset: u64,
-}
-
 /// Asks the leader up to where its sender must have applied to serve the reads that wait there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadIndex {
@@ -196,4 +187,13 @@ pub struct ReadToken {
     pub life: u64,
     /// Its requests of this life, counted from 1.
     pub sequence: u64,
+}
+
+/// Answers a chunk of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallSnapshotResponse {
+    /// Which snapshot, by its last entry: chunks of another are not meant (fault S4).
+    pub last_included_index: LogIndex,
+    /// The bytes of it that are held from its beginning on: where the next chunk is to begin.
+    pub next_offset: u64,
 }

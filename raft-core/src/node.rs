@@ -47,18 +47,18 @@ pub struct Node<S> {
     pub(crate) election_elapsed: u32,
     pub(crate) randomized_election_timeout: u32,
     rng: ChaCha8Rng,
-    /// The digest that the last append named, as it was shared.
-    pub(crate) last_hash: Option<Arc<Digest>>,
-    /// The write that installs the newest snapshot of this life.
-    pub(crate) installing: WriteId,
-    /// The snapshot that a leader is sending.
-    pub(crate) receiving: Option<Box<Receiving>>,
     /// Reads that are confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<ConfirmedRead>,
     /// Reads that this server's leader is asked about.
     pub(crate) forwarded: ForwardedReads,
     /// No vote, but for a leadership transfer, before this tick: a leader's lease may count on it.
     pub(crate) promised_until: u64,
+    /// The digest that the last append named, as it was shared.
+    pub(crate) last_hash: Option<Arc<Digest>>,
+    /// The write that installs the newest snapshot of this life.
+    pub(crate) installing: WriteId,
+    /// The snapshot that a leader is sending.
+    pub(crate) receiving: Option<Box<Receiving>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
     pub(crate) fault: Option<Fault>,
@@ -97,11 +97,11 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            forwarded: ForwardedReads::default(),
+            promised_until: 0,
             last_hash: None,
             installing: WriteId(0),
             receiving: None,
-            forwarded: ForwardedReads::default(),
-            promised_until: 0,
             differs_from: None,
             fault: None,
         };

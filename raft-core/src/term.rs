@@ -71,8 +71,8 @@ impl<S: Storage> Node<S> {
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
             | Body::HeartbeatResponse(_)
-            | Body::InstallSnapshotResponse(_)
             | Body::ReadIndexResponse(_)
+            | Body::InstallSnapshotResponse(_)
             | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);

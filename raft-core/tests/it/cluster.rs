@@ -191,7 +191,7 @@ impl Cluster {
         let mut cluster = Self::empty();
         for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            let config = Config { seed, max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
         }
         cluster
@@ -215,7 +215,7 @@ impl Cluster {
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least));
             let hard_state = HardState { current_term, voted_for: None };
             let storage = MemStorage::with_log(voters.clone(), hard_state, entries(terms)).unwrap();
-            cluster.add(Config { max_inflight: 4, ..Config::new(NodeId(id)) }, storage);
+            cluster.add(Config { max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) }, storage);
         }
         cluster
     }
@@ -239,7 +239,6 @@ impl Cluster {
     }
 
     pub fn add(&mut self, config: Config, storage: MemStorage) {
-        let config = Config { life: Some(1), ..config };
         self.nodes.push(Node::new(config.clone(), Disk::new(storage)).unwrap());
         self.configs.push(config);
         self.applied.push(Vec::new());
@@ -350,9 +349,9 @@ impl Cluster {
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         let snapshot = disk.durable_snapshot();
         let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
-        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at] = commands_of(&state.unwrap_or_default());
         self.safety.crashed(id);
@@ -376,27 +375,6 @@ impl Cluster {
             self.deliver(0);
         }
         panic!("the network never falls silent: {:?}", self.network.first());
-    }
-
-    /// Delivers until `from` has said something of this kind to `to`, and delivers that too.
-    pub fn settle_until(&mut self, from: u32, to: u32, wanted: impl Fn(&Body) -> bool) {
-        for _ in 0..1_000 {
-            let message = self.network.first().expect("it was never said");
-            let found = message.from.0 == from && message.to.0 == to && wanted(&message.body);
-            self.deliver(0);
-            if found {
-                return;
-            }
-        }
-    }
-
-    /// `id` wins once the others have forgotten their leader.
-    pub fn elect_after_silence(&mut self, id: u32) {
-        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
-            self.tick(other, 15);
-        }
-        self.network.clear();
-        self.elect(id);
     }
 
     pub fn tick(&mut self, id: u32, times: u32) {

@@ -71,11 +71,11 @@ pub fn body(body: &Body) -> String {
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
         Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
-        Body::ReadIndex(request) => format!("ReadIndex {}", token(request.token)),
-        Body::ReadIndexResponse(response) => {
-            let index = response.index.map_or("none".to_owned(), |index| index.to_string());
-            let lease = if response.lease { " lease" } else { "" };
-            format!("ReadIndexResponse {} index={index}{lease}", token(response.token))
+        Body::ReadIndex(ReadIndex { token }) => format!("ReadIndex {}", self::token(*token)),
+        Body::ReadIndexResponse(ReadIndexResponse { token, index, lease }) => {
+            let index = index.map_or_else(|| "none".to_owned(), |index| index.to_string());
+            let lease = if *lease { " lease" } else { "" };
+            format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
         }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
         Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
@@ -134,7 +134,10 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         "TimeoutNow" => Body::TimeoutNow,
         "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
         "ReadIndexResponse" => {
-            let index = (!fields.has("index=none")).then(|| fields.number("index").map(LogIndex)).transpose()?;
+            let index = fields.value("index").and_then(|text| match text {
+                "none" => Ok(None),
+                _ => number(text).map(|index| Some(LogIndex(index))),
+            })?;
             Body::ReadIndexResponse(ReadIndexResponse { token: fields.token()?, index, lease: fields.has("lease") })
         }
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
@@ -147,8 +150,9 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
     })
 }
 
+/// `life=1 request=2`.
 fn token(token: ReadToken) -> String {
-    format!("life={} sequence={}", token.life, token.sequence)
+    format!("life={} request={}", token.life, token.sequence)
 }
 
 /// `9@2 {1,2,3} offset=4 data=c,d done`.
@@ -189,12 +193,12 @@ impl Fields<'_> {
         number(self.value(name)?)
     }
 
-    fn token(&self) -> Result<ReadToken, String> {
-        Ok(ReadToken { life: self.number("life")?, sequence: self.number("sequence")? })
-    }
-
     fn position(&self, name: &str) -> Result<(LogIndex, Term), String> {
         parse_position(self.value(name)?)
+    }
+
+    fn token(&self) -> Result<ReadToken, String> {
+        Ok(ReadToken { life: self.number("life")?, sequence: self.number("request")? })
     }
 
     fn has(&self, word: &str) -> bool {
@@ -362,6 +366,10 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 Heartbeat commit=1 round=2",
         "2->1 t5 HeartbeatResponse round=2",
         "1->2 t5 TimeoutNow",
+        "2->1 t5 ReadIndex life=1 request=2",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=none",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9 lease",
         "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
         "2->1 t5 InstallSnapshotResponse 9 next=4",

@@ -120,7 +120,7 @@ impl World {
         let mut cluster = Cluster::empty();
         for id in 1..=self.setup.nodes {
             let seed = self.setup.seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let mut config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            let mut config = Config { seed, max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) };
             for (name, value) in &self.setup.limits {
                 limit(&mut config, name, *value)?;
             }
@@ -392,6 +392,8 @@ fn limit(config: &mut Config, name: &str, value: u64) -> Result<(), String> {
         "inflight-bytes" => config.max_inflight_bytes = size,
         "chunk" => config.max_chunk_bytes = size,
         "tail" => config.tail_entries = value,
+        // Without a number of its life a follower refuses reads.
+        "life" => config.life = Some(value).filter(|life| *life > 0),
         "heartbeat" => config.heartbeat_ticks = ticks,
         _ => return Err(format!("there is no limit \"{name}\"")),
     }
