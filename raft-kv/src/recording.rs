@@ -11,6 +11,10 @@
 //! With each step goes the number of actions that it gave and a checksum of them, so that [`Replay`] names the first
 //! step that goes another way. The actions themselves are what replaying gives.
 //!
+//! A snapshot that is taken here is an event with all its bytes, and one that is sent is read chunk by chunk: both are in
+//! the recording. A step longer than [`ENCODED_BYTES_MAX`](crate::codec::ENCODED_BYTES_MAX), as that of a large snapshot,
+//! ends it.
+//!
 //! [`Recorder`] is a storage around the server's own; it records from its node's first read to its last step. A
 //! recording is replayed from its start only: so it is not rotated but ends at a size, and each start of a server
 //! begins a file of its own.

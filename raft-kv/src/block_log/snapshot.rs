@@ -134,3 +134,6 @@ impl Piece {
         Err(StorageError::Damaged { place, what: String::from("a snapshot is not as it was written") })
     }
 }
+
+#[cfg(test)]
+mod tests;

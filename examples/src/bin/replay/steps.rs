@@ -236,7 +236,10 @@ const TEXT_CHARS_MAX: usize = 160;
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Config, MemStorage, ReadId, ReadIndex, ReadIndexResponse, Refusal, RequestVote, Term};
+    use raft_core::{
+        Config, InstallSnapshotResponse, MemStorage, PeerFault, ReadId, ReadIndex, ReadIndexResponse, Refusal,
+        RequestVote, Snapshot, Term, Write, WriteId,
+    };
 
     use super::*;
 
@@ -295,6 +298,45 @@ mod tests {
         ] {
             let ready = Action::ReadReady { read: ReadId(3), index: LogIndex(9), kind };
             assert_eq!(action(&ready), format!("read 3 may be served at 9, {words}"));
+        }
+    }
+
+    #[test]
+    fn snapshots_are_told_in_words() {
+        let meta = SnapshotMeta {
+            last_included_index: LogIndex(9),
+            last_included_term: Term(3),
+            digest: None,
+            configuration: change().configuration(),
+            state: None,
+        };
+        let named = "the snapshot of entry 9 of term 3, members 1,4, learners 5";
+        let taken = Snapshot { meta: meta.clone(), state: Bytes::from_static(b"state") };
+        assert_eq!(event(&Event::SnapshotTaken(Box::new(taken))), format!("taken: {named}, 5 bytes"));
+        assert_eq!(event(&Event::Restored(LogIndex(9))), "the snapshot of entry 9 is restored");
+        assert_eq!(event(&Event::RestoreFailed(LogIndex(9))), "the snapshot of entry 9 cannot be restored");
+        assert_eq!(action(&Action::Restore(Box::new(meta.clone()))), format!("restore: {named}"));
+        let installed = Action::SnapshotInstalled { index: LogIndex(9), first_index: LogIndex(7) };
+        assert_eq!(action(&installed), "the log follows the snapshot of entry 9, and begins at 7");
+        assert_eq!(
+            action(&Action::SnapshotRefused(Refusal::SnapshotInProgress)),
+            "the snapshot is refused: a snapshot is being received: take one once it is installed"
+        );
+        let dropped = Action::MessageDropped { from: NodeId(2), reason: PeerFault::BadSnapshot };
+        assert!(action(&dropped).ends_with("the snapshot is none of this state machine"), "{}", action(&dropped));
+        let part = |done| SnapshotChunk { meta: meta.clone(), offset: 4, data: Bytes::from_static(b"e"), done };
+        let message = |body| content(&Message { from: NodeId(1), to: NodeId(2), term: Term(4), body });
+        let (first, last) = (format!("1 bytes from 4 on: {named}"), format!("1 bytes from 4 on, the last: {named}"));
+        assert_eq!(message(Body::InstallSnapshot(Box::new(part(false)))), format!("[term 4] install {first}"));
+        let heard = InstallSnapshotResponse { last_included_index: LogIndex(9), next_offset: 5 };
+        assert_eq!(message(Body::InstallSnapshotResponse(heard)), "[term 4] has 5 bytes of the snapshot of entry 9");
+        let install = |keep_from| WriteOp::InstallSnapshot { index: LogIndex(9), keep_from };
+        for (op, words) in [
+            (WriteOp::SnapshotChunk(Box::new(part(true))), last.as_str()),
+            (install(Some(LogIndex(7))), "install the snapshot of entry 9, keep from 7 on"),
+            (install(None), "install the snapshot of entry 9 in place of the log"),
+        ] {
+            assert_eq!(action(&Action::Persist(Write { id: WriteId(2), op })), format!("begin write 2: {words}"));
         }
     }
 
