@@ -156,6 +156,9 @@ pub enum PeerFault {
     /// Its entries do not follow each other, or are of a term that their sender has not reached.
     #[error("the entries do not follow each other")]
     Malformed,
+    /// It votes under the id of a member that had another disk (fault M10): remove the member, and add it again.
+    #[error("it lost the disk that the configuration knows it by: remove it and add it again")]
+    OtherIncarnation,
     /// Two servers claim to lead one term: Election Safety is broken (§5.2).
     #[error("a second leader in one term")]
     SecondLeader,

@@ -28,7 +28,7 @@ use crate::action::{Action, HardState, Write, WriteOp};
 use crate::error::StorageError;
 use crate::event::Event;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Payload, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, Payload, Term, WriteId};
 
 /// Where a server keeps its hard state and its log.
 pub trait Storage {
@@ -37,6 +37,13 @@ pub trait Storage {
     /// # Errors
     /// The storage cannot be read.
     fn hard_state(&self) -> Result<HardState, StorageError>;
+
+    /// Which disk this is: drawn at random when the storage was made, and the same in every later life of it, so that a
+    /// server that comes back with an empty disk is not taken for the one that voted (fault M10). Provided: unknown, and
+    /// nothing is checked.
+    fn incarnation(&self) -> Incarnation {
+        Incarnation::UNKNOWN
+    }
 
     /// What the log follows: the last snapshot, or the genesis (index 0, term 0, the founding configuration).
     ///
@@ -155,6 +162,7 @@ pub struct MemStorage {
     entries: Vec<Entry>,
     digests: Vec<Digest>,
     persisted: WriteId,
+    incarnation: Incarnation,
 }
 
 impl MemStorage {
@@ -167,7 +175,14 @@ impl MemStorage {
             entries: Vec::new(),
             digests: Vec::new(),
             persisted: WriteId(0),
+            incarnation: Incarnation::UNKNOWN,
         }
+    }
+
+    /// The same storage, known by this incarnation: a number that no other storage has.
+    #[must_use]
+    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// A storage that holds this hard state and these entries, as after an earlier life.
@@ -225,6 +240,10 @@ impl MemStorage {
 impl Storage for MemStorage {
     fn hard_state(&self) -> Result<HardState, StorageError> {
         Ok(self.hard_state)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {

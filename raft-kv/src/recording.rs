@@ -41,7 +41,9 @@ mod sink;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use raft_core::{Config, Configuration, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term};
+use raft_core::{
+    Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError, Term,
+};
 use serde::{Deserialize, Serialize};
 
 pub use reader::{Recording, RecordingError, Tail};
@@ -102,6 +104,8 @@ pub enum Question {
     Entries(LogIndex, LogIndex, u64),
     /// The membership entries of the log.
     Configurations,
+    /// Which disk it is.
+    Incarnation,
 }
 
 /// What a storage answered.
@@ -121,6 +125,8 @@ pub enum Answer {
     Entries(Vec<Entry>),
     /// To [`Question::Configurations`].
     Configurations(Vec<(LogIndex, Configuration)>),
+    /// To [`Question::Incarnation`].
+    Incarnation(Incarnation),
     /// To any of them.
     Error(StorageError),
 }
@@ -151,6 +157,7 @@ impl fmt::Display for Question {
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),
             Self::Configurations => write!(f, "the membership entries"),
+            Self::Incarnation => write!(f, "the incarnation"),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Faults that have broken real systems, each by its id in the project's list.
 
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Digest, Entries, Event, Heartbeat, HeartbeatResponse, LogIndex,
-    NodeId, PreVoteResponse, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName, StorageError, Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Digest, Entries, Event, Heartbeat, HeartbeatResponse,
+    Incarnation, LogIndex, NodeId, PreVoteResponse, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName,
+    StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -16,7 +17,7 @@ fn request_vote(last: (u64, u64)) -> Body {
 }
 
 fn vote(vote_granted: bool) -> Body {
-    Body::RequestVoteResponse(RequestVoteResponse { vote_granted })
+    Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted })
 }
 
 fn append(prev: (u64, u64), terms: &[u64], leader_commit: u64) -> AppendEntries {
@@ -43,7 +44,7 @@ fn e1_stepping_down_in_a_term_keeps_the_vote() {
     let mut cluster = Cluster::new(3);
     cluster.step(1, Event::Campaign);
     let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
-    cluster.step(1, message(2, 1, 0, Body::PreVoteResponse(granted)));
+    cluster.step(1, message(2, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     assert_eq!(cluster.node(1).role(), RoleName::Candidate);
     cluster.step(1, message(2, 1, 1, vote(false)));
     cluster.step(1, message(3, 1, 1, vote(false)));
@@ -73,7 +74,7 @@ fn e3_old_and_foreign_votes_do_not_count() {
     cluster.step(1, Event::Campaign);
     for from in [2, 3] {
         let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
-        cluster.step(1, message(from, 1, 0, Body::PreVoteResponse(granted)));
+        cluster.step(1, message(from, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     }
     assert_eq!((cluster.node(1).role(), cluster.term(1)), (RoleName::Candidate, 1));
     cluster.step(1, message(2, 1, 0, vote(true)));
@@ -123,8 +124,8 @@ fn e7_late_pre_votes_start_no_second_election() {
     cluster.elect(1);
     let late = PreVoteResponse { next_term: Term(1), vote_granted: true };
     let also_late = PreVoteResponse { next_term: Term(2), vote_granted: true };
-    cluster.step(1, message(2, 1, 0, Body::PreVoteResponse(late)));
-    cluster.step(1, message(3, 1, 1, Body::PreVoteResponse(also_late)));
+    cluster.step(1, message(2, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, late)));
+    cluster.step(1, message(3, 1, 1, Body::PreVoteResponse(Incarnation::UNKNOWN, also_late)));
     assert_eq!((cluster.node(1).role(), cluster.term(1)), (RoleName::Leader, 1));
 }
 
@@ -176,7 +177,8 @@ fn l2_a_stale_shorter_append_truncates_nothing() {
     cluster.step(1, message(2, 1, 1, Body::AppendEntries(append((1, 1), &[1, 1], 0))));
     cluster.step(1, message(2, 1, 1, Body::AppendEntries(append((1, 1), &[1], 0))));
     assert_eq!(cluster.log(1), [1, 1, 1]);
-    let acknowledged = Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(2) });
+    let acknowledged =
+        Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Accepted { match_index: LogIndex(2) });
     assert_eq!(cluster.network.last(), Some(&message(1, 2, 1, acknowledged)), "L4: what was verified, not the tail");
 }
 
@@ -188,7 +190,10 @@ fn l2_a_committed_entry_is_never_replaced() {
     assert_eq!(cluster.commit(1), 2);
     cluster.step(1, message(3, 1, 2, Body::AppendEntries(append((1, 1), &[2], 0))));
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(2) };
-    assert_eq!(cluster.network.last(), Some(&message(1, 3, 2, Body::AppendEntriesResponse(diverged))));
+    assert_eq!(
+        cluster.network.last(),
+        Some(&message(1, 3, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)))
+    );
     assert_eq!(cluster.log(1), [1, 1]);
     assert!(cluster.notices.iter().any(|(_, notice)| matches!(notice, Action::PeerDiverged { .. })));
 }
@@ -210,8 +215,12 @@ fn l5_acknowledgements_of_an_earlier_term_do_not_count() {
     cluster.cut_off(1);
     cluster.propose(1, "x");
     cluster.settle();
-    let accepted =
-        |index| Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(index) });
+    let accepted = |index| {
+        Body::AppendEntriesResponse(
+            Incarnation::UNKNOWN,
+            AppendEntriesResponse::Accepted { match_index: LogIndex(index) },
+        )
+    };
     cluster.step(1, message(2, 1, 0, accepted(last + 1)));
     assert_eq!(cluster.commit(1), last);
     cluster.safety.single();
@@ -224,7 +233,7 @@ fn an_acknowledgement_beyond_the_log_is_dropped() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     let beyond = AppendEntriesResponse::Accepted { match_index: LogIndex(99) };
-    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(beyond)));
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, beyond)));
     assert!(matches!(cluster.notices.last(), Some((1, Action::MessageDropped { from: NodeId(2), .. }))));
     assert_eq!(cluster.commit(1), 1);
 }
@@ -245,7 +254,7 @@ fn l10_a_report_of_a_removed_append_does_not_count() {
     cluster.persist(1, usize::MAX);
     assert_eq!(cluster.node(1).status().persisted_index, LogIndex(2));
     let accepted = AppendEntriesResponse::Accepted { match_index: LogIndex(2) };
-    assert_eq!(cluster.network, [message(1, 3, 2, Body::AppendEntriesResponse(accepted))]);
+    assert_eq!(cluster.network, [message(1, 3, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, accepted))]);
 }
 
 #[test]
@@ -280,7 +289,8 @@ fn r2_answers_of_an_earlier_round_confirm_nothing() {
     cluster.elect(1);
     cluster.cut_off(1);
     cluster.step(1, Event::Read(ReadId(7)));
-    let answer = |term, round| message(2, 1, term, Body::HeartbeatResponse(HeartbeatResponse { round }));
+    let answer =
+        |term, round| message(2, 1, term, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round }));
     cluster.step(1, answer(1, 0));
     cluster.step(1, answer(0, 1));
     assert_eq!(reads_ready(&cluster), [0_u64; 0]);
@@ -321,7 +331,7 @@ fn many_reads_share_one_round() {
     for read in 2..=50 {
         assert_eq!(cluster.step(1, Event::Read(ReadId(read))), []);
     }
-    let answer = |round| message(2, 1, 1, Body::HeartbeatResponse(HeartbeatResponse { round }));
+    let answer = |round| message(2, 1, 1, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round }));
     let second = cluster.step(1, answer(1));
     assert_eq!(reads_ready(&cluster), [1]);
     assert_eq!(second.iter().filter(|action| matches!(action, Action::Send(_))).count(), 2, "one round for the rest");
@@ -359,7 +369,7 @@ fn another_digest_at_an_equal_index_and_term_is_acknowledged_by_nobody() {
     request.prev_log_hash = Some(Box::new(Digest([7; 32])));
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, Body::AppendEntries(request.clone()))), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(2) };
-    assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
+    assert_eq!(answer, [Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)]);
     assert_eq!((cluster.log(1), cluster.commit(1)), (vec![1, 1], 0));
     let digest = entries(&[1, 1]).iter().fold(Digest([0; 32]), |prev, entry| toy_link(&prev, entry));
     request.prev_log_hash = Some(Box::new(digest));

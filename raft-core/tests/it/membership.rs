@@ -1,20 +1,25 @@
 //! Membership changes by joint consensus (§6), and the faults that others had there.
 
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, HardState, LogIndex,
-    MemStorage, MembershipChange, NodeId, Payload, ReadId, Refusal, RoleName, Term,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, HardState, Incarnation,
+    LogIndex, MemStorage, MembershipChange, NodeId, Payload, ReadId, Refusal, RoleName, Term,
 };
 
 use crate::cluster::{Cluster, message, sent_to};
 
 fn change(voters: &[u32], learners: &[u32]) -> Event {
     let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
-    Event::ChangeMembership(MembershipChange { voters: ids(voters), learners: ids(learners), catch_up: false })
+    Event::ChangeMembership(MembershipChange {
+        voters: ids(voters),
+        learners: ids(learners),
+        catch_up: false,
+        addresses: Vec::new(),
+    })
 }
 
 fn catching_up(voters: &[u32]) -> Event {
     let voters = voters.iter().copied().map(NodeId).collect();
-    Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: true })
+    Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: true, addresses: Vec::new() })
 }
 
 fn voters(cluster: &Cluster, id: u32) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
@@ -117,7 +122,7 @@ fn conformance_10_m3_one_automatic_leave() {
     assert_eq!(kinds, [0, 2, 1, 1, 2], "the no-op, the joint one, two commands, exactly one leave");
     assert_eq!((voters(&cluster, 1), cluster.commit(1)), ((vec![1], vec![], vec![]), 5));
     let stranger = AppendEntriesResponse::Accepted { match_index: LogIndex(5) };
-    assert_eq!(cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(stranger))), []);
+    assert_eq!(cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, stranger))), []);
 }
 
 #[test]
@@ -332,13 +337,13 @@ fn a_round_of_an_election_timeout_is_not_the_last() {
     cluster.network.clear();
     // Its acknowledgement of what the round began with comes late, and the proposal is not among it.
     let entry_2 = AppendEntriesResponse::Accepted { match_index: LogIndex(2) };
-    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(entry_2)));
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, entry_2)));
     assert!(cluster.node(1).status().promotion.is_some());
     cluster.network.clear();
     cluster.propose(1, "y");
     // The next round ends with what had committed when it began, and is short.
     let entry_3 = AppendEntriesResponse::Accepted { match_index: LogIndex(3) };
-    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(entry_3)));
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, entry_3)));
     assert_eq!(cluster.node(1).status().promotion, None);
 }
 

@@ -6,8 +6,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Event, HardState, Heartbeat,
-    HeartbeatResponse, LogIndex, MemStorage, NodeId, PeerFault, PreVoteResponse, ReadId, Refusal, RequestVote,
-    RequestVoteResponse, RoleName, Term, WriteOp,
+    HeartbeatResponse, Incarnation, LogIndex, MemStorage, NodeId, PeerFault, PreVoteResponse, ReadId, Refusal,
+    RequestVote, RequestVoteResponse, RoleName, Term, WriteOp,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to};
@@ -53,7 +53,7 @@ fn win(cluster: &mut Cluster, id: u32) {
     let elects = |body: &Body| {
         matches!(
             body,
-            Body::PreVote(_) | Body::PreVoteResponse(_) | Body::RequestVote(_) | Body::RequestVoteResponse(_)
+            Body::PreVote(_) | Body::PreVoteResponse(_, _) | Body::RequestVote(_) | Body::RequestVoteResponse(_, _)
         )
     };
     // A refused pre-vote teaches the term that the next attempt starts from.
@@ -84,11 +84,11 @@ fn request_vote((last_log_term, last_log_index): (u64, u64)) -> Body {
 }
 
 fn vote(vote_granted: bool) -> Body {
-    Body::RequestVoteResponse(RequestVoteResponse { vote_granted })
+    Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted })
 }
 
 fn pre_vote_granted(next_term: u64) -> Body {
-    Body::PreVoteResponse(PreVoteResponse { next_term: Term(next_term), vote_granted: true })
+    Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(next_term), vote_granted: true })
 }
 
 /// An append of entries of these terms after (term, index).
@@ -104,7 +104,10 @@ fn append((prev_term, prev_index): (u64, u64), terms: &[u64], leader_commit: u64
 }
 
 fn accepted(match_index: u64) -> Body {
-    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+    Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) },
+    )
 }
 
 fn heartbeat(leader_commit: u64) -> Body {
@@ -112,11 +115,11 @@ fn heartbeat(leader_commit: u64) -> Body {
 }
 
 fn heartbeat_answer(round: u64) -> Body {
-    Body::HeartbeatResponse(HeartbeatResponse { round })
+    Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round })
 }
 
 fn is_rejection(body: &Body) -> bool {
-    matches!(body, Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { .. }))
+    matches!(body, Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { .. }))
 }
 
 fn appends_in(bodies: Vec<Body>) -> Vec<AppendEntries> {
@@ -416,7 +419,10 @@ fn figure_2_leaders_3_an_inconsistency_is_tried_again_further_back() {
     let mut cluster = leader(&[1, 1]);
     let rejected =
         AppendEntriesResponse::Rejected { prev_log_index: LogIndex(2), hint_index: LogIndex(1), hint_term: Term(1) };
-    let sent = appends_in(sent_to(&cluster.step(1, message(2, 1, 2, Body::AppendEntriesResponse(rejected))), 2));
+    let sent = appends_in(sent_to(
+        &cluster.step(1, message(2, 1, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, rejected))),
+        2,
+    ));
     assert_eq!((sent.len(), sent[0].prev_log_index, sent[0].entries[0].index), (1, LogIndex(1), LogIndex(2)));
 }
 
@@ -681,8 +687,8 @@ fn s5_2_a_split_vote_elects_nobody_and_the_next_term_somebody() {
         cluster.step(id, Event::Campaign);
     }
     // Everybody would vote for both; then 3 votes for 1, and 4 for 2.
-    while cluster.network.iter().any(|message| matches!(message.body, Body::PreVote(_) | Body::PreVoteResponse(_))) {
-        let at = cluster.network.iter().position(|m| matches!(m.body, Body::PreVote(_) | Body::PreVoteResponse(_)));
+    while cluster.network.iter().any(|message| matches!(message.body, Body::PreVote(_) | Body::PreVoteResponse(_, _))) {
+        let at = cluster.network.iter().position(|m| matches!(m.body, Body::PreVote(_) | Body::PreVoteResponse(_, _)));
         cluster.deliver(at.unwrap());
     }
     assert_eq!([1, 2].map(|id| cluster.node(id).role()), [RoleName::Candidate; 2]);

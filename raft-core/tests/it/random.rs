@@ -87,7 +87,8 @@ fn run(cluster: &mut Cluster, op: &Op, number: u64) {
         }
         Op::Change { node, ref voters, ref learners, catch_up } => {
             let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
-            let change = MembershipChange { voters: ids(voters), learners: ids(learners), catch_up };
+            let change =
+                MembershipChange { voters: ids(voters), learners: ids(learners), catch_up, addresses: Vec::new() };
             let actions = cluster.step(node, Event::ChangeMembership(change));
             let answers = actions
                 .iter()

@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entries, Entry, Event, Fault,
-    HardState, Heartbeat, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PeerFault, PreVoteResponse,
-    ReadId, Refusal, RequestVote, RoleName, StartError, StorageError, Term,
+    HardState, Heartbeat, Incarnation, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PeerFault,
+    PreVoteResponse, ReadId, Refusal, RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -31,7 +31,10 @@ fn append(prev: (u64, u64), entries: Entries) -> Body {
 }
 
 fn accepted(match_index: u64) -> Body {
-    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+    Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) },
+    )
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
     }
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
-    assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
+    assert_eq!(answer, [Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)]);
 }
 
 /// Fault E14: heartbeats flow, and nothing that a client asks for is ever answered.
@@ -152,7 +155,7 @@ fn in_the_last_term_there_is_one_vote_too() {
     cluster.network.clear();
     cluster.step(1, Event::Campaign);
     let granted = PreVoteResponse { next_term: Term(u64::MAX), vote_granted: true };
-    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(granted)));
+    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     assert_ne!(cluster.node(1).role(), RoleName::Candidate, "there is no later term, and this one's vote is given");
 }
 
@@ -167,7 +170,7 @@ fn a_follower_that_refuses_what_it_acknowledged_is_asked_once_a_heartbeat() {
     let last = cluster.node(1).status().last_index;
     let rejected =
         AppendEntriesResponse::Rejected { prev_log_index: last, hint_index: LogIndex(0), hint_term: Term(0) };
-    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(rejected)));
+    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, rejected)));
     assert_eq!(sent_to(&sent, 2), [], "or the two would answer each other without end");
 }
 
@@ -204,7 +207,7 @@ fn answers_of_strangers_are_not_kept() {
     let before = size(&cluster);
     for stranger in 100..1_000 {
         let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
-        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(granted)));
+        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     }
     assert_eq!(size(&cluster), before);
     assert_eq!(cluster.notices.iter().filter(|(_, notice)| matches!(notice, Action::Halt(_))).count(), 0);
@@ -293,7 +296,10 @@ fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
 fn a_leader_that_differs_from_a_majority_fences_itself() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
-    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    let diverged = Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) },
+    );
     cluster.step(1, message(2, 1, 1, diverged.clone()));
     assert_eq!(cluster.node(1).role(), RoleName::Leader, "one that differs is fenced, and the others go on");
     let actions = cluster.step(1, message(3, 1, 1, diverged));
@@ -328,7 +334,12 @@ fn a_follower_that_differs_is_told_of_once() {
 
 fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
     let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
-    Event::ChangeMembership(MembershipChange { voters: ids(voters), learners: ids(learners), catch_up })
+    Event::ChangeMembership(MembershipChange {
+        voters: ids(voters),
+        learners: ids(learners),
+        catch_up,
+        addresses: Vec::new(),
+    })
 }
 
 fn voters(cluster: &Cluster, id: u32) -> Vec<u32> {
@@ -405,7 +416,10 @@ fn m7_a_removed_leader_hands_over_though_it_was_handing_over_to_another_that_is_
 fn a_leader_that_differs_from_half_is_not_the_one_at_fault() {
     let mut cluster = Cluster::new(2);
     cluster.elect(1);
-    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    let diverged = Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) },
+    );
     let actions = cluster.step(1, message(2, 1, 1, diverged));
     assert!(matches!(actions[..], [Action::PeerDiverged { peer: NodeId(2), .. }]), "{actions:?}");
     assert_eq!(cluster.leaders(), [1]);

@@ -144,12 +144,12 @@ impl Safety {
         let durable = disk.durable_hard_state();
         assert!(durable.current_term >= message.term, "a term is revealed before it is durable: {message:?}");
         match &message.body {
-            Body::RequestVoteResponse(response) if response.vote_granted => {
+            Body::RequestVoteResponse(_, response) if response.vote_granted => {
                 assert_eq!(durable.voted_for, Some(message.to), "a vote is told before it is durable (E2)");
                 let first = *self.vote.entry((message.from, message.term)).or_insert(message.to);
                 assert_eq!(first, message.to, "node {} votes twice in term {}", message.from, message.term);
             }
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+            Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
                 assert!(disk.durable_last() >= *match_index, "an entry is acknowledged before it is durable (D5)");
                 let mine = all_entries(node).get((match_index.0 as usize).wrapping_sub(1)).map(|entry| entry.term);
                 let durable = disk.durable_term(*match_index).filter(|_| match_index.0 > 0);

@@ -2,14 +2,17 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Event, HardState, Heartbeat,
-    HeartbeatResponse, LogIndex, MemStorage, NodeId, PreVote, ProgressState, ReadId, RequestVote, RequestVoteResponse,
-    RoleName, Term,
+    HeartbeatResponse, Incarnation, LogIndex, MemStorage, NodeId, PreVote, ProgressState, ReadId, RequestVote,
+    RequestVoteResponse, RoleName, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to};
 
 fn accepted(match_index: u64) -> Body {
-    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+    Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) },
+    )
 }
 
 /// A group whose nodes besides the first are played by the test.
@@ -29,9 +32,9 @@ fn lead(cluster: &mut Cluster) {
     let term = cluster.term(1);
     let grant = raft_core::PreVoteResponse { next_term: Term(term + 1), vote_granted: true };
     cluster.step(1, Event::Campaign);
-    cluster.step(1, message(2, 1, term, Body::PreVoteResponse(grant)));
+    cluster.step(1, message(2, 1, term, Body::PreVoteResponse(Incarnation::UNKNOWN, grant)));
     let vote = RequestVoteResponse { vote_granted: true };
-    cluster.step(1, message(2, 1, term + 1, Body::RequestVoteResponse(vote)));
+    cluster.step(1, message(2, 1, term + 1, Body::RequestVoteResponse(Incarnation::UNKNOWN, vote)));
     assert_eq!(cluster.node(1).role(), RoleName::Leader);
     cluster.network.clear();
 }
@@ -54,7 +57,8 @@ fn conformance_01_vote_check() {
             leadership_transfer: false,
         };
         cluster.step(1, message(2, 1, 3, Body::RequestVote(request)));
-        let answer = message(1, 2, 3, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }));
+        let answer =
+            message(1, 2, 3, Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted }));
         assert_eq!(cluster.network, [answer], "{log:?} against ({last_log_term}, {last_log_index})");
     }
 }
@@ -92,7 +96,7 @@ fn conformance_03_conflict_hints() {
         let prev = LogIndex(leader.len() as u64);
         cluster.tick(1, 3);
         cluster.network.retain(|message| message.to == NodeId(2));
-        cluster.settle_until(2, 1, |body| matches!(body, Body::HeartbeatResponse(_)));
+        cluster.settle_until(2, 1, |body| matches!(body, Body::HeartbeatResponse(_, _)));
         let probe = cluster.network.iter().find_map(|message| match &message.body {
             Body::AppendEntries(request) if message.to == NodeId(2) => Some(request.prev_log_index),
             _ => None,
@@ -106,7 +110,7 @@ fn conformance_03_conflict_hints() {
         };
         assert_eq!(
             cluster.network,
-            [message(2, 1, term, Body::AppendEntriesResponse(hint))],
+            [message(2, 1, term, Body::AppendEntriesResponse(Incarnation::UNKNOWN, hint))],
             "{leader:?} {follower:?}"
         );
         cluster.deliver(0);
@@ -212,7 +216,7 @@ fn conformance_06_stuck_candidate() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     cluster.run(3);
-    let stuck = message(3, 1, 7, Body::HeartbeatResponse(HeartbeatResponse { round: 0 }));
+    let stuck = message(3, 1, 7, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 0 }));
     cluster.cut_off(3);
     cluster.step(1, stuck);
     assert_eq!((cluster.node(1).role(), cluster.term(1)), (RoleName::Follower, 7));
@@ -242,13 +246,14 @@ fn conformance_14_window_pause() {
     }
     let progress = cluster.node(1).status().followers[1].1.clone();
     assert_eq!((cluster.commit(1), progress.next_index(), progress.is_paused(3)), (17, LogIndex(15), true));
-    let answer = || message(3, 1, 1, Body::HeartbeatResponse(HeartbeatResponse { round: 0 }));
+    let answer = || message(3, 1, 1, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 0 }));
     let sent = sent_to(&cluster.step(1, answer()), 3);
     let [Body::AppendEntries(probe)] = &sent[..] else { panic!("not exactly one probe: {sent:?}") };
     assert_eq!((probe.prev_log_index, probe.entries.len()), (LogIndex(14), 0));
     let rejected =
         AppendEntriesResponse::Rejected { prev_log_index: LogIndex(14), hint_index: LogIndex(11), hint_term: Term(1) };
-    let sent = sent_to(&cluster.step(1, message(3, 1, 1, Body::AppendEntriesResponse(rejected))), 3);
+    let sent =
+        sent_to(&cluster.step(1, message(3, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, rejected))), 3);
     let [Body::AppendEntries(append)] = &sent[..] else { panic!("not exactly one append: {sent:?}") };
     let indexes: Vec<u64> = append.entries.iter().map(|entry| entry.index.0).collect();
     assert_eq!(indexes, [12, 13, 14, 15, 16, 17]);
@@ -262,7 +267,7 @@ fn conformance_15_probe_recovery() {
     cluster.step(1, Event::Unreachable(NodeId(2)));
     let state = |cluster: &Cluster| cluster.node(1).status().followers[0].1.state();
     assert_eq!(state(&cluster), ProgressState::Probe);
-    let heard = message(2, 1, 1, Body::HeartbeatResponse(HeartbeatResponse { round: 0 }));
+    let heard = message(2, 1, 1, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 0 }));
     let sent = sent_to(&cluster.step(1, heard), 2);
     let [Body::AppendEntries(AppendEntries { prev_log_index: LogIndex(1), entries, .. })] = &sent[..] else {
         panic!("not one append: {sent:?}");
@@ -308,7 +313,7 @@ fn a_pre_vote_for_the_current_term_is_refused_with_the_term() {
     let request = PreVote { next_term: Term(3), last_log_index: LogIndex(9), last_log_term: Term(5) };
     cluster.step(1, message(2, 1, 2, Body::PreVote(request)));
     let refusal = raft_core::PreVoteResponse { next_term: Term(3), vote_granted: false };
-    assert_eq!(cluster.network, [message(1, 2, 5, Body::PreVoteResponse(refusal))]);
+    assert_eq!(cluster.network, [message(1, 2, 5, Body::PreVoteResponse(Incarnation::UNKNOWN, refusal))]);
 }
 
 #[test]

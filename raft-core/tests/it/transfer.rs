@@ -139,6 +139,7 @@ fn m7_a_removed_leader_that_nobody_relieves_steps_down() {
             voters: vec![NodeId(2), NodeId(3)],
             learners: Vec::new(),
             catch_up: false,
+            addresses: Vec::new(),
         }),
     );
     // All that it asks for is lost, and everybody goes on answering it.
