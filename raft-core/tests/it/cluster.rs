@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft_core::{
-    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
+    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
+    Node, NodeId, Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
 };
 
 use crate::safety::Safety;
@@ -74,6 +74,9 @@ impl Storage for Disk {
     }
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         Ok(SnapshotMeta { digest: Some(Digest([0; 32])), ..self.live.snapshot_meta()? })
+    }
+    fn incarnation(&self) -> Incarnation {
+        self.live.incarnation()
     }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
@@ -167,6 +170,15 @@ impl Cluster {
             cluster.configs[at] =
                 Config { window_bytes, max_append_bytes, max_inflight, ..cluster.configs[at].clone() };
             cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
+        }
+        cluster
+    }
+
+    /// As [`with_founders`](Self::with_founders), and the disk of each node has an incarnation: ten times its id.
+    pub fn with_incarnations(voters: u32, nodes: u32, seed: u64) -> Self {
+        let mut cluster = Self::with_founders(voters, nodes, seed);
+        for id in 1..=nodes {
+            cluster.replace_disk(id, Incarnation(u64::from(id) * 10));
         }
         cluster
     }
@@ -276,6 +288,21 @@ impl Cluster {
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
+        self.applied[at].clear();
+        self.safety.crashed(id);
+    }
+
+    /// The node's disk is lost, and it comes back with an empty one.
+    pub fn wipe(&mut self, id: u32, incarnation: u64) {
+        self.safety.wiped(self.nodes[id as usize - 1].storage().clone());
+        self.replace_disk(id, Incarnation(incarnation));
+    }
+
+    fn replace_disk(&mut self, id: u32, incarnation: Incarnation) {
+        let at = id as usize - 1;
+        let founding = self.nodes[at].storage().snapshot_meta().unwrap().configuration;
+        let disk = Disk::new(MemStorage::new(founding).with_incarnation(incarnation));
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at].clear();
         self.safety.crashed(id);

@@ -11,6 +11,7 @@
 mod cluster;
 mod determinism;
 mod faults;
+mod incarnations;
 mod limits;
 mod membership;
 mod paper;
@@ -24,3 +25,4 @@ mod suite_passes;
 mod toy;
 mod transfer;
 mod watched;
+mod wipes;
