@@ -24,8 +24,14 @@ impl Storage for Nowhere {
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         Ok(self.0.clone())
     }
+    fn first_index(&self) -> LogIndex {
+        LogIndex(1)
+    }
     fn last_index(&self) -> LogIndex {
         LogIndex(0)
+    }
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, _: usize) -> Result<Bytes, StorageError> {
+        Err(StorageError::NoSnapshot { index, offset })
     }
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
         if index == LogIndex(0) { Ok(Term(0)) } else { Err(StorageError::OutOfRange { index, last: LogIndex(0) }) }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Fault, PeerFault, Refusal};
 use crate::message::Message;
 use crate::quorum::Configuration;
+use crate::storage::{SnapshotChunk, SnapshotMeta};
 use crate::types::{Digest, Entries, LogIndex, NodeId, ReadId, Term, WriteId};
 
 /// One output.
@@ -107,6 +108,20 @@ pub enum Action {
         /// Who should have led.
         target: NodeId,
     },
+    /// Replace the state machine's state by that of this snapshot, which the storage has received, once every
+    /// [`Apply`](Self::Apply) before is done; then report [`Restored`](crate::Event::Restored), or
+    /// [`RestoreFailed`](crate::Event::RestoreFailed). [`Storage::snapshot_chunk`](crate::Storage::snapshot_chunk) reads
+    /// it.
+    Restore(Box<SnapshotMeta>),
+    /// The snapshot at this index is the one that the log follows from now on.
+    SnapshotInstalled {
+        /// Its last entry.
+        index: LogIndex,
+        /// First entry that the log still holds, or would.
+        first_index: LogIndex,
+    },
+    /// The snapshot that was taken is not installed.
+    SnapshotRefused(Refusal),
     /// A message was dropped unanswered, for a correct peer does not send it.
     MessageDropped {
         /// Who sent it.
@@ -134,6 +149,16 @@ pub enum WriteOp {
     HardState(HardState),
     /// Remove the entry at this index and all that follow.
     Truncate(LogIndex),
+    /// The next chunk of a snapshot that is being received.
+    SnapshotChunk(Box<SnapshotChunk>),
+    /// The snapshot that was received, whose last entry is at `index`, replaces the one before.
+    InstallSnapshot {
+        /// The snapshot's last entry.
+        index: LogIndex,
+        /// The log goes on from this entry, all before it are removed: the log holds the snapshot's last entry. Where it
+        /// does not, there is no such entry, and the whole log is removed (fault S2).
+        keep_from: Option<LogIndex>,
+    },
     /// Append these entries: never empty, the first directly after the storage's last.
     Append {
         /// The entries.

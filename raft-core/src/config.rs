@@ -21,6 +21,8 @@ pub struct Config {
     pub max_append_bytes: usize,
     /// `AppendEntries` in flight to one follower before the leader waits for an answer.
     pub max_inflight: usize,
+    /// Entries in flight to one follower, in bytes, from which on the leader waits for an answer.
+    pub max_inflight_bytes: usize,
     /// Entries that a leader has appended and that are not committed, in bytes; beyond it proposals are refused as
     /// [`Busy`](crate::Refusal::Busy). One proposal always fits.
     pub max_uncommitted_bytes: usize,
@@ -28,13 +30,18 @@ pub struct Config {
     pub max_apply_bytes: usize,
     /// Entries kept in memory once they are durable and applied, in bytes; older ones are read from the storage.
     pub window_bytes: usize,
+    /// A chunk of a snapshot, in bytes.
+    pub max_chunk_bytes: usize,
+    /// Entries kept in the log beside the snapshot that covers them, for followers that lag a little: they need no
+    /// snapshot.
+    pub tail_entries: u64,
     /// Seed of the election timeouts: the only randomness there is. Give every server its own.
     pub seed: u64,
 }
 
 impl Config {
-    /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends in flight, 256 MiB
-    /// uncommitted, 16 MiB being applied, 4 MiB of window.
+    /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends or 8 MiB in flight, 256 MiB
+    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
@@ -43,9 +50,12 @@ impl Config {
             heartbeat_ticks: 3,
             max_append_bytes: 512 << 10,
             max_inflight: 32,
+            max_inflight_bytes: 8 << 20,
             max_uncommitted_bytes: 256 << 20,
             max_apply_bytes: 16 << 20,
             window_bytes: 4 << 20,
+            max_chunk_bytes: 256 << 10,
+            tail_entries: 4096,
             seed: u64::from(id.0),
         }
     }
@@ -62,8 +72,10 @@ impl Config {
         for (name, value) in [
             ("max_append_bytes", self.max_append_bytes),
             ("max_inflight", self.max_inflight),
+            ("max_inflight_bytes", self.max_inflight_bytes),
             ("max_uncommitted_bytes", self.max_uncommitted_bytes),
             ("max_apply_bytes", self.max_apply_bytes),
+            ("max_chunk_bytes", self.max_chunk_bytes),
         ] {
             if value == 0 {
                 return Err(ConfigError::Zero { name });

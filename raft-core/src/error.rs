@@ -58,6 +58,12 @@ pub enum Refusal {
     /// Another leader's entry took this one's place: it was not applied and never will be.
     #[error("another leader's entry took its place: it was not applied, ask again")]
     Superseded,
+    /// Another snapshot is being received.
+    #[error("a snapshot is being received: take one once it is installed")]
+    SnapshotInProgress,
+    /// The snapshot is not of an entry that was applied here, or not as this server knows it (fault S5).
+    #[error("the snapshot is not of what was applied here: describe it when its state is taken")]
+    NotApplied,
     /// The node has halted.
     #[error("this server has halted after a storage fault: ask another")]
     Halted,
@@ -119,6 +125,14 @@ pub enum StorageError {
         /// Last index held.
         last: LogIndex,
     },
+    /// There is no such snapshot, or no such place in it.
+    #[error("there is no snapshot of entry {index}, or nothing at byte {offset} of it")]
+    NoSnapshot {
+        /// Its last entry.
+        index: LogIndex,
+        /// Asked for.
+        offset: u64,
+    },
     /// The bytes on the disk are not what was written.
     #[error("damaged at {place}: {what}")]
     Damaged {
@@ -159,6 +173,9 @@ pub enum PeerFault {
     /// It votes under the id of a member that had another disk (fault M10): remove the member, and add it again.
     #[error("it lost the disk that the configuration knows it by: remove it and add it again")]
     OtherIncarnation,
+    /// The state that a snapshot was said to hold is none of this state machine.
+    #[error("the snapshot is none of this state machine")]
+    BadSnapshot,
     /// Two servers claim to lead one term: Election Safety is broken (§5.2).
     #[error("a second leader in one term")]
     SecondLeader,

@@ -3,6 +3,7 @@
 //! There is no other way in: no clock, no entropy, no callback. So a run is the list of its events, and replaying the
 //! list replays the run, byte for byte.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StorageError;
 use crate::message::Message;
 use crate::quorum::Configuration;
+use crate::storage::Snapshot;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
 /// One input.
@@ -44,6 +46,15 @@ pub enum Event {
     WriteFailed(StorageError),
     /// The state machine has applied every entry up to this one.
     Applied(LogIndex),
+    /// The state machine was written down as it is after this entry: compact the log. Answered in the same step by
+    /// [`SnapshotInstalled`](crate::Action::SnapshotInstalled) or
+    /// [`SnapshotRefused`](crate::Action::SnapshotRefused). [`Node::describe_snapshot`](crate::Node::describe_snapshot)
+    /// gives the description, at the moment at which the state is.
+    SnapshotTaken(Box<Snapshot>),
+    /// The state machine's state is that of the snapshot at this index, as [`Restore`](crate::Action::Restore) asked.
+    Restored(LogIndex),
+    /// That snapshot is none of this state machine: its state is what it was.
+    RestoreFailed(LogIndex),
     /// The transport lost messages to this peer or its connection: probe before sending more.
     Unreachable(NodeId),
 }

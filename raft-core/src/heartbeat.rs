@@ -77,8 +77,8 @@ impl<S: Storage> Node<S> {
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let Some(progress) = leader.follower_mut(from) else { return Ok(()) };
-        progress.heard();
-        if progress.match_index() < last || progress.state() == ProgressState::Probe {
+        progress.heard(self.now, self.config.heartbeat_ticks.saturating_mul(2));
+        if progress.match_index() < last || progress.state() != ProgressState::Replicate {
             self.send_appends(from, true, actions)?;
         }
         self.advance_transfer(from, actions);

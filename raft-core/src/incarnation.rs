@@ -54,7 +54,10 @@ impl<S: Storage> Node<S> {
     /// which counts for nothing.
     pub(crate) fn note_answer(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let (Body::AppendEntriesResponse(incarnation, _) | Body::HeartbeatResponse(incarnation, _)) = body else {
+        let (Body::AppendEntriesResponse(incarnation, _)
+        | Body::HeartbeatResponse(incarnation, _)
+        | Body::InstallSnapshotResponse(incarnation, _)) = body
+        else {
             return;
         };
         let pinned = self.configurations.current().incarnation(from);

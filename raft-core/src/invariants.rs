@@ -39,10 +39,11 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
     let rules = [
         (configurations.index() <= log.last().index, "the active configuration is in the log"),
         (configurations.before().is_none_or(is_later), "a configuration follows the one before it"),
+        (log.start() <= log.snapshot_index(), "the log begins at or before the snapshot's end"),
         (log.snapshot_index() <= log.last_applied(), "snapshot <= applied"),
         (log.last_applied() <= log.applying(), "applied <= handed out"),
         (log.applying() <= log.commit_index(), "handed out <= commit"),
-        (log.applying() <= log.persisted_index(), "handed out <= durable"),
+        (log.applying() <= log.persisted_index().max(log.snapshot_index()), "handed out <= durable"),
         (log.commit_index() <= log.last().index, "commit <= last"),
         (log.persisted_index() <= log.last().index, "durable <= last"),
         (log.last().term <= node.current_term, "no entry is of a later term than the current one"),

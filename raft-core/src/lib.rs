@@ -91,6 +91,7 @@ mod replica;
 mod replication;
 mod request;
 mod role;
+mod snapshot;
 mod state_machine;
 mod status;
 mod storage;
@@ -109,8 +110,8 @@ pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError
 pub use event::{Event, MembershipChange};
 pub use member::Member;
 pub use message::{
-    AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, Message, PreVote, PreVoteResponse,
-    RequestVote, RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, InstallSnapshotResponse, Message,
+    PreVote, PreVoteResponse, RequestVote, RequestVoteResponse,
 };
 pub use node::Node;
 pub use progress::{Progress, ProgressState};
@@ -119,7 +120,7 @@ pub use replica::Replica;
 pub use request::{Limits, Outcome, Reply, RequestId};
 pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
-pub use storage::{MemStorage, SnapshotMeta, Storage};
+pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 pub use transport::Transport;
 pub use types::{Digest, Entries, Entry, Incarnation, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
 

@@ -55,8 +55,9 @@ impl Configurations {
     /// be needed (dissertation §4.2.2). It is not the voter that they mean where its disk is another (fault M10).
     pub(crate) fn may_lead(&self, id: NodeId, incarnation: Incarnation, commit_index: LogIndex) -> bool {
         let votes = |held: &Configuration| held.is_voter(id) && held.incarnation(id).admits(incarnation);
-        votes(&self.current.1)
-            || (self.current.0 > commit_index && self.earlier.iter().any(|(_, earlier)| votes(earlier)))
+        let committed = self.earlier.partition_point(|(index, _)| *index <= commit_index);
+        let mut needed = self.earlier.iter().skip(committed.saturating_sub(1));
+        votes(&self.current.1) || (self.current.0 > commit_index && needed.any(|(_, earlier)| votes(earlier)))
     }
 
     /// The one before it, where a truncation may bring that back.
@@ -92,11 +93,26 @@ impl Configurations {
         changed
     }
 
-    /// What is committed is not removed: what came before it is not needed any more.
-    fn settle(&mut self, commit_index: LogIndex) {
-        if self.current.0 <= commit_index {
+    /// What is applied is not removed, and only a snapshot of it or of a later entry is taken: what came before the
+    /// newest one of it is not needed any more.
+    fn settle(&mut self, last_applied: LogIndex) {
+        if self.current.0 <= last_applied {
             self.earlier.clear();
         }
+        let newest = self.earlier.partition_point(|(index, _)| *index <= last_applied);
+        self.earlier.drain(..newest.saturating_sub(1));
+    }
+
+    /// The configuration exactly at `index`, where it is still known: from the last applied entry on.
+    pub(crate) fn at(&self, index: LogIndex) -> Option<&Configuration> {
+        let all = self.earlier.iter().chain(core::iter::once(&self.current));
+        all.rev().find(|(from, _)| *from <= index).map(|(_, configuration)| configuration)
+    }
+
+    /// A snapshot has taken the place of the log: what it says is all that is known (fault M9).
+    pub(crate) fn replace(&mut self, index: LogIndex, configuration: Configuration) {
+        self.current = (index, configuration);
+        self.earlier.clear();
     }
 }
 
@@ -168,7 +184,7 @@ impl<S: Storage> Node<S> {
     /// promotion of those who have caught up, the farewell of a leader that is no voter any more.
     pub(crate) fn advance_membership(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let commit_index = self.log.commit_index();
-        self.configurations.settle(commit_index);
+        self.configurations.settle(self.log.last_applied());
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         if self.configurations.index() > commit_index || commit_index < leader.first_index {
             return Ok(());
@@ -228,7 +244,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    fn on_configuration_changed(&mut self, actions: &mut Vec<Action>) {
+    pub(crate) fn on_configuration_changed(&mut self, actions: &mut Vec<Action>) {
         let (index, now, id) = (self.configurations.index(), self.now, self.config.id);
         let configuration = self.configurations.current();
         if let Role::Leader(leader) = &mut self.role {

@@ -6,9 +6,11 @@
 //! durable.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::storage::SnapshotChunk;
 use crate::types::{Digest, Entries, Incarnation, LogIndex, NodeId, Term};
 
 /// One message from one server to another.
@@ -44,6 +46,10 @@ pub enum Body {
     Heartbeat(Heartbeat),
     /// The answer to it.
     HeartbeatResponse(Incarnation, HeartbeatResponse),
+    /// `InstallSnapshot` (§7): what a follower lacks is compacted here.
+    InstallSnapshot(Box<SnapshotChunk>),
+    /// The answer to it, until the snapshot is installed: then an acceptance of its last entry says so.
+    InstallSnapshotResponse(Incarnation, InstallSnapshotResponse),
     /// "Campaign now", from the leader to the server that it hands leadership to (dissertation §3.10).
     TimeoutNow,
 }
@@ -56,10 +62,12 @@ impl Body {
             Self::PreVoteResponse(incarnation, _)
             | Self::RequestVoteResponse(incarnation, _)
             | Self::AppendEntriesResponse(incarnation, _)
+            | Self::InstallSnapshotResponse(incarnation, _)
             | Self::HeartbeatResponse(incarnation, _) => Some(*incarnation),
             Self::PreVote(_)
             | Self::RequestVote(_)
             | Self::AppendEntries(_)
+            | Self::InstallSnapshot(_)
             | Self::Heartbeat(_)
             | Self::TimeoutNow => None,
         }
@@ -112,7 +120,7 @@ pub struct AppendEntries {
     /// Term of that entry.
     pub prev_log_term: Term,
     /// Chain digest of that entry, where the storage links entries into a chain.
-    pub prev_log_hash: Option<Box<Digest>>,
+    pub prev_log_hash: Option<Arc<Digest>>,
     /// The leader's `commit_index`.
     pub leader_commit: LogIndex,
     /// The new entries: consecutive, from `prev_log_index + 1`; empty for a probe.
@@ -160,4 +168,13 @@ pub struct Heartbeat {
 pub struct HeartbeatResponse {
     /// The round that was asked about.
     pub round: u64,
+}
+
+/// Answers a chunk of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallSnapshotResponse {
+    /// Which snapshot, by its last entry: chunks of another are not meant (fault S4).
+    pub last_included_index: LogIndex,
+    /// The bytes of it that are held from its beginning on: where the next chunk is to begin.
+    pub next_offset: u64,
 }

@@ -21,6 +21,7 @@ use crate::log::Log;
 use crate::membership::Configurations;
 use crate::message::{Body, Message};
 use crate::role::{Leader, Role, Votes};
+use crate::snapshot::Receiving;
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, Incarnation, LogIndex, NodeId, Payload, Term, WriteId};
 
@@ -48,6 +49,12 @@ pub struct Node<S> {
     rng: ChaCha8Rng,
     /// Reads that a quorum has confirmed, until their index is applied.
     pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// The digest that the last append named, as it was shared.
+    pub(crate) last_hash: Option<Arc<Digest>>,
+    /// The write that installs the newest snapshot of this life.
+    pub(crate) installing: WriteId,
+    /// The snapshot that a leader is sending.
+    pub(crate) receiving: Option<Box<Receiving>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
     /// Whether the configuration has changed, or was read, since it was last asked if it means this server's disk.
@@ -68,8 +75,11 @@ impl<S: Storage> Node<S> {
         let HardState { current_term, voted_for } = storage.hard_state()?;
         let configurations = Configurations::open(&storage)?;
         let log = Log::open(&storage)?;
-        if log.last().term > current_term || log.last().index < log.snapshot_index() {
-            let what = format!("term {current_term}, but the log ends at {:?}", log.last());
+        let has_room = log.start() <= log.snapshot_index() && log.snapshot_index() <= log.last().index;
+        if log.last().term > current_term || !has_room {
+            let (start, snapshot) = (log.start(), log.snapshot_index());
+            let what =
+                format!("term {current_term}, a snapshot at {snapshot}, and a log from {start} to {:?}", log.last());
             return Err(StorageError::Damaged { place: String::from("hard state"), what }.into());
         }
         let mut node = Self {
@@ -88,6 +98,9 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            last_hash: None,
+            installing: WriteId(0),
+            receiving: None,
             differs_from: None,
             configuration_is_new: true,
             said_replaced: false,
@@ -188,6 +201,12 @@ impl<S: Storage> Node<S> {
                 self.release_reads(actions);
                 Ok(())
             }
+            Event::SnapshotTaken(snapshot) => self.on_snapshot_taken(*snapshot, actions),
+            Event::Restored(index) => self.on_restored(index, actions),
+            Event::RestoreFailed(index) => {
+                self.on_restore_failed(index, actions);
+                Ok(())
+            }
             Event::Unreachable(peer) => {
                 self.on_unreachable(peer);
                 Ok(())
@@ -216,6 +235,7 @@ impl<S: Storage> Node<S> {
             self.announce_commit(actions);
         }
         self.advance_membership(actions)?;
+        self.advance_restore(actions);
         self.pin_heard(actions)?;
         self.gate.release(actions);
         Ok(())
@@ -249,12 +269,18 @@ impl<S: Storage> Node<S> {
                     self.on_heartbeat(from, request, actions);
                 }
             }
+            Body::InstallSnapshot(chunk) => {
+                if self.follow(from, actions) {
+                    self.on_install_snapshot(from, chunk, actions)?;
+                }
+            }
             Body::TimeoutNow => {
                 if self.follow(from, actions) {
                     self.on_timeout_now(actions)?;
                 }
             }
             Body::AppendEntriesResponse(_, response) => self.on_append_entries_response(from, response, actions)?,
+            Body::InstallSnapshotResponse(_, response) => self.on_install_snapshot_response(from, response, actions)?,
             Body::HeartbeatResponse(_, response) => self.on_heartbeat_response(from, response, actions)?,
         }
         self.pin_heard(actions)
@@ -322,7 +348,9 @@ impl<S: Storage> Node<S> {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
-        if let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes) {
+        if !self.is_restoring()
+            && let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes)
+        {
             actions.push(Action::Apply { first, last });
         }
         self.say_replaced(actions);
@@ -353,6 +381,7 @@ fn refuse(event: &Event, actions: &mut Vec<Action>) {
     match event {
         Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
         Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+        Event::SnapshotTaken(_) => actions.push(Action::SnapshotRefused(Refusal::Halted)),
         Event::ChangeMembership(_) => actions.push(Action::MembershipRefused(Refusal::Halted)),
         Event::TransferLeadership(target) => {
             actions.push(Action::TransferRefused { target: *target, reason: Refusal::Halted });

@@ -6,13 +6,17 @@
 //!     ^  one append a round trip                            │  up to `max_inflight` appends at once
 //!     └─────────────────────────────────────────────────────┘
 //!             rejected, or reported unreachable
+//!
+//!   either ── what it lacks is compacted ──> Snapshot ── an acceptance from which the log goes on ──> Replicate
+//!                                            one chunk a round trip
 //! ```
 //!
 //! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads and the follower's disk is the
-//! same; what is in flight ends below `next_index`.
+//! same; what is in flight ends below `next_index`, and its bytes are counted exactly.
 
 use alloc::collections::VecDeque;
 
+use crate::config::Config;
 use crate::types::{Incarnation, LogIndex};
 
 /// One follower's progress.
@@ -23,8 +27,12 @@ pub struct Progress {
     state: ProgressState,
     /// Sending waits for an answer: after a probe, or after the follower's log was found to differ.
     paused: bool,
-    /// Last index of each append in flight, ascending.
-    in_flight: VecDeque<LogIndex>,
+    /// Last index and cost of each append in flight, ascending.
+    in_flight: VecDeque<(LogIndex, usize)>,
+    in_flight_bytes: usize,
+    /// Of the snapshot that is being sent: the bytes that it has, and when the chunk after them left.
+    offset: u64,
+    chunk_sent: u64,
     /// Tick of the last answer; the leader's own election counts as one.
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
@@ -44,6 +52,11 @@ pub enum ProgressState {
     Probe,
     /// The logs agree: appends are pipelined.
     Replicate,
+    /// What it lacks was compacted: it gets the snapshot of the entry at `index`, one chunk at a time (§7).
+    Snapshot {
+        /// The snapshot's last entry.
+        index: LogIndex,
+    },
 }
 
 impl Progress {
@@ -56,6 +69,9 @@ impl Progress {
             state: ProgressState::Probe,
             paused: false,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            offset: 0,
+            chunk_sent: 0,
             last_ack: now,
             confirmed_round: 0,
             diverged: false,
@@ -113,56 +129,103 @@ impl Progress {
         self.in_flight.len()
     }
 
-    /// Whether sending waits for an answer.
+    /// The cost of the entries of these appends, in bytes.
     #[must_use]
-    pub fn is_paused(&self, max_inflight: usize) -> bool {
-        self.paused || (self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight)
+    pub const fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
     }
 
-    /// An append that ends at `last` was sent; `last` is `next_index - 1` for an empty one.
-    pub(crate) fn sent(&mut self, last: LogIndex) {
+    /// Whether sending waits for an answer.
+    #[must_use]
+    pub fn is_paused(&self, config: &Config) -> bool {
+        self.paused || self.window_is_full(config)
+    }
+
+    /// An append of entries that cost so many `bytes` and end at `last` was sent; `last` is `next_index - 1` for an empty
+    /// one.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize) {
         match self.state {
             ProgressState::Probe => self.paused = true,
             ProgressState::Replicate if last >= self.next_index => {
-                self.in_flight.push_back(last);
+                self.in_flight.push_back((last, bytes));
+                self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
                 self.next_index = last.next();
             }
-            ProgressState::Replicate => {}
+            ProgressState::Replicate | ProgressState::Snapshot { .. } => {}
         }
     }
 
-    /// The follower verified everything up to `index`. `false` where that is no news.
-    pub(crate) fn accepted(&mut self, index: LogIndex) -> bool {
+    /// The follower verified everything up to `index`, and the log here goes on after `start`. `false` where that is no
+    /// news.
+    pub(crate) fn accepted(&mut self, index: LogIndex, start: LogIndex) -> bool {
         let news = index > self.match_index;
-        let recovers = index == self.match_index && self.state == ProgressState::Probe;
+        // Whichever way it got so far: from there on the log serves it.
+        let recovers = match self.state {
+            ProgressState::Probe => index >= self.match_index,
+            ProgressState::Replicate => false,
+            ProgressState::Snapshot { .. } => index >= self.match_index && index >= start,
+        };
         if !news && !recovers {
             return false;
         }
         self.match_index = index;
         self.next_index = self.next_index.max(index.next());
-        self.paused = false;
         self.diverged = false;
-        if self.state == ProgressState::Probe {
+        if recovers {
             self.state = ProgressState::Replicate;
             self.next_index = index.next();
         }
-        while self.in_flight.pop_front_if(|last| *last <= index).is_some() {}
+        self.paused &= matches!(self.state, ProgressState::Snapshot { .. });
+        while let Some((_, bytes)) = self.in_flight.pop_front_if(|(last, _)| *last <= index) {
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        }
         true
     }
 
     /// The follower has no entry like ours at `prev_log_index`; ours and its logs may agree up to `agree`. `false`
     /// where the rejection is stale: it must not rewind what is known since (fault L6).
     pub(crate) fn rejected(&mut self, prev_log_index: LogIndex, agree: LogIndex) -> bool {
-        let is_asked = self.state == ProgressState::Replicate || prev_log_index == self.next_index.prev();
-        if prev_log_index <= self.match_index || !is_asked {
-            return false;
-        }
         let next = match self.state {
+            _ if prev_log_index <= self.match_index => return false,
             ProgressState::Replicate => self.match_index.next(),
-            ProgressState::Probe => prev_log_index.min(agree.next()),
+            ProgressState::Probe if prev_log_index == self.next_index.prev() => prev_log_index.min(agree.next()),
+            ProgressState::Probe | ProgressState::Snapshot { .. } => return false,
         };
         self.probe_from(next);
         true
+    }
+
+    /// It lacks what was compacted: the snapshot of the entry at `index` goes out, from its beginning, unless it is on
+    /// its way already.
+    pub(crate) fn needs_snapshot(&mut self, index: LogIndex) {
+        if self.state != (ProgressState::Snapshot { index }) {
+            self.state = ProgressState::Snapshot { index };
+            self.paused = false;
+            self.forget_in_flight();
+            self.offset = 0;
+        }
+    }
+
+    /// Bytes of the snapshot that it is known to have.
+    pub(crate) const fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The chunk at [`offset`](Self::offset) was sent: its answer is waited for.
+    pub(crate) const fn sent_chunk(&mut self, now: u64) {
+        self.paused = true;
+        self.chunk_sent = now;
+    }
+
+    /// It has the first `next_offset` bytes of the snapshot at `index`. `false` where that is no news: the chunk was
+    /// sent twice, or is of another snapshot.
+    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64) -> bool {
+        let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
+        if news {
+            self.offset = next_offset;
+            self.paused = false;
+        }
+        news
     }
 
     /// Messages to it were lost: find out where it stands before sending more.
@@ -172,9 +235,11 @@ impl Progress {
         }
     }
 
-    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window.
-    pub(crate) fn heard(&mut self) {
-        self.paused = false;
+    /// It answered a heartbeat, so it is there: one more append may go out, even into a full window; and the chunk of a
+    /// snapshot once more, unless it has left within the last `patience` ticks.
+    pub(crate) fn heard(&mut self, now: u64, patience: u32) {
+        let is_sending = matches!(self.state, ProgressState::Snapshot { .. });
+        self.paused &= is_sending && now.saturating_sub(self.chunk_sent) < u64::from(patience);
     }
 
     /// Nothing is sent until the next heartbeat's answer.
@@ -183,15 +248,21 @@ impl Progress {
     }
 
     /// Whether an append sent now could only be an empty one, because the window is full.
-    pub(crate) fn window_is_full(&self, max_inflight: usize) -> bool {
-        self.state == ProgressState::Replicate && self.in_flight.len() >= max_inflight
+    pub(crate) fn window_is_full(&self, config: &Config) -> bool {
+        self.state == ProgressState::Replicate
+            && (self.in_flight.len() >= config.max_inflight || self.in_flight_bytes >= config.max_inflight_bytes)
     }
 
     fn probe_from(&mut self, next: LogIndex) {
         self.state = ProgressState::Probe;
         self.next_index = next.max(self.match_index.next());
         self.paused = false;
+        self.forget_in_flight();
+    }
+
+    fn forget_in_flight(&mut self) {
         self.in_flight.clear();
+        self.in_flight_bytes = 0;
     }
 }
 
@@ -199,40 +270,62 @@ impl Progress {
 mod tests {
     use super::*;
 
+    /// Two appends at once, of at most 300 bytes or little more.
+    fn window() -> Config {
+        Config { max_inflight: 2, max_inflight_bytes: 300, ..Config::new(crate::types::NodeId(1)) }
+    }
+
     fn replicating(match_index: u64) -> Progress {
         let mut progress = Progress::new(LogIndex(match_index + 1), 0);
-        assert!(progress.accepted(LogIndex(match_index)));
+        assert!(progress.accepted(LogIndex(match_index), LogIndex(0)));
         progress
     }
 
     #[test]
     fn a_probe_waits_for_its_answer() {
         let mut progress = Progress::new(LogIndex(5), 0);
-        assert!(!progress.is_paused(2));
-        progress.sent(LogIndex(9));
-        assert!(progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+        progress.sent(LogIndex(9), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(5));
-        assert!(progress.accepted(LogIndex(9)));
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
         assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(10)));
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
     }
 
     #[test]
     fn appends_are_pipelined_up_to_the_window() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(5));
-        progress.sent(LogIndex(7));
-        assert!(progress.is_paused(2));
+        progress.sent(LogIndex(5), 100);
+        progress.sent(LogIndex(7), 100);
+        assert!(progress.is_paused(&window()));
         assert_eq!(progress.next_index(), LogIndex(8));
-        assert!(progress.accepted(LogIndex(5)));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
         assert_eq!(progress.in_flight(), 1);
-        assert!(!progress.is_paused(2));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn the_window_counts_bytes_as_well() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(5), 299);
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (299, false));
+        assert!(progress.accepted(LogIndex(5), LogIndex(0)));
+        progress.sent(LogIndex(9), 300);
+        assert_eq!((progress.in_flight(), progress.in_flight_bytes(), progress.is_paused(&window())), (1, 300, true));
+        assert!(progress.accepted(LogIndex(8), LogIndex(0)), "a part of it");
+        assert_eq!(progress.in_flight_bytes(), 300);
+        assert!(progress.accepted(LogIndex(9), LogIndex(0)));
+        assert_eq!((progress.in_flight_bytes(), progress.is_paused(&window())), (0, false));
+        progress.sent(LogIndex(10), 7);
+        progress.unreachable();
+        assert_eq!(progress.in_flight_bytes(), 0);
     }
 
     #[test]
     fn l6_a_stale_rejection_rewinds_nothing() {
         let mut progress = replicating(4);
-        progress.sent(LogIndex(6));
+        progress.sent(LogIndex(6), 100);
         assert!(!progress.rejected(LogIndex(4), LogIndex(1)), "4 is matched: the rejection is older");
         assert_eq!(progress.next_index(), LogIndex(7));
         assert!(progress.rejected(LogIndex(6), LogIndex(1)));
@@ -252,8 +345,8 @@ mod tests {
     #[test]
     fn an_old_acknowledgement_is_no_news() {
         let mut progress = replicating(4);
-        assert!(!progress.accepted(LogIndex(3)));
-        assert!(!progress.accepted(LogIndex(4)));
+        assert!(!progress.accepted(LogIndex(3), LogIndex(0)));
+        assert!(!progress.accepted(LogIndex(4), LogIndex(0)));
         assert_eq!(progress.match_index(), LogIndex(4));
     }
 }

@@ -17,18 +17,23 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::action::{Action, RoleName};
-use crate::batch::{Batch, Commands};
+use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Refusal, StartError, StorageError};
 use crate::event::{Event, MembershipChange};
 use crate::message::Message;
 use crate::node::Node;
 use crate::request::{Limits, Outcome, Queue, Reply, RequestId};
-use crate::state_machine::{Position, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::status::Status;
 use crate::storage::Storage;
 use crate::transport::Transport;
-use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
+use crate::types::{LogIndex, NodeId, ReadId, WriteId};
+
+mod snapshot;
+mod waiting;
+
+use waiting::{Proposed, apply_entry, take_waiting};
 
 /// See the module.
 #[derive(Debug)]
@@ -51,22 +56,19 @@ pub struct Replica<S, T, M> {
     events: VecDeque<Event>,
     replies: VecDeque<Reply>,
     notices: VecDeque<Action>,
-}
-
-#[derive(Debug)]
-struct Proposed {
-    index: LogIndex,
-    term: Term,
-    requests: Vec<RequestId>,
+    /// Entries applied since the last snapshot, in bytes.
+    applied_bytes: usize,
 }
 
 // Inputs.
 impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
-    /// A server over what its storage holds. `machine` is empty: the log is applied to it anew.
+    /// A server over what its storage holds. `machine` is empty: the snapshot is restored into it, and the log after
+    /// it applied anew.
     ///
     /// # Errors
-    /// The configuration cannot work, or the storage cannot be read.
-    pub fn new(config: Config, limits: Limits, storage: S, transport: T, machine: M) -> Result<Self, StartError> {
+    /// The configuration cannot work, the storage cannot be read, or its snapshot is none of this machine.
+    pub fn new(config: Config, limits: Limits, storage: S, transport: T, mut machine: M) -> Result<Self, StartError> {
+        snapshot::restore_installed(&storage, &mut machine)?;
         Ok(Self {
             node: Node::new(config, storage)?,
             transport,
@@ -83,6 +85,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             events: VecDeque::new(),
             replies: VecDeque::new(),
             notices: VecDeque::new(),
+            applied_bytes: 0,
         })
     }
 
@@ -258,6 +261,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             }
             self.actions = actions;
         }
+        if self.is_snapshot_due() {
+            self.take_snapshot();
+        }
     }
 
     fn perform(&mut self, action: Action) {
@@ -273,6 +279,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 Ok(()) => self.events.push_back(Event::Applied(last)),
                 Err(error) => self.events.push_back(Event::WriteFailed(error)),
             },
+            Action::Restore(meta) => self.restore(&meta),
             Action::ReadReady { read, .. } => {
                 self.confirmed.extend(self.queries.remove(&read));
             }
@@ -326,6 +333,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             for entry in entries.iter() {
                 let digest = self.node.digest(entry.index)?;
                 let waiting = take_waiting(&mut self.proposed, &mut self.replies, entry);
+                self.applied_bytes = self.applied_bytes.saturating_add(entry.cost());
                 apply_entry(&mut self.machine, entry, digest, waiting, &mut self.replies);
             }
             next = end.next();
@@ -361,53 +369,5 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 
     fn reply(&mut self, request: RequestId, outcome: Outcome) {
         self.replies.push_back(Reply { request, outcome });
-    }
-}
-
-/// Who waits for this entry. Who waited for another entry at its index, or before, waits in vain: those were replaced.
-fn take_waiting(proposed: &mut VecDeque<Proposed>, replies: &mut VecDeque<Reply>, entry: &Entry) -> Vec<RequestId> {
-    while let Some(front) = proposed.pop_front_if(|front| front.index <= entry.index) {
-        if front.index == entry.index && front.term == entry.term {
-            return front.requests;
-        }
-        let outcome = Outcome::Refused(Refusal::Superseded);
-        replies.extend(front.requests.into_iter().map(|request| Reply { request, outcome: outcome.clone() }));
-    }
-    Vec::new()
-}
-
-fn apply_entry<M: StateMachine>(
-    machine: &mut M,
-    entry: &Entry,
-    digest: Option<Digest>,
-    waiting: Vec<RequestId>,
-    replies: &mut VecDeque<Reply>,
-) {
-    let Payload::Command(payload) = &entry.payload else { return };
-    let mut waiting = waiting.into_iter();
-    for (command, number) in Commands::of(payload).zip(0..) {
-        let position = Position { index: entry.index, term: entry.term, number, digest };
-        let reply = machine.apply(&position, command);
-        if let Some(request) = waiting.next() {
-            replies.push_back(Reply { request, outcome: Outcome::Applied { position, reply } });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_waits_for_a_replaced_entry_is_refused() {
-        let proposed = |index, request| Proposed { index, term: Term(1), requests: Vec::from([RequestId(request)]) };
-        let mut waiting = VecDeque::from([proposed(LogIndex(4), 7), proposed(LogIndex(5), 8)]);
-        let mut replies = VecDeque::new();
-        let entry = |index, term| Entry { index: LogIndex(index), term: Term(term), payload: Payload::Noop };
-        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(3, 1)), []);
-        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(4, 2)), []);
-        assert_eq!(replies, [Reply { request: RequestId(7), outcome: Outcome::Refused(Refusal::Superseded) }]);
-        assert_eq!(take_waiting(&mut waiting, &mut replies, &entry(5, 1)), [RequestId(8)]);
-        assert_eq!((waiting.len(), replies.len()), (0, 1));
     }
 }

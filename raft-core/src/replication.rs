@@ -5,20 +5,21 @@
 //! (fault L4); only an entry of the current term commits by counting (Figure 8, fault L1); where the storage links
 //! entries into a chain, an equal (index, term) with another digest is acknowledged by nobody.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::action::{Action, WriteOp};
 use crate::error::{Fault, PeerFault, Refusal, StorageError};
+use crate::log::Mark;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, Term};
 
 /// What a follower finds when it holds a leader's entries against its own log.
 enum Comparison {
@@ -95,13 +96,17 @@ impl<S: Storage> Node<S> {
     fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, Fault> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
-        let full = progress.window_is_full(self.config.max_inflight);
-        if progress.is_paused(self.config.max_inflight) && !(full && even_empty) {
+        let full = progress.window_is_full(&self.config);
+        if progress.is_paused(&self.config) && !(full && even_empty) {
             return Ok(false);
         }
         let next = progress.next_index();
-        let entries = if full {
-            Entries::default()
+        if matches!(progress.state(), ProgressState::Snapshot { .. }) || next.prev() < self.log.start() {
+            self.send_chunk(to, actions)?;
+            return Ok(false);
+        }
+        let (entries, bytes) = if full {
+            Default::default()
         } else {
             self.log.slice(&self.storage, next, self.config.max_append_bytes)?
         };
@@ -109,16 +114,24 @@ impl<S: Storage> Node<S> {
             return Ok(false);
         }
         let prev = self.log.mark(&self.storage, next.prev())?;
-        progress.sent(entries.last().map_or(prev.index, |entry| entry.index));
+        progress.sent(entries.last().map_or(prev.index, |entry| entry.index), bytes);
         let request = AppendEntries {
             prev_log_index: prev.index,
             prev_log_term: prev.term,
-            prev_log_hash: prev.digest.map(Box::new),
+            prev_log_hash: self.shared_hash(prev),
             leader_commit: self.log.commit_index(),
             entries,
         };
         self.send(to, Body::AppendEntries(request), actions);
         Ok(true)
+    }
+
+    /// The digest of the entry before an append: followers that are equally far share it.
+    fn shared_hash(&mut self, prev: Mark) -> Option<Arc<Digest>> {
+        let digest = prev.digest?;
+        let shared = self.last_hash.take_if(|shared| **shared == digest).unwrap_or_else(|| Arc::new(digest));
+        self.last_hash = Some(Arc::clone(&shared));
+        Some(shared)
     }
 
     pub(crate) fn on_append_entries_response(
@@ -133,7 +146,7 @@ impl<S: Storage> Node<S> {
         match response {
             // Leaders 3 (Figure 2), success: update nextIndex and matchIndex for follower.
             AppendEntriesResponse::Accepted { match_index } if match_index <= last => {
-                if progress.accepted(match_index) {
+                if progress.accepted(match_index, self.log.start()) {
                     let raised = self.advance_commit(actions)?;
                     self.send_appends(from, false, actions)?;
                     if raised {
@@ -264,22 +277,26 @@ impl<S: Storage> Node<S> {
                 let response = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
                 self.send(from, Body::AppendEntriesResponse(self.incarnation, response), actions);
             }
-            Comparison::Diverged(index) => {
-                if self.differs_from.replace(from) != Some(from) {
-                    actions.push(Action::PeerDiverged { peer: from, index });
-                }
-                let response = AppendEntriesResponse::Diverged { prev_log_index: index };
-                self.send(from, Body::AppendEntriesResponse(self.incarnation, response), actions);
-            }
+            Comparison::Diverged(index) => self.refuse_diverged(from, index, actions),
         }
         Ok(())
+    }
+
+    /// The leader's log differs from this one where it must not: nothing is acknowledged.
+    pub(crate) fn refuse_diverged(&mut self, from: NodeId, index: LogIndex, actions: &mut Vec<Action>) {
+        if self.differs_from.replace(from) != Some(from) {
+            actions.push(Action::PeerDiverged { peer: from, index });
+        }
+        let response = AppendEntriesResponse::Diverged { prev_log_index: index };
+        self.send(from, Body::AppendEntriesResponse(self.incarnation, response), actions);
     }
 
     fn compare(&self, request: &AppendEntries) -> Result<Comparison, StorageError> {
         let (commit, last) = (self.log.commit_index(), self.log.last().index);
         let prev = request.prev_log_index;
-        // Below the snapshot there is nothing to compare with, and nothing that could differ: it is committed.
-        if prev >= self.log.snapshot_index() {
+        // What was compacted cannot be compared with, and cannot differ: it is committed (fault L8).
+        let start = self.log.start();
+        if prev >= start {
             let mine = if prev <= last { Some(self.log.mark(&self.storage, prev)?) } else { None };
             match mine.filter(|mine| mine.term == request.prev_log_term) {
                 None if prev <= commit => return Ok(Comparison::Diverged(prev)),
@@ -292,10 +309,10 @@ impl<S: Storage> Node<S> {
                 }
             }
         }
-        let mut verified = prev.max(self.log.snapshot_index());
+        let mut verified = prev.max(start);
         let mut truncate_from = None;
         let mut digest = self.log.mark(&self.storage, verified)?.digest;
-        for entry in request.entries.iter().filter(|entry| entry.index > self.log.snapshot_index()) {
+        for entry in request.entries.iter().filter(|entry| entry.index > start) {
             if truncate_from.is_none() && entry.index <= last {
                 let mine = self.log.mark(&self.storage, entry.index)?;
                 if mine.term == entry.term {

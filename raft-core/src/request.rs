@@ -19,6 +19,8 @@ pub struct Limits {
     pub max_batch_bytes: usize,
     /// Commands that wait for the disk.
     pub max_queued_bytes: usize,
+    /// Entries applied since the last snapshot before another one is taken; `None` takes none by itself.
+    pub snapshot_every_bytes: Option<usize>,
 }
 
 /// The shell's name for a request, echoed in its reply.
@@ -66,7 +68,12 @@ pub(crate) struct Queue {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_command_bytes: 3 << 20, max_batch_bytes: 1 << 20, max_queued_bytes: 64 << 20 }
+        Self {
+            max_command_bytes: 3 << 20,
+            max_batch_bytes: 1 << 20,
+            max_queued_bytes: 64 << 20,
+            snapshot_every_bytes: None,
+        }
     }
 }
 

@@ -30,6 +30,12 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// Who takes part.
     pub configuration: Configuration,
+    /// Last entry that the snapshot covers; 0 where there is none.
+    pub snapshot_index: LogIndex,
+    /// First entry that the log still holds, or would.
+    pub first_index: LogIndex,
+    /// The snapshot that a leader is sending, by its last entry, and how many bytes of it have come.
+    pub receiving: Option<(LogIndex, u64)>,
     /// Last entry in the log, durable or not.
     pub last_index: LogIndex,
     /// Last entry that is durable here.
@@ -68,6 +74,9 @@ impl<S: Storage> Node<S> {
             term: self.current_term,
             leader: self.leader(),
             configuration: self.configurations.current().clone(),
+            snapshot_index: self.log.snapshot_index(),
+            first_index: self.log.start().next(),
+            receiving: self.receiving.as_ref().map(|receiving| (receiving.index(), receiving.next_offset())),
             last_index: self.log.last().index,
             persisted_index: self.log.persisted_index(),
             commit_index: self.log.commit_index(),

@@ -4,6 +4,13 @@
 //! every entry that is not durable and applied, so a storage is read only to start (the entries that it held then are
 //! applied from it) and for followers that lag.
 //!
+//! ```text
+//!   removed ──┬──── the log ─────────────────────────────────┐
+//!             │                                              │
+//!        first_index ≤ last_included_index + 1          last_index
+//!             └── the tail ──┘ covered by the snapshot as well, and kept for followers that lag a little
+//! ```
+//!
 //! # Contract
 //!
 //! 1. Writes begin in the order of their ids, each continuing the state that the ones before it leave. One that does
@@ -12,23 +19,32 @@
 //!    falls, and never names a write whose bytes could still be lost.
 //! 3. After a crash the storage holds some prefix of the writes begun, at least up to the last one reported.
 //! 4. A read answers for every index that is durable and not removed by a write that has begun. It answers with what
-//!    was written or with an error, never with a default: an index below the log is `Compacted` (only the snapshot's
-//!    own index still has a term and a digest), one above it is `OutOfRange`, wrong bytes are `Damaged`.
+//!    was written or with an error, never with a default: an index below the log is `Compacted` (only the one
+//!    directly before `first_index` still has a term and a digest), one above it is `OutOfRange`, wrong bytes are
+//!    `Damaged`. The same holds of a snapshot and its chunks.
 //! 5. Once a write or a sync has failed, every later write fails with [`StorageError::Poisoned`]. A failed sync is
 //!    never tried again: the kernel may have dropped the pages and report success.
+//! 6. A snapshot arrives in chunks, each of which continues the one before it or begins another snapshot at offset 0,
+//!    and is nothing but bytes until it is installed. Installing is one write, and so done or not done after a crash: the
+//!    snapshot replaces the one before, and the entries that it names are removed. Chunks that were not installed may be
+//!    gone after a crash (fault S3).
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
+use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, HardState, Write, WriteOp};
+use crate::action::{Action, HardState, Write};
 use crate::error::StorageError;
 use crate::event::Event;
 use crate::quorum::Configuration;
 use crate::types::{Digest, Entry, Incarnation, LogIndex, Payload, Term, WriteId};
+
+mod mem;
+
+pub use mem::MemStorage;
 
 /// Where a server keeps its hard state and its log.
 pub trait Storage {
@@ -51,16 +67,27 @@ pub trait Storage {
     /// The storage cannot be read.
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError>;
 
-    /// Index of the last entry; the snapshot's index where there is none.
+    /// Index of the first entry of the log, or of the one that would be: at most the snapshot's index plus one.
+    fn first_index(&self) -> LogIndex;
+
+    /// Index of the last entry; the one before `first_index` where there is none, and never below the snapshot's.
     fn last_index(&self) -> LogIndex;
 
-    /// Term of the entry at `index`; the snapshot's at the snapshot's index.
+    /// The state that the snapshot at `index` holds, from byte `offset` on: exactly `max_bytes`, fewer only at its end.
+    /// That snapshot is the installed one, or the one that is being received.
+    ///
+    /// # Errors
+    /// [`NoSnapshot`](StorageError::NoSnapshot) where this storage has none at `index` or no such offset; contract 4.
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError>;
+
+    /// Term of the entry at `index`, from the one before `first_index` on.
     ///
     /// # Errors
     /// Contract 4.
     fn term(&self, index: LogIndex) -> Result<Term, StorageError>;
 
-    /// Chain digest of the entry at `index`; `None` where this storage does not link.
+    /// Chain digest of the entry at `index`, from the one before `first_index` on; `None` where this storage does not
+    /// link.
     ///
     /// # Errors
     /// Contract 4.
@@ -133,7 +160,7 @@ pub trait Storage {
     fn persisted(&mut self) -> Result<WriteId, StorageError>;
 }
 
-/// What a log follows: a snapshot's name, without its data.
+/// What a snapshot is of: its name, without its data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMeta {
     /// The last entry that it covers; 0 for the genesis.
@@ -142,173 +169,39 @@ pub struct SnapshotMeta {
     pub last_included_term: Term,
     /// That entry's chain digest, where the storage links: the anchor of the chain that follows.
     pub digest: Option<Digest>,
-    /// The configuration exactly there.
+    /// The configuration exactly there (faults M8, M9).
     pub configuration: Configuration,
+    /// [`StateMachine::digest`](crate::StateMachine::digest) of the state, by which whoever restores it checks it (fault
+    /// S5); `None` for the genesis, which has no state.
+    pub state: Option<Digest>,
+}
+
+/// A whole snapshot in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// What it is of.
+    pub meta: SnapshotMeta,
+    /// The state machine's bytes.
+    pub state: Bytes,
+}
+
+/// A part of a snapshot, as it travels and as it is written (§7, Figure 13: `InstallSnapshot`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotChunk {
+    /// Whose part it is: chunks of two snapshots are never mixed (fault S4).
+    pub meta: SnapshotMeta,
+    /// Where `data` begins in the state, in bytes.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Bytes,
+    /// Whether this is the last chunk.
+    pub done: bool,
 }
 
 impl SnapshotMeta {
     /// The beginning of a cluster of these members.
     #[must_use]
     pub const fn genesis(configuration: Configuration) -> Self {
-        Self { last_included_index: LogIndex(0), last_included_term: Term(0), digest: None, configuration }
+        Self { last_included_index: LogIndex(0), last_included_term: Term(0), digest: None, configuration, state: None }
     }
-}
-
-/// A storage in memory: durable as soon as written, gone with the process.
-#[derive(Clone, Debug)]
-pub struct MemStorage {
-    hard_state: HardState,
-    meta: SnapshotMeta,
-    entries: Vec<Entry>,
-    digests: Vec<Digest>,
-    persisted: WriteId,
-    incarnation: Incarnation,
-}
-
-impl MemStorage {
-    /// A new storage for a cluster founded with this configuration.
-    #[must_use]
-    pub const fn new(configuration: Configuration) -> Self {
-        Self {
-            hard_state: HardState { current_term: Term(0), voted_for: None },
-            meta: SnapshotMeta::genesis(configuration),
-            entries: Vec::new(),
-            digests: Vec::new(),
-            persisted: WriteId(0),
-            incarnation: Incarnation::UNKNOWN,
-        }
-    }
-
-    /// The same storage, known by this incarnation: a number that no other storage has.
-    #[must_use]
-    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
-        Self { incarnation, ..self }
-    }
-
-    /// A storage that holds this hard state and these entries, as after an earlier life.
-    ///
-    /// # Errors
-    /// The entries do not run from index 1 on with terms that never fall and never pass the hard state's.
-    pub fn with_log(
-        configuration: Configuration,
-        hard_state: HardState,
-        entries: Vec<Entry>,
-    ) -> Result<Self, StorageError> {
-        let mut storage = Self { hard_state, ..Self::new(configuration) };
-        if entries.last().is_some_and(|entry| entry.term > hard_state.current_term) {
-            return Err(StorageError::OutOfOrder { what: format!("terms up to {}", hard_state.current_term) });
-        }
-        storage.append(&entries, None)?;
-        Ok(storage)
-    }
-
-    /// The same storage in the server's next life: write ids begin anew.
-    #[must_use]
-    pub fn reopen(self) -> Self {
-        Self { persisted: WriteId(0), ..self }
-    }
-
-    fn append(&mut self, entries: &[Entry], digests: Option<Arc<[Digest]>>) -> Result<(), StorageError> {
-        let mut last_index = self.last_index();
-        let mut last_term = self.term(last_index)?;
-        for entry in entries {
-            if entry.index != last_index.next() || entry.term < last_term {
-                let what = format!("entry {} of term {last_term} or above", last_index.next());
-                return Err(StorageError::OutOfOrder { what });
-            }
-            (last_index, last_term) = (entry.index, entry.term);
-        }
-        self.entries.extend_from_slice(entries);
-        self.digests.extend(digests.iter().flat_map(|digests| digests.iter()));
-        Ok(())
-    }
-
-    /// Place of `index` in `entries`; only for an index that the log holds.
-    fn position(&self, index: LogIndex) -> Result<usize, StorageError> {
-        let first = self.meta.last_included_index.next();
-        if index < first {
-            return Err(StorageError::Compacted { index, first });
-        }
-        if index > self.last_index() {
-            return Err(StorageError::OutOfRange { index, last: self.last_index() });
-        }
-        usize::try_from(index.0.saturating_sub(first.0))
-            .map_err(|_| StorageError::OutOfRange { index, last: self.last_index() })
-    }
-}
-
-impl Storage for MemStorage {
-    fn hard_state(&self) -> Result<HardState, StorageError> {
-        Ok(self.hard_state)
-    }
-
-    fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        Ok(self.meta.clone())
-    }
-
-    fn last_index(&self) -> LogIndex {
-        self.entries.last().map_or(self.meta.last_included_index, |entry| entry.index)
-    }
-
-    fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
-        if index == self.meta.last_included_index {
-            return Ok(self.meta.last_included_term);
-        }
-        let at = self.position(index)?;
-        self.entries.get(at).map(|entry| entry.term).ok_or(out_of_range(index, self))
-    }
-
-    fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
-        if index == self.meta.last_included_index {
-            return Ok(self.meta.digest);
-        }
-        let at = self.position(index)?;
-        Ok(self.digests.get(at).copied())
-    }
-
-    fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
-        if first > last {
-            return Ok(Vec::new());
-        }
-        let (from, to) = (self.position(first)?, self.position(last)?);
-        let mut bytes = 0_usize;
-        let mut entries = Vec::new();
-        for entry in self.entries.get(from..=to).unwrap_or_default() {
-            entries.push(entry.clone());
-            bytes = bytes.saturating_add(entry.cost());
-            if bytes >= max_bytes {
-                break;
-            }
-        }
-        Ok(entries)
-    }
-
-    fn write(&mut self, write: Write) -> Result<(), StorageError> {
-        if write.id != self.persisted.next() {
-            return Err(StorageError::OutOfOrder { what: format!("write {}", self.persisted.next().0) });
-        }
-        match write.op {
-            WriteOp::HardState(hard_state) => self.hard_state = hard_state,
-            WriteOp::Truncate(from) => {
-                let keep = self.position(from).map_err(|error| StorageError::OutOfOrder { what: error.to_string() })?;
-                self.entries.truncate(keep);
-                self.digests.truncate(keep);
-            }
-            WriteOp::Append { entries, digests } => self.append(&entries, digests)?,
-        }
-        self.persisted = write.id;
-        Ok(())
-    }
-
-    fn persisted(&mut self) -> Result<WriteId, StorageError> {
-        Ok(self.persisted)
-    }
-}
-
-fn out_of_range(index: LogIndex, storage: &MemStorage) -> StorageError {
-    StorageError::OutOfRange { index, last: storage.last_index() }
 }

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 
 use crate::action::Action;
 use crate::error::PeerFault;
-use crate::message::{AppendEntriesResponse, Body, HeartbeatResponse, PreVoteResponse, RequestVoteResponse};
+use crate::message::{
+    AppendEntriesResponse, Body, HeartbeatResponse, InstallSnapshotResponse, PreVoteResponse, RequestVoteResponse,
+};
 use crate::node::Node;
 use crate::role::Role;
 use crate::storage::Storage;
@@ -34,7 +36,7 @@ impl<S: Storage> Node<S> {
         match body {
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
             Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
-            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::TimeoutNow => {
+            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) | Body::TimeoutNow => {
                 self.become_follower(term, Some(from), actions);
             }
             _ => self.become_follower(term, None, actions),
@@ -55,6 +57,11 @@ impl<S: Storage> Node<S> {
                     AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
                 )
             }
+            Body::InstallSnapshot(chunk) => {
+                let last_included_index = chunk.meta.last_included_index;
+                let response = InstallSnapshotResponse { last_included_index, next_offset: 0 };
+                Body::InstallSnapshotResponse(own, response)
+            }
             Body::Heartbeat(request) => Body::HeartbeatResponse(own, HeartbeatResponse { round: request.round }),
             Body::PreVote(request) => {
                 Body::PreVoteResponse(own, PreVoteResponse { next_term: request.next_term, vote_granted: false })
@@ -63,6 +70,7 @@ impl<S: Storage> Node<S> {
             | Body::RequestVoteResponse(_, _)
             | Body::AppendEntriesResponse(_, _)
             | Body::HeartbeatResponse(_, _)
+            | Body::InstallSnapshotResponse(_, _)
             | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);

@@ -248,8 +248,16 @@ impl<D: Disk> Storage for BlockLog<D> {
         Ok(SnapshotMeta { digest: Some(self.genesis_hash), ..genesis })
     }
 
+    fn first_index(&self) -> LogIndex {
+        LogIndex(1)
+    }
+
     fn last_index(&self) -> LogIndex {
         self.index.last()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, _: usize) -> Result<Bytes, StorageError> {
+        Err(StorageError::NoSnapshot { index, offset })
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {

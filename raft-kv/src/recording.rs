@@ -42,7 +42,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use raft_core::{
-    Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError, Term,
+    Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError,
+    Term,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,8 +95,12 @@ pub enum Question {
     HardState,
     /// The snapshot's name.
     SnapshotMeta,
+    /// The first index.
+    FirstIndex,
     /// The last index.
     LastIndex,
+    /// The bytes of the snapshot at an index, from an offset on, up to so many.
+    SnapshotChunk(LogIndex, u64, u64),
     /// The term at an index.
     Term(LogIndex),
     /// The digest at an index.
@@ -115,8 +120,12 @@ pub enum Answer {
     HardState(HardState),
     /// To [`Question::SnapshotMeta`].
     SnapshotMeta(SnapshotMeta),
+    /// To [`Question::FirstIndex`].
+    FirstIndex(LogIndex),
     /// To [`Question::LastIndex`].
     LastIndex(LogIndex),
+    /// To [`Question::SnapshotChunk`].
+    SnapshotChunk(Bytes),
     /// To [`Question::Term`].
     Term(Term),
     /// To [`Question::Digest`].
@@ -152,7 +161,11 @@ impl fmt::Display for Question {
         match self {
             Self::HardState => write!(f, "the hard state"),
             Self::SnapshotMeta => write!(f, "the snapshot's name"),
+            Self::FirstIndex => write!(f, "the first index"),
             Self::LastIndex => write!(f, "the last index"),
+            Self::SnapshotChunk(index, offset, bytes) => {
+                write!(f, "the snapshot of entry {index} from byte {offset} on, up to {bytes} bytes")
+            }
             Self::Term(index) => write!(f, "the term of entry {index}"),
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),

@@ -237,6 +237,8 @@ impl Client {
             | Refusal::NoCommitInTerm
             | Refusal::EmptyVoters
             | Refusal::NotVoter { .. }
+            | Refusal::SnapshotInProgress
+            | Refusal::NotApplied
             | Refusal::Unchanged => return Err(ClientError::Refused(refusal)),
         }
         search.pause().await;

@@ -89,8 +89,14 @@ impl Storage for Disk {
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         self.live.snapshot_meta()
     }
+    fn first_index(&self) -> LogIndex {
+        self.live.first_index()
+    }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
+    }
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, bytes: usize) -> Result<raft_core::Bytes, StorageError> {
+        self.live.snapshot_chunk(index, offset, bytes)
     }
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
         self.live.term(index)

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
-    Node, NodeId, Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
+    Node, NodeId, Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -21,6 +21,7 @@ pub struct Disk {
 
 impl Disk {
     pub fn new(storage: MemStorage) -> Self {
+        let storage = linked(storage);
         Self { durable: storage.clone(), live: storage, pending: VecDeque::new(), reported: WriteId(0) }
     }
 
@@ -55,6 +56,27 @@ impl Disk {
     }
 }
 
+/// The same log with a digest an entry.
+fn linked(storage: MemStorage) -> MemStorage {
+    let first = storage.first_index();
+    let entries = storage.entries(first, storage.last_index(), usize::MAX).unwrap();
+    if entries.is_empty() || storage.digest(first).unwrap().is_some() {
+        return storage;
+    }
+    let mut linked = MemStorage::new(storage.snapshot_meta().unwrap().configuration);
+    let hard_state = WriteOp::HardState(storage.hard_state().unwrap());
+    let mut digest = Digest([0; 32]);
+    let link = |entry| {
+        digest = toy_link(&digest, entry);
+        digest
+    };
+    let append = WriteOp::Append { digests: Some(entries.iter().map(link).collect()), entries: entries.into() };
+    for (op, id) in [hard_state, append].into_iter().zip(1..) {
+        linked.write(Write { id: WriteId(id), op }).unwrap();
+    }
+    linked.reopen()
+}
+
 /// 64 bits of FNV-1a over the previous digest and the entry: enough to tell test logs apart.
 pub fn toy_link(prev: &Digest, entry: &Entry) -> Digest {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -73,7 +95,15 @@ impl Storage for Disk {
         self.live.hard_state()
     }
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        Ok(SnapshotMeta { digest: Some(Digest([0; 32])), ..self.live.snapshot_meta()? })
+        let meta = self.live.snapshot_meta()?;
+        Ok(SnapshotMeta { digest: meta.digest.or(Some(Digest([0; 32]))), ..meta })
+    }
+    fn first_index(&self) -> LogIndex {
+        self.live.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.live.snapshot_chunk(index, offset, max_bytes)
     }
     fn incarnation(&self) -> Incarnation {
         self.live.incarnation()
@@ -85,11 +115,7 @@ impl Storage for Disk {
         self.live.term(index)
     }
     fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
-        let mut digest = Digest([0; 32]);
-        for entry in self.live.entries(LogIndex(1), index, usize::MAX)? {
-            digest = toy_link(&digest, &entry);
-        }
-        Ok(Some(digest))
+        if index == LogIndex(0) { Ok(Some(Digest([0; 32]))) } else { self.live.digest(index) }
     }
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         self.live.entries(first, last, max_bytes)

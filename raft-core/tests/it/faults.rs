@@ -366,13 +366,13 @@ fn a_refusal_names_the_leader() {
 fn another_digest_at_an_equal_index_and_term_is_acknowledged_by_nobody() {
     let mut cluster = Cluster::with_logs(&[&[1, 1], &[], &[]]);
     let mut request = append((1, 2), &[1], 2);
-    request.prev_log_hash = Some(Box::new(Digest([7; 32])));
+    request.prev_log_hash = Some(std::sync::Arc::new(Digest([7; 32])));
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, Body::AppendEntries(request.clone()))), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(2) };
     assert_eq!(answer, [Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)]);
     assert_eq!((cluster.log(1), cluster.commit(1)), (vec![1, 1], 0));
     let digest = entries(&[1, 1]).iter().fold(Digest([0; 32]), |prev, entry| toy_link(&prev, entry));
-    request.prev_log_hash = Some(Box::new(digest));
+    request.prev_log_hash = Some(std::sync::Arc::new(digest));
     request.leader_commit = LogIndex(0);
     cluster.step(1, message(2, 1, 1, Body::AppendEntries(request)));
     assert_eq!(cluster.log(1), [1, 1, 1]);

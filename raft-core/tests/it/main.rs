@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod compaction;
 mod determinism;
 mod faults;
 mod incarnations;
@@ -20,6 +21,7 @@ mod regressions;
 mod replica;
 mod safety;
 mod scenarios;
+mod snapshots;
 mod suite_catches;
 mod suite_passes;
 mod toy;

@@ -5,12 +5,13 @@
 //! candidate, a leader's first message carries its no-op, and heartbeats are messages of their own.
 
 use raft_core::{
-    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Event, HardState, Heartbeat,
-    HeartbeatResponse, Incarnation, LogIndex, MemStorage, NodeId, PeerFault, PreVoteResponse, ReadId, Refusal,
-    RequestVote, RequestVoteResponse, RoleName, Term, WriteOp,
+    Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, HardState, Heartbeat,
+    HeartbeatResponse, Incarnation, LogIndex, MemStorage, MembershipChange, NodeId, Payload, PeerFault,
+    PreVoteResponse, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName, Storage, StorageError, Term, WriteOp,
 };
 
-use crate::cluster::{Cluster, entries, message, sent_to};
+use crate::cluster::{Cluster, all_entries, entries, message, sent_to};
+use crate::snapshots::{self, Solo};
 
 const ELECTION_TIMEOUT: u32 = 15;
 /// The first tick at which every server, whatever it drew from `[T, 1.75 T)`, has timed out.
@@ -1042,9 +1043,382 @@ fn s5_6_a_leader_is_steady_while_messages_are_faster_than_the_election_timeout()
     }
 }
 
-// §6 Cluster membership changes: its tests go here.
+// §6 Cluster membership changes.
 
-// §7 Log compaction: its tests go here.
+fn change(voters: &[u32]) -> Event {
+    let voters = voters.iter().copied().map(NodeId).collect();
+    Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: false, addresses: Vec::new() })
+}
+
+/// Voters and outgoing voters of a server's configuration.
+fn halves(cluster: &Cluster, id: u32) -> (Vec<u32>, Vec<u32>) {
+    let configuration = cluster.node(id).status().configuration;
+    let ids = |ids: &[NodeId]| ids.iter().map(|id| id.0).collect();
+    (ids(configuration.voters()), ids(configuration.voters_outgoing()))
+}
+
+/// Five servers of which 1 to 3 are the cluster; 1 leads, and has appended the change to {3,4,5} that nobody else has
+/// heard of.
+fn joint_at_the_leader() -> Cluster {
+    let mut cluster = Cluster::with_founders(3, 5, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[3, 4, 5]));
+    assert_eq!(halves(&cluster, 1), (vec![3, 4, 5], vec![1, 2, 3]));
+    cluster
+}
+
+/// Of what is under way only the messages to this server arrive.
+fn only_to(cluster: &mut Cluster, id: u32) {
+    cluster.network.retain(|message| message.to == NodeId(id));
+    while !cluster.network.is_empty() {
+        cluster.deliver(0);
+        cluster.network.retain(|message| message.to == NodeId(id));
+    }
+}
+
+/// "The cluster first switches to a transitional configuration we call joint consensus; once the joint consensus has
+/// been committed, the system then transitions to the new configuration."
+#[test]
+fn s6_a_change_goes_through_joint_consensus() {
+    let mut cluster = Cluster::with_founders(3, 5, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[3, 4, 5]));
+    assert_eq!(cluster.commit(1), 1);
+    cluster.run(2 * LONGEST_TIMEOUT);
+    for id in [3, 4, 5] {
+        assert_eq!(halves(&cluster, id), (vec![3, 4, 5], vec![]), "server {id}");
+        let configuration = |entry: Entry| match entry.payload {
+            Payload::Configuration(bytes) => Configuration::from_bytes(&bytes),
+            _ => None,
+        };
+        let held: Vec<Configuration> = all_entries(cluster.node(id)).into_iter().filter_map(configuration).collect();
+        let new = Configuration::new([3, 4, 5].map(NodeId));
+        assert_eq!(held, [Configuration::joint([3, 4, 5].map(NodeId), [1, 2, 3].map(NodeId), []), new]);
+    }
+}
+
+/// "Log entries are replicated to all servers in both configurations."
+#[test]
+fn s6_entries_go_to_the_servers_of_both_configurations() {
+    let mut cluster = joint_at_the_leader();
+    let actions = cluster.propose(1, "x");
+    let entries = |id| sent_to(&actions, id).iter().filter(|body| matches!(body, Body::AppendEntries(_))).count();
+    // Servers 2 and 3 have appends in flight; 4 and 5 are probed first: all were sent the change at once.
+    assert_eq!((entries(2), entries(3)), (1, 1));
+    cluster.run(3);
+    for id in 2..=5 {
+        assert_eq!(cluster.applied[id - 1], ["x"], "server {id}");
+    }
+}
+
+/// "Agreement (for elections and entry commitment) requires separate majorities from both the old and new
+/// configurations": commitment.
+#[test]
+fn s6_a_joint_entry_needs_a_majority_of_each_half() {
+    for (acknowledging, commits) in
+        [(&[2, 3][..], false), (&[4, 5], false), (&[2, 5], false), (&[3, 4], true), (&[2, 4, 5], true)]
+    {
+        let mut cluster = joint_at_the_leader();
+        cluster.safety.single();
+        for id in acknowledging {
+            cluster.step(1, message(*id, 1, 1, accepted(2)));
+        }
+        assert_eq!(cluster.commit(1) >= 2, commits, "held by 1 and {acknowledging:?}");
+    }
+}
+
+/// The same for elections.
+#[test]
+fn s6_a_joint_leader_needs_a_majority_of_each_half() {
+    let joint = Configuration::joint([3, 4, 5].map(NodeId), [1, 2, 3].map(NodeId), []);
+    for (votes, wins) in
+        [(vec![2], false), (vec![2, 3], false), (vec![4, 5], false), (vec![2, 4, 5], true), (vec![3, 4], true)]
+    {
+        let mut cluster = Cluster::empty();
+        cluster.safety.single();
+        cluster.add(Config::new(NodeId(1)), MemStorage::new(joint.clone()));
+        cluster.step(1, Event::Campaign);
+        for id in 2..=5 {
+            cluster.step(1, message(id, 1, 0, pre_vote_granted(1)));
+        }
+        assert_eq!(cluster.node(1).role(), RoleName::Candidate);
+        for id in &votes {
+            cluster.step(1, message(*id, 1, 1, vote(true)));
+        }
+        assert_eq!(cluster.node(1).role() == RoleName::Leader, wins, "with the votes of {votes:?}");
+    }
+}
+
+/// "Any server from either configuration may serve as leader."
+#[test]
+fn s6_a_server_of_either_half_may_lead() {
+    for id in 1..=5 {
+        let joint = Configuration::joint([3, 4, 5].map(NodeId), [1, 2, 3].map(NodeId), []);
+        let mut cluster = Cluster::empty();
+        for id in 1..=5 {
+            cluster.add(Config::new(NodeId(id)), MemStorage::new(joint.clone()));
+        }
+        cluster.elect(id);
+        assert_eq!(cluster.commit(id), 2, "its no-op, and the leave that it appended by itself");
+    }
+}
+
+/// "Once a given server adds the new configuration entry to its log, it uses that configuration for all future decisions
+/// (a server always uses the latest configuration in its log, regardless of whether the entry is committed)."
+#[test]
+fn s6_the_latest_configuration_in_the_log_is_used_committed_or_not() {
+    let mut cluster = joint_at_the_leader();
+    assert_eq!(cluster.commit(1), 1);
+    only_to(&mut cluster, 2);
+    assert_eq!((cluster.commit(2), halves(&cluster, 2)), (1, (vec![3, 4, 5], vec![1, 2, 3])));
+    // And when it is removed again, the one before it.
+    cluster.safety.single();
+    cluster.step(2, message(3, 2, 2, append((1, 1), &[2], 1)));
+    assert_eq!(halves(&cluster, 2), (vec![1, 2, 3], vec![]));
+}
+
+/// "If the leader crashes, a new leader may be chosen under either Cold or Cold,new, depending on whether the winning
+/// candidate has received Cold,new."
+#[test]
+fn s6_a_crash_of_the_leader_leaves_the_old_configuration_or_the_joint_one() {
+    // Nobody has received it: the old configuration goes on.
+    let mut cluster = joint_at_the_leader();
+    cluster.network.clear();
+    cluster.cut_off(1);
+    cluster.run(LONGEST_TIMEOUT * 2);
+    let [leader] = cluster.leaders()[..] else { panic!("{:?}", cluster.leaders()) };
+    assert_eq!(halves(&cluster, leader), (vec![1, 2, 3], vec![]));
+    // Server 3 has, and wins: it completes the change.
+    let mut cluster = joint_at_the_leader();
+    only_to(&mut cluster, 3);
+    cluster.cut_off(1);
+    cluster.elect_after_silence(3);
+    cluster.run(HEARTBEAT_INTERVAL * 2);
+    assert_eq!(halves(&cluster, 3), (vec![3, 4, 5], vec![]));
+}
+
+/// "When the new configuration has been committed under the rules of Cnew, the old configuration is irrelevant and
+/// servers not in the new configuration can be shut down."
+#[test]
+fn s6_after_the_change_the_old_servers_can_be_shut_down() {
+    let mut cluster = Cluster::with_founders(3, 5, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[3, 4, 5]));
+    cluster.run(LONGEST_TIMEOUT * 2);
+    cluster.cut_off(1);
+    cluster.cut_off(2);
+    let [leader] = cluster.leaders()[..] else { panic!("{:?}", cluster.leaders()) };
+    cluster.propose(leader, "x");
+    cluster.run(HEARTBEAT_INTERVAL * 2);
+    assert_eq!([3, 4, 5].map(|id: usize| cluster.applied[id - 1].len()), [1, 1, 1]);
+}
+
+/// "New servers join the cluster as non-voting members (the leader replicates log entries to them, but they are not
+/// considered for majorities). Once the new servers have caught up…"
+#[test]
+fn s6_new_servers_catch_up_as_non_voting_members() {
+    let mut cluster = Cluster::with_founders(3, 5, 0);
+    cluster.elect(1);
+    let voters = [1, 2, 3, 4, 5].map(NodeId).to_vec();
+    cluster.cut_off(4);
+    cluster.cut_off(5);
+    cluster.step(
+        1,
+        Event::ChangeMembership(MembershipChange {
+            voters,
+            learners: Vec::new(),
+            catch_up: true,
+            addresses: Vec::new(),
+        }),
+    );
+    cluster.propose(1, "x");
+    cluster.run(HEARTBEAT_INTERVAL);
+    assert_eq!((cluster.applied[0].len(), halves(&cluster, 1).0), (1, vec![1, 2, 3]), "they hold up nothing");
+    cluster.mend();
+    cluster.run(HEARTBEAT_INTERVAL * 4);
+    assert_eq!(halves(&cluster, 1), (vec![1, 2, 3, 4, 5], vec![]));
+    assert_eq!(cluster.applied[4], ["x"]);
+}
+
+/// "The leader steps down (returns to follower state) once it has committed the Cnew log entry. […] It replicates log
+/// entries but does not count itself in majorities."
+#[test]
+fn s6_a_leader_outside_the_new_configuration_does_not_count_itself_and_steps_down() {
+    let mut cluster = Cluster::with_founders(3, 3, 0);
+    cluster.elect(1);
+    cluster.step(1, change(&[2, 3]));
+    cluster.network.clear();
+    cluster.safety.single();
+    cluster.step(1, message(2, 1, 1, accepted(2)));
+    assert_eq!(
+        (cluster.commit(1), halves(&cluster, 1)),
+        (1, (vec![2, 3], vec![1, 2, 3])),
+        "one of {{2,3}} is no majority"
+    );
+    cluster.step(1, message(3, 1, 1, accepted(2)));
+    assert_eq!((cluster.commit(1), halves(&cluster, 1)), (2, (vec![2, 3], vec![])), "the leave is appended");
+    cluster.step(1, message(2, 1, 1, accepted(3)));
+    assert_eq!((cluster.commit(1), cluster.node(1).role()), (2, RoleName::Leader), "itself does not count");
+    cluster.step(1, message(3, 1, 1, accepted(3)));
+    assert_eq!(cluster.commit(1), 3);
+    cluster.network.clear();
+    for _ in 0..ELECTION_TIMEOUT {
+        cluster.tick(1, 1);
+        cluster.step(1, message(2, 1, 1, heartbeat_answer(0)));
+        cluster.step(1, message(3, 1, 1, heartbeat_answer(0)));
+    }
+    assert_eq!(cluster.node(1).role(), RoleName::Follower);
+    cluster.tick(1, LONGEST_TIMEOUT * 3);
+    assert_eq!(cluster.node(1).role(), RoleName::Follower, "and never campaigns again");
+}
+
+/// "If a server receives a RequestVote RPC within the minimum election timeout of hearing from a current leader, it does
+/// not update its term or grant its vote."
+#[test]
+fn s6_a_removed_server_does_not_disrupt() {
+    let mut cluster = server(&[]);
+    cluster.step(1, message(2, 1, 1, heartbeat(0)));
+    cluster.tick(1, ELECTION_TIMEOUT - 1);
+    assert_eq!(cluster.step(1, message(3, 1, 9, request_vote((9, 9)))), []);
+    assert_eq!(cluster.term(1), 1);
+    cluster.tick(1, 1);
+    let actions = cluster.step(1, message(3, 1, 9, request_vote((9, 9))));
+    assert!(!actions.is_empty() && cluster.term(1) == 9, "{actions:?}");
+}
+
+// §7 Log compaction; Figure 13, "InstallSnapshot RPC". `snapshots.rs` has every message of it.
+
+/// "Each server takes snapshots independently, covering just the committed entries in its log."
+#[test]
+fn s7_a_follower_takes_a_snapshot_of_what_is_committed_and_applied() {
+    let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
+    solo.take_snapshot("state");
+    assert_eq!((solo.node.status().snapshot_index, solo.node.status().last_index), (LogIndex(3), LogIndex(4)));
+    assert_eq!(solo.node.role(), RoleName::Follower);
+}
+
+/// "The last included index […] and the last included term […] are preserved to support the AppendEntries consistency
+/// check for the first log entry following the snapshot."
+#[test]
+fn s7_the_snapshots_last_entry_is_checked_like_any_other() {
+    let mut solo = Solo::follower(&[1, 1, 2], 3);
+    solo.take_snapshot("state");
+    assert!(sent_to(&solo.step(message(2, 1, 2, append((2, 3), &[2], 3))), 2).contains(&accepted(4)));
+    let mut solo = Solo::follower(&[1, 1, 2], 3);
+    solo.take_snapshot("state");
+    let wrong = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
+    let answers = sent_to(&solo.step(message(2, 1, 2, append((1, 3), &[2], 3))), 2);
+    assert_eq!(
+        answers,
+        [Body::AppendEntriesResponse(Incarnation::UNKNOWN, wrong)],
+        "what is committed cannot be of another term"
+    );
+}
+
+/// "Once a server completes writing a snapshot, it may delete all log entries up through the last included index, as
+/// well as any prior snapshot."
+#[test]
+fn s7_the_log_up_to_the_snapshot_and_the_snapshot_before_are_deleted() {
+    let mut solo = Solo::follower(&[1, 1, 2], 2);
+    solo.take_snapshot("first");
+    solo.step(message(2, 1, 2, heartbeat(3)));
+    solo.take_snapshot("second");
+    let storage = solo.node.storage();
+    assert!(matches!(storage.entries(LogIndex(3), LogIndex(3), 1), Err(StorageError::Compacted { .. })));
+    assert!(matches!(storage.snapshot_chunk(LogIndex(2), 0, 1), Err(StorageError::NoSnapshot { .. })));
+    assert_eq!(storage.snapshot_chunk(LogIndex(3), 0, 100).unwrap(), "second");
+}
+
+/// "The leader must occasionally send snapshots to followers that lag behind. This happens when the leader has already
+/// discarded the next log entry that it needs to send to a follower."
+#[test]
+fn s7_the_leader_sends_its_snapshot_when_the_next_entry_is_discarded() {
+    let mut solo = Solo::leader(Config { tail_entries: 0, ..Config::new(NodeId(1)) }, &[1, 2]);
+    let rejected = |prev| {
+        let (prev_log_index, hint_index, hint_term) = (LogIndex(prev), LogIndex(0), Term(0));
+        let answer = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
+        message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, answer))
+    };
+    let before = sent_to(&solo.step(rejected(2)), 3);
+    assert!(matches!(&before[..], [Body::AppendEntries(_)]), "the log still has it: {before:?}");
+    solo.take_snapshot("state");
+    solo.step(Event::Unreachable(NodeId(3)));
+    for _ in 0..3 {
+        solo.step(rejected(0));
+    }
+    let after = sent_to(&solo.step(message(3, 1, 3, heartbeat_answer(0))), 3);
+    assert!(matches!(&after[..], [Body::InstallSnapshot(_)]), "{after:?}");
+}
+
+/// "Usually the snapshot will contain new information not already in the recipient's log. In this case, the follower
+/// discards its entire log; it is all superseded by the snapshot and may possibly have uncommitted entries that conflict
+/// with the snapshot." Figure 13, receiver 5, 7 and 8.
+#[test]
+fn s7_figure_13_a_log_without_the_last_included_entry_is_discarded() {
+    for log in [&[1, 1][..], &[1, 1, 1, 1, 1]] {
+        let mut solo = Solo::follower(log, 1);
+        solo.step(message(2, 1, 2, whole_snapshot(4, 2)));
+        assert_eq!(
+            (solo.node.status().last_index, solo.node.last_applied(), solo.terms()),
+            (LogIndex(4), LogIndex(4), vec![])
+        );
+        assert_eq!(solo.node.status().head, None);
+    }
+}
+
+/// "If instead the follower receives a snapshot that describes a prefix of its log (due to retransmission or by
+/// mistake), then log entries covered by the snapshot are deleted but entries following the snapshot are still valid and
+/// must be retained." Figure 13, receiver 6. Here the covered ones stay too, until this server takes its own.
+#[test]
+fn s7_figure_13_what_follows_the_last_included_entry_is_retained() {
+    let mut solo = Solo::follower(&[1, 1, 2, 2, 2], 1);
+    let actions = solo.step(message(2, 1, 2, whole_snapshot(3, 2)));
+    assert!(sent_to(&actions, 2).contains(&accepted(3)), "{actions:?}");
+    assert_eq!((solo.terms(), solo.node.commit_index()), (vec![1, 1, 2, 2, 2], LogIndex(3)));
+}
+
+/// Figure 13, receiver 1: "Reply immediately if term < currentTerm."
+#[test]
+fn s7_figure_13_an_old_term_is_refused() {
+    let mut solo = Solo::follower(&[1], 1);
+    let answers = solo.step(message(3, 1, 1, whole_snapshot(4, 1)));
+    let [Action::Send(answer)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((answer.term, solo.node.status().receiving), (Term(2), None));
+}
+
+/// Figure 13, receiver 2 to 4: "Create new snapshot file if first chunk (offset is 0). Write data into snapshot file at
+/// given offset. Reply and wait for more data chunks if done is false."
+#[test]
+fn s7_figure_13_chunks_are_gathered_until_done() {
+    let mut solo = Solo::follower(&[1], 1);
+    for (offset, data, done) in [(0, "abc", false), (3, "de", false), (5, "f", true)] {
+        assert_eq!(solo.node.status().snapshot_index, LogIndex(0), "not before it is complete");
+        solo.step(message(2, 1, 2, part_of_snapshot(4, 2, offset, data, done)));
+    }
+    assert_eq!(solo.node.status().snapshot_index, LogIndex(4));
+    assert_eq!(solo.node.storage().snapshot_chunk(LogIndex(4), 0, 100).unwrap(), "abcdef");
+}
+
+/// "This gives the follower a sign of life with each chunk, so it can reset its election timer."
+#[test]
+fn s7_figure_13_a_chunk_is_a_sign_of_life() {
+    let mut solo = Solo::follower(&[1], 1);
+    for offset in 0..10 {
+        for _ in 0..ELECTION_TIMEOUT - 1 {
+            solo.step(Event::Tick);
+        }
+        solo.step(message(2, 1, 2, part_of_snapshot(4, 2, offset, "x", false)));
+    }
+    assert_eq!((solo.node.role(), solo.node.status().term), (RoleName::Follower, Term(2)));
+}
+
+fn whole_snapshot(index: u64, term: u64) -> Body {
+    part_of_snapshot(index, term, 0, "state", true)
+}
+
+fn part_of_snapshot(index: u64, term: u64, offset: u64, data: &'static str, done: bool) -> Body {
+    Body::InstallSnapshot(snapshots::chunk(&snapshots::meta(index, term), offset, data, done).into())
+}
 
 // §8 Client interaction.
 

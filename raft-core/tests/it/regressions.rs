@@ -56,7 +56,7 @@ fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
     let mut request = append((1, 1), theirs.into());
     if let Body::AppendEntries(request) = &mut request {
         let digest = toy_link(&raft_core::Digest([0; 32]), &entries(&[1])[0]);
-        request.prev_log_hash = Some(Box::new(digest));
+        request.prev_log_hash = Some(std::sync::Arc::new(digest));
     }
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
@@ -314,7 +314,7 @@ fn a_follower_that_differs_is_told_of_once() {
     let mut request = AppendEntries {
         prev_log_index: LogIndex(1),
         prev_log_term: Term(1),
-        prev_log_hash: Some(Box::new(Digest([7; 32]))),
+        prev_log_hash: Some(std::sync::Arc::new(Digest([7; 32]))),
         leader_commit: LogIndex(1),
         entries: Entries::default(),
     };
@@ -327,7 +327,7 @@ fn a_follower_that_differs_is_told_of_once() {
     assert_eq!(told(&cluster), 1);
     request.prev_log_hash = None;
     cluster.step(2, message(1, 2, 1, Body::AppendEntries(request.clone())));
-    request.prev_log_hash = Some(Box::new(Digest([7; 32])));
+    request.prev_log_hash = Some(std::sync::Arc::new(Digest([7; 32])));
     cluster.step(2, message(1, 2, 1, Body::AppendEntries(request)));
     assert_eq!(told(&cluster), 2, "and again after they agreed");
 }

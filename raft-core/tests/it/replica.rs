@@ -11,8 +11,8 @@ use raft_core::{
 
 /// Counts: each command is a number to add, each reply the sum.
 #[derive(Default)]
-struct Sum {
-    sum: u64,
+pub struct Sum {
+    pub sum: u64,
     asked: std::cell::Cell<u32>,
 }
 
@@ -41,13 +41,19 @@ impl StateMachine for Sum {
 }
 
 /// A storage that reports writes as durable only when told, and can be made to fail.
-struct Slow {
-    inner: MemStorage,
+pub struct Slow {
+    pub inner: MemStorage,
     held: bool,
     fail: bool,
     /// The sync behind an earlier write has failed.
     poisoned: bool,
     reported: raft_core::WriteId,
+}
+
+impl Slow {
+    pub const fn new(inner: MemStorage) -> Self {
+        Self { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) }
+    }
 }
 
 impl raft_core::Storage for Slow {
@@ -57,6 +63,14 @@ impl raft_core::Storage for Slow {
     fn snapshot_meta(&self) -> Result<raft_core::SnapshotMeta, StorageError> {
         self.inner.snapshot_meta()
     }
+    fn first_index(&self) -> LogIndex {
+        self.inner.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.inner.snapshot_chunk(index, offset, max_bytes)
+    }
+
     fn last_index(&self) -> LogIndex {
         self.inner.last_index()
     }
@@ -86,24 +100,31 @@ impl raft_core::Storage for Slow {
     }
 }
 
-type Server = Replica<Slow, Vec<Message>, Sum>;
+pub type Server = Replica<Slow, Vec<Message>, Sum>;
 
-struct Group {
-    servers: Vec<Server>,
-    cut: Option<u32>,
-    network: VecDeque<Message>,
-    outcomes: BTreeMap<RequestId, Outcome>,
+pub struct Group {
+    pub servers: Vec<Server>,
+    pub cut: Option<u32>,
+    pub network: VecDeque<Message>,
+    pub outcomes: BTreeMap<RequestId, Outcome>,
     next: u64,
 }
 
 impl Group {
     fn new(size: u32) -> Self {
+        Self::with(size, |_, _| {})
+    }
+
+    /// A group whose configurations and limits are changed so, and whose first server leads.
+    pub fn with(size: u32, change: impl Fn(&mut Config, &mut Limits)) -> Self {
         let voters = Configuration::new((1..=size).map(NodeId));
         let server = |id| {
-            let inner = MemStorage::new(voters.clone());
-            let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
-            let limits = Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500 };
-            Replica::new(Config::new(NodeId(id)), limits, slow, Vec::new(), Sum::default()).unwrap()
+            let mut limits =
+                Limits { max_command_bytes: 100, max_batch_bytes: 64, max_queued_bytes: 500, ..Limits::default() };
+            let mut config = Config::new(NodeId(id));
+            change(&mut config, &mut limits);
+            Replica::new(config, limits, Slow::new(MemStorage::new(voters.clone())), Vec::new(), Sum::default())
+                .unwrap()
         };
         let servers = (1..=size).map(server).collect();
         let mut group = Self { servers, cut: None, network: VecDeque::new(), outcomes: BTreeMap::new(), next: 0 };
@@ -113,19 +134,19 @@ impl Group {
         group
     }
 
-    fn submit(&mut self, id: u32, command: &[u8]) -> RequestId {
+    pub fn submit(&mut self, id: u32, command: &[u8]) -> RequestId {
         self.next += 1;
         self.servers[id as usize - 1].submit(RequestId(self.next), command);
         RequestId(self.next)
     }
 
-    fn query(&mut self, id: u32) -> RequestId {
+    pub fn query(&mut self, id: u32) -> RequestId {
         self.next += 1;
         self.servers[id as usize - 1].query(RequestId(self.next), Bytes::new());
         RequestId(self.next)
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
             for server in &mut self.servers {
                 server.poll();
@@ -142,7 +163,7 @@ impl Group {
         }
     }
 
-    fn ticks(&mut self, ids: &[u32], times: u32) {
+    pub fn ticks(&mut self, ids: &[u32], times: u32) {
         for _ in 0..times {
             for id in ids {
                 self.servers[*id as usize - 1].tick();
@@ -151,7 +172,7 @@ impl Group {
         }
     }
 
-    fn reply(&self, request: RequestId) -> String {
+    pub fn reply(&self, request: RequestId) -> String {
         match self.outcomes.get(&request) {
             Some(Outcome::Applied { reply, .. } | Outcome::Answered { reply, .. }) => {
                 String::from_utf8(reply.to_vec()).unwrap()

@@ -245,7 +245,14 @@ fn conformance_14_window_pause() {
         cluster.step(1, message(2, 1, 1, accepted(last)));
     }
     let progress = cluster.node(1).status().followers[1].1.clone();
-    assert_eq!((cluster.commit(1), progress.next_index(), progress.is_paused(3)), (17, LogIndex(15), true));
+    assert_eq!(
+        (
+            cluster.commit(1),
+            progress.next_index(),
+            progress.is_paused(&Config { max_inflight: 3, ..Config::new(NodeId(1)) })
+        ),
+        (17, LogIndex(15), true)
+    );
     let answer = || message(3, 1, 1, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 0 }));
     let sent = sent_to(&cluster.step(1, answer()), 3);
     let [Body::AppendEntries(probe)] = &sent[..] else { panic!("not exactly one probe: {sent:?}") };

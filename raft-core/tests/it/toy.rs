@@ -157,6 +157,7 @@ impl Toy {
                 Ok(())
             }
             WriteOp::HardState(_) => Ok(()),
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => Err("no snapshot"),
         }
     }
 
@@ -190,6 +191,14 @@ impl Storage for Toy {
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         Ok(self.now().meta.clone())
+    }
+
+    fn first_index(&self) -> LogIndex {
+        self.now().meta.last_included_index.next()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, _: usize) -> Result<raft_core::Bytes, StorageError> {
+        Err(StorageError::NoSnapshot { index, offset })
     }
 
     fn last_index(&self) -> LogIndex {
@@ -279,6 +288,7 @@ impl Storage for Toy {
                     next.entries.push((entry.clone(), digest));
                 }
             }
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => {}
         }
         self.states.push(next);
         Ok(())

@@ -1,7 +1,7 @@
 //! The two hooks of a storage that records: each step, its event, and exactly its actions.
 
 use raft_core::{
-    Action, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Node, NodeId, ReadId,
+    Action, Bytes, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Node, NodeId, ReadId,
     SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
 };
 
@@ -18,6 +18,14 @@ impl Storage for Watching {
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         self.inner.snapshot_meta()
+    }
+
+    fn first_index(&self) -> LogIndex {
+        self.inner.first_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.inner.snapshot_chunk(index, offset, max_bytes)
     }
 
     fn last_index(&self) -> LogIndex {

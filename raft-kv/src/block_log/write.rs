@@ -24,6 +24,7 @@ impl<D: Disk> BlockLog<D> {
                 while self.unsynced.pop_back_if(|block| block.entry.index >= from).is_some() {}
             }
             WriteOp::Append { entries, .. } => self.append(&entries, &hashes, first_block, end),
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => {}
         }
         self.last_write = write.id;
         self.begun.push_back((write.id, end));
@@ -43,6 +44,7 @@ impl<D: Disk> BlockLog<D> {
                 expected(format!("a truncation at 1 to {last}"))
             }
             WriteOp::Truncate(_) => Ok(None),
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => expected(String::from("no snapshot")),
             WriteOp::Append { entries, .. } if entries.is_empty() => expected(String::from("at least one entry")),
             WriteOp::Append { entries, digests } => {
                 let (mut index, mut term) = (last, self.index.last_term());
@@ -94,6 +96,7 @@ impl<D: Disk> BlockLog<D> {
                 frame::encode_append(out);
                 entries.iter().zip(hashes).for_each(|(entry, hash)| frame::encode_block(entry, hash, out));
             }
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => {}
         });
         formed.ok_or_else(|| too_long(&self.disk))?;
         let end = self.disk.submit(&self.buffer).map_err(|error| self.poison(&error))?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use raft_core::{
-    Action, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Payload, SnapshotMeta,
-    Storage, StorageError, Term, Write, WriteId,
+    Action, Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Payload,
+    SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
 };
 
 use super::format::{START, STEPS, fingerprint};
@@ -156,12 +156,25 @@ impl<S: Storage> Storage for Recorder<S> {
         self.note(Question::SnapshotMeta, self.inner.snapshot_meta(), Answer::SnapshotMeta)
     }
 
+    fn first_index(&self) -> LogIndex {
+        let first = self.inner.first_index();
+        if let Some(tape) = &self.tape {
+            tape.note(Question::FirstIndex, || Answer::FirstIndex(first));
+        }
+        first
+    }
+
     fn last_index(&self) -> LogIndex {
         let last = self.inner.last_index();
         if let Some(tape) = &self.tape {
             tape.note(Question::LastIndex, || Answer::LastIndex(last));
         }
         last
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        let question = Question::SnapshotChunk(index, offset, u64::try_from(max_bytes).unwrap_or(u64::MAX));
+        self.note(question, self.inner.snapshot_chunk(index, offset, max_bytes), Answer::SnapshotChunk)
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {

@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::Read;
 
 use raft_core::{
-    Action, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Node, SnapshotMeta, StartError,
-    Storage, StorageError, Term, Write, WriteId,
+    Action, Bytes, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Node, SnapshotMeta,
+    StartError, Storage, StorageError, Term, Write, WriteId,
 };
 
 use super::format::fingerprint;
@@ -198,12 +198,28 @@ impl Storage for RecordedStorage {
         })
     }
 
+    fn first_index(&self) -> LogIndex {
+        let first = self.answer(Question::FirstIndex, |answer| match answer {
+            Answer::FirstIndex(first) => Some(*first),
+            _ => None,
+        });
+        first.unwrap_or_default()
+    }
+
     fn last_index(&self) -> LogIndex {
         let last = self.answer(Question::LastIndex, |answer| match answer {
             Answer::LastIndex(last) => Some(*last),
             _ => None,
         });
         last.unwrap_or_default()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        let question = Question::SnapshotChunk(index, offset, u64::try_from(max_bytes).unwrap_or(u64::MAX));
+        self.answer(question, |answer| match answer {
+            Answer::SnapshotChunk(bytes) => Some(bytes.clone()),
+            _ => None,
+        })
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {

@@ -586,8 +586,14 @@ fn a_storage_that_links_in_its_own_way_is_refused() {
         fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
             self.0.snapshot_meta()
         }
+        fn first_index(&self) -> LogIndex {
+            self.0.first_index()
+        }
         fn last_index(&self) -> LogIndex {
             self.0.last_index()
+        }
+        fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+            self.0.snapshot_chunk(index, offset, max_bytes)
         }
         fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
             self.0.term(index)
@@ -632,15 +638,19 @@ fn the_bytes_of_a_recording_are_fixed() {
     let told = [Event::ChangeMembership(change), transfer, Event::HandOver, Event::Persisted(WriteId(8))];
     told.iter().for_each(|event| encode_compact_into(event, &mut bytes));
     encode_compact_into(&Event::Message(message(Body::TimeoutNow)), &mut bytes);
-    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 1, 4, 1, 100, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 8]);
+    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 1, 4, 1, 100, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 10]);
     bytes.clear();
     let held = Answer::Configurations(vec![(LogIndex(5), configuration.clone())]);
     encode_compact_into(&(Question::Configurations, held), &mut bytes);
-    assert_eq!(bytes, [6, 6, 1, 5, 2, 1, 4, 0, 1, 3, 1, 4, 0, 1, 100]);
+    assert_eq!(bytes, [8, 8, 1, 5, 2, 1, 4, 0, 1, 3, 1, 4, 0, 1, 100]);
     let changed = Action::MembershipChanged(Box::new(configuration));
     assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 3_315_413_762 });
     assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 2_166_037_947 });
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
-    assert_eq!(config, [1, 15, 3, 252, 0, 0, 8, 0, 32, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 1]);
+    let limits = [
+        252, 0, 0, 8, 0, 32, 252, 0, 0, 128, 0, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 252, 0, 0, 4, 0,
+        251, 0, 16,
+    ];
+    assert_eq!(config, [&[1, 15, 3], limits.as_slice(), &[1]].concat());
 }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use raft_core::{
-    Configuration, Digest, Entry, HardState, LogIndex, MemStorage, SnapshotMeta, Storage, StorageError, Term, Write,
-    WriteId,
+    Bytes, Configuration, Digest, Entry, HardState, LogIndex, MemStorage, SnapshotMeta, Storage, StorageError, Term,
+    Write, WriteId,
 };
 
 #[derive(Clone)]
@@ -34,8 +34,16 @@ impl Storage for Disk {
         self.0.lock().unwrap().snapshot_meta()
     }
 
+    fn first_index(&self) -> LogIndex {
+        self.0.lock().unwrap().first_index()
+    }
+
     fn last_index(&self) -> LogIndex {
         self.0.lock().unwrap().last_index()
+    }
+
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.0.lock().unwrap().snapshot_chunk(index, offset, max_bytes)
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {

@@ -2,7 +2,7 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
-    MembershipChange, Message, Node, NodeId, Payload, Storage, WriteOp,
+    MembershipChange, Message, Node, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage, WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -51,6 +51,9 @@ fn event(event: &Event) -> String {
         Event::Persisted(write) => format!("write {} is durable", write.0),
         Event::WriteFailed(error) => format!("a write failed: {error}"),
         Event::Applied(index) => format!("applied up to {index}"),
+        Event::SnapshotTaken(taken) => format!("taken: {}, {} bytes", snapshot(&taken.meta), taken.state.len()),
+        Event::Restored(index) => format!("the snapshot of entry {index} is restored"),
+        Event::RestoreFailed(index) => format!("the snapshot of entry {index} cannot be restored"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
     }
 }
@@ -74,6 +77,11 @@ fn action(action: &Action) -> String {
         }
         Action::TransferRefused { target, reason } => format!("leadership does not go to server {target}: {reason}"),
         Action::TransferAborted { target } => format!("server {target} did not take leadership: it stays here"),
+        Action::Restore(meta) => format!("restore: {}", snapshot(meta)),
+        Action::SnapshotInstalled { index, first_index } => {
+            format!("the log follows the snapshot of entry {index}, and begins at {first_index}")
+        }
+        Action::SnapshotRefused(refusal) => format!("the snapshot is refused: {refusal}"),
         Action::MessageDropped { from, reason } => format!("the message of server {from} is dropped: {reason}"),
         Action::Halt(fault) => format!("halt: {fault}"),
     }
@@ -105,6 +113,10 @@ fn content(message: &Message) -> String {
         }
         Body::Heartbeat(request) => format!("heartbeat {}, commit {}", request.round, request.leader_commit),
         Body::HeartbeatResponse(_, answer) => format!("heard heartbeat {}", answer.round),
+        Body::InstallSnapshot(part) => format!("install {}", chunk(part)),
+        Body::InstallSnapshotResponse(_, answer) => {
+            format!("has {} bytes of the snapshot of entry {}", answer.next_offset, answer.last_included_index)
+        }
         Body::TimeoutNow => "campaign now".into(),
     };
     format!("[term {}] {body}", message.term)
@@ -121,8 +133,25 @@ fn operation(op: &WriteOp) -> String {
             format!("term {} and vote {}", hard_state.current_term, id(hard_state.voted_for))
         }
         WriteOp::Truncate(from) => format!("remove from {from} on"),
+        WriteOp::SnapshotChunk(part) => chunk(part),
+        WriteOp::InstallSnapshot { index, keep_from: Some(first) } => {
+            format!("install the snapshot of entry {index}, keep from {first} on")
+        }
+        WriteOp::InstallSnapshot { index, keep_from: None } => {
+            format!("install the snapshot of entry {index} in place of the log")
+        }
         WriteOp::Append { entries, .. } => several(entries),
     }
+}
+
+fn snapshot(meta: &SnapshotMeta) -> String {
+    let SnapshotMeta { last_included_index, last_included_term, configuration, .. } = meta;
+    format!("the snapshot of entry {last_included_index} of term {last_included_term}, members {configuration}")
+}
+
+fn chunk(chunk: &SnapshotChunk) -> String {
+    let last = if chunk.done { ", the last" } else { "" };
+    format!("{} bytes from {} on{last}: {}", chunk.data.len(), chunk.offset, snapshot(&chunk.meta))
 }
 
 fn several(entries: &[Entry]) -> String {

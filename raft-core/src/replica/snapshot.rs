@@ -1,0 +1,97 @@
+//! Snapshots of the state machine: taken here, restored at the start, and received from a leader (§7).
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::error::StorageError;
+use crate::event::Event;
+use crate::state_machine::StateMachine;
+use crate::storage::{Snapshot, SnapshotMeta, Storage};
+use crate::transport::Transport;
+use crate::types::LogIndex;
+
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    /// Writes the state machine down as it is now and compacts the log to the tail that [`Config`](crate::Config)
+    /// keeps. A notice tells what comes of it.
+    pub fn take_snapshot(&mut self) {
+        self.applied_bytes = 0;
+        match self.node.describe_snapshot(self.machine.digest()) {
+            Ok(meta) => {
+                let state = self.machine.snapshot().into();
+                self.handle(Event::SnapshotTaken(Snapshot { meta, state }.into()));
+            }
+            Err(error) => self.handle(Event::WriteFailed(error)),
+        }
+    }
+
+    /// Whether enough was applied since the last one, here and where the limits ask for it.
+    pub(super) fn is_snapshot_due(&self) -> bool {
+        let every = self.limits.snapshot_every_bytes;
+        !self.is_halted() && every.is_some_and(|every| self.applied_bytes >= every.max(1))
+    }
+
+    /// The state machine becomes what a leader's snapshot holds, where that is a snapshot of it.
+    pub(super) fn restore(&mut self, meta: &SnapshotMeta) {
+        let index = meta.last_included_index;
+        let event = match restore(self.node.storage(), meta, &mut self.machine) {
+            Ok(()) => {
+                // Nobody waits for what it skips: who proposed it here was answered when another led (fault S7).
+                self.applied_bytes = 0;
+                Event::Restored(index)
+            }
+            Err(RestoreFault::Refused(_)) => Event::RestoreFailed(index),
+            Err(fault) => Event::WriteFailed(fault.into_storage_error(index)),
+        };
+        self.events.push_back(event);
+    }
+}
+
+/// The machine becomes what the storage's snapshot holds; nothing where there is none.
+pub(super) fn restore_installed<M: StateMachine>(storage: &impl Storage, machine: &mut M) -> Result<(), StorageError> {
+    let meta = storage.snapshot_meta()?;
+    if meta.last_included_index == LogIndex(0) {
+        return Ok(());
+    }
+    restore(storage, &meta, machine).map_err(|fault| fault.into_storage_error(meta.last_included_index))
+}
+
+enum RestoreFault {
+    /// The machine is what it was.
+    Refused(String),
+    /// The machine is another now.
+    OtherState,
+    Storage(StorageError),
+}
+
+fn restore<M: StateMachine>(storage: &impl Storage, meta: &SnapshotMeta, machine: &mut M) -> Result<(), RestoreFault> {
+    let state = read_all(storage, meta.last_included_index).map_err(RestoreFault::Storage)?;
+    machine.restore(&state).map_err(|error| RestoreFault::Refused(error.what))?;
+    // A snapshot that is labelled with another index than its data's, or damaged where its format does not tell (S5).
+    if meta.state == Some(machine.digest()) { Ok(()) } else { Err(RestoreFault::OtherState) }
+}
+
+fn read_all(storage: &impl Storage, index: LogIndex) -> Result<Vec<u8>, StorageError> {
+    /// A read, in bytes.
+    const READ: usize = 1 << 20;
+    let mut state = Vec::new();
+    loop {
+        let chunk = storage.snapshot_chunk(index, u64::try_from(state.len()).unwrap_or(u64::MAX), READ)?;
+        state.extend_from_slice(&chunk);
+        if chunk.len() < READ {
+            return Ok(state);
+        }
+    }
+}
+
+impl RestoreFault {
+    fn into_storage_error(self, index: LogIndex) -> StorageError {
+        let what = match self {
+            Self::Storage(error) => return error,
+            Self::Refused(what) => what,
+            Self::OtherState => String::from("the state's digest is not the one that the snapshot names"),
+        };
+        StorageError::Damaged { place: format!("the snapshot of entry {index}"), what }
+    }
+}
