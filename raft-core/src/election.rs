@@ -121,7 +121,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn may_campaign(&self) -> bool {
         let is_last_term = self.current_term.next() == self.current_term;
         let may_lead = self.configurations.may_lead(self.config.id, self.incarnation, self.log.commit_index());
-        !matches!(self.role, Role::Leader(_)) && may_lead && !is_last_term
+        !matches!(self.role, Role::Leader(_)) && may_lead && !self.is_replaced() && !is_last_term
     }
 
     pub(crate) fn request_votes(&mut self, leadership_transfer: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {

@@ -1,11 +1,12 @@
 //! A group of nodes in memory: every message, write and tick happens when the test says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
-    Node, NodeId, Payload, Refusal, RoleName, SnapshotMeta, Storage, StorageError, Term, Write, WriteId, WriteOp,
+    Node, NodeId, Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write,
+    WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -53,6 +54,15 @@ impl Disk {
 
     pub fn durable_term(&self, index: LogIndex) -> Option<Term> {
         self.durable.term(index).ok()
+    }
+
+    /// Whether what was committed at `index`, of this term, is durable here, in the log or in the snapshot.
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        self.durable_snapshot() >= index || self.durable_term(index) == Some(term)
+    }
+
+    pub fn durable_snapshot(&self) -> LogIndex {
+        self.durable.snapshot_meta().unwrap().last_included_index
     }
 }
 
@@ -132,6 +142,14 @@ impl Storage for Disk {
     }
 }
 
+/// One step of a node, and how it left it.
+#[derive(Clone)]
+pub struct Step {
+    pub id: u32,
+    pub actions: Vec<Action>,
+    pub after: Status,
+}
+
 /// The group, its network and what its clients were told.
 pub struct Cluster {
     pub nodes: Vec<Node<Disk>>,
@@ -139,8 +157,15 @@ pub struct Cluster {
     pub network: Vec<Message>,
     /// Pairs of ids between which messages vanish.
     pub cut: Vec<(u32, u32)>,
-    /// Writes are durable at once.
+    /// Writes are durable at once, but for those of the nodes whose disk hangs.
     pub sync: bool,
+    pub hanging: BTreeSet<u32>,
+    /// What is handed out for application is reported applied at once.
+    pub apply: bool,
+    /// Nodes that have crashed and not started again.
+    pub down: BTreeSet<u32>,
+    /// Every step since it was last emptied, for those who want to see it.
+    pub steps: Option<Vec<Step>>,
     pub safety: Safety,
     pub refusals: Vec<Refusal>,
     /// Every action that is neither a message nor a write, with the node that gave it.
@@ -187,19 +212,6 @@ impl Cluster {
         cluster
     }
 
-    /// A new group whose limits are so small that every window overflows and every append is cut.
-    pub fn with_tiny_limits(voters: u32, seed: u64, limits: (usize, usize, usize)) -> Self {
-        let mut cluster = Self::with_seed(voters, seed);
-        let (window_bytes, max_append_bytes, max_inflight) = limits;
-        for at in 0..cluster.configs.len() {
-            let disk = cluster.nodes[at].storage().clone();
-            cluster.configs[at] =
-                Config { window_bytes, max_append_bytes, max_inflight, ..cluster.configs[at].clone() };
-            cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
-        }
-        cluster
-    }
-
     /// As [`with_founders`](Self::with_founders), and the disk of each node has an incarnation: ten times its id.
     pub fn with_incarnations(voters: u32, nodes: u32, seed: u64) -> Self {
         let mut cluster = Self::with_founders(voters, nodes, seed);
@@ -228,6 +240,10 @@ impl Cluster {
             network: Vec::new(),
             cut: Vec::new(),
             sync: true,
+            hanging: BTreeSet::new(),
+            apply: true,
+            down: BTreeSet::new(),
+            steps: None,
             safety: Safety::default(),
             refusals: Vec::new(),
             notices: Vec::new(),
@@ -252,15 +268,21 @@ impl Cluster {
     /// Gives a node an event, performs what it asks for, and checks the safety properties.
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
+        if self.down.contains(&id) {
+            return Vec::new();
+        }
         if let Event::Read(read) = event {
             self.safety.read_begins(id, read, &self.nodes);
         }
         let actions = self.node_mut(id).step(event);
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { id, actions: actions.clone(), after: self.nodes[id as usize - 1].status() });
+        }
         for action in &actions {
             self.perform(id, action.clone());
         }
         self.safety.check(&self.nodes);
-        if self.sync {
+        if self.sync && !self.hanging.contains(&id) {
             self.persist(id, usize::MAX);
         }
         actions
@@ -285,7 +307,14 @@ impl Cluster {
                         }
                     }
                 }
-                self.step(id, Event::Applied(last));
+                if self.apply {
+                    self.step(id, Event::Applied(last));
+                }
+            }
+            Action::Restore(meta) => {
+                if self.apply {
+                    self.restore(id, &meta);
+                }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
             Action::ReadReady { read, index } => {
@@ -311,11 +340,32 @@ impl Cluster {
         }
     }
 
+    /// The machine's state becomes the snapshot's, if it is one of its own.
+    pub fn restore(&mut self, id: u32, meta: &SnapshotMeta) {
+        let index = meta.last_included_index;
+        let state = self.node(id).storage().snapshot_chunk(index, 0, usize::MAX).unwrap();
+        if meta.state != Some(state_digest(&state)) {
+            self.step(id, Event::RestoreFailed(index));
+            return;
+        }
+        self.applied[id as usize - 1] = commands_of(&state);
+        self.step(id, Event::Restored(index));
+    }
+
+    /// The machine's state after the last entry that was reported applied is written down.
+    pub fn take_snapshot(&mut self, id: u32) -> Vec<Action> {
+        let state = state_of(&self.applied[id as usize - 1]);
+        let meta = self.node(id).describe_snapshot(state_digest(&state)).unwrap();
+        self.step(id, Event::SnapshotTaken(Snapshot { meta, state }.into()))
+    }
+
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        let snapshot = disk.durable_snapshot();
+        let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
-        self.applied[at].clear();
+        self.applied[at] = commands_of(&state.unwrap_or_default());
         self.safety.crashed(id);
     }
 
@@ -354,18 +404,6 @@ impl Cluster {
         panic!("the network never falls silent: {:?}", self.network.first());
     }
 
-    /// Delivers until `from` has said something of this kind to `to`, and delivers that too.
-    pub fn settle_until(&mut self, from: u32, to: u32, wanted: impl Fn(&Body) -> bool) {
-        for _ in 0..1_000 {
-            let message = self.network.first().expect("it was never said");
-            let found = message.from.0 == from && message.to.0 == to && wanted(&message.body);
-            self.deliver(0);
-            if found {
-                return;
-            }
-        }
-    }
-
     pub fn tick(&mut self, id: u32, times: u32) {
         for _ in 0..times {
             self.step(id, Event::Tick);
@@ -399,15 +437,6 @@ impl Cluster {
         assert_eq!(self.node(id).role(), RoleName::Leader, "node {id} does not lead: {:?}", self.node(id).status());
     }
 
-    /// `id` wins once the others have forgotten their leader.
-    pub fn elect_after_silence(&mut self, id: u32) {
-        for other in (1..=self.nodes.len() as u32).filter(|other| *other != id) {
-            self.tick(other, 15);
-        }
-        self.network.clear();
-        self.elect(id);
-    }
-
     pub fn leaders(&self) -> Vec<u32> {
         let leads = |node: &&Node<Disk>| node.role() == RoleName::Leader;
         self.nodes.iter().filter(leads).map(|node| node.status().id.0).collect()
@@ -435,13 +464,29 @@ pub fn terms(node: &Node<Disk>) -> Vec<u64> {
     all_entries(node).iter().map(|entry| entry.term.0).collect()
 }
 
+/// What the log holds, from its first entry on.
 pub fn all_entries(node: &Node<Disk>) -> Vec<Entry> {
-    let last = node.status().last_index;
+    let (mut next, last) = (node.status().first_index, node.status().last_index);
     let mut all: Vec<Entry> = Vec::new();
-    while all.len() < last.0 as usize {
-        all.extend(node.entries(LogIndex(all.len() as u64 + 1), last).unwrap().iter().cloned());
+    while next <= last {
+        all.extend(node.entries(next, last).unwrap().iter().cloned());
+        next = all.last().unwrap().index.next();
     }
     all
+}
+
+/// A machine's state is what it has applied, in order.
+pub fn state_of(commands: &[Bytes]) -> Bytes {
+    commands.join(&b","[..]).into()
+}
+
+fn commands_of(state: &Bytes) -> Vec<Bytes> {
+    if state.is_empty() { Vec::new() } else { state.split(|byte| *byte == b',').map(Bytes::copy_from_slice).collect() }
+}
+
+pub fn state_digest(state: &Bytes) -> Digest {
+    let entry = Entry { index: LogIndex(0), term: Term(0), payload: Payload::Command(state.clone()) };
+    toy_link(&Digest([1; 32]), &entry)
 }
 
 pub fn entries(terms: &[u64]) -> Vec<Entry> {

@@ -1,35 +1,12 @@
 //! Flow control: every limit is enforced, and none leaks.
 
 use bytes::Bytes;
-use raft_core::{Action, Event, LogIndex, Refusal};
+use raft_core::{Action, Event, LogIndex};
 
 use crate::cluster::Cluster;
 
 fn propose(cluster: &mut Cluster, bytes: usize) -> Vec<Action> {
     cluster.step(1, Event::Propose(vec![Bytes::from(vec![7; bytes])]))
-}
-
-#[test]
-fn l12_what_is_not_committed_is_bounded_and_the_count_does_not_leak() {
-    let mut cluster = Cluster::with_config(3, |config| config.max_uncommitted_bytes = 1000);
-    cluster.elect(1);
-    for round in 0..5 {
-        cluster.cut_off(1);
-        assert!(matches!(propose(&mut cluster, 2000)[0], Action::ProposalAppended { .. }), "one always fits: {round}");
-        cluster.settle();
-        assert_eq!(propose(&mut cluster, 1), [Action::ProposalRefused(Refusal::Busy)]);
-        cluster.mend();
-        cluster.run(3);
-        assert_eq!(cluster.node(1).status().uncommitted_bytes, 0, "zero when idle");
-    }
-    // Stepping down and leading again starts from what the log holds.
-    cluster.cut_off(1);
-    propose(&mut cluster, 2000);
-    cluster.run(16);
-    cluster.mend();
-    cluster.run(60);
-    let leader = cluster.leaders()[0];
-    assert_eq!(cluster.node(leader).status().uncommitted_bytes, 0);
 }
 
 #[test]

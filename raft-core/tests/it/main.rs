@@ -8,19 +8,19 @@
     reason = "a test fails by panicking"
 )]
 
+mod addresses;
 mod cluster;
 mod compaction;
 mod determinism;
-mod faults;
+mod hostile;
 mod incarnations;
 mod limits;
-mod membership;
 mod paper;
 mod random;
 mod regressions;
 mod replica;
 mod safety;
-mod scenarios;
+mod script;
 mod snapshots;
 mod suite_catches;
 mod suite_passes;

@@ -33,7 +33,7 @@ pub struct Safety {
 
 impl Safety {
     pub fn check(&mut self, nodes: &[Node<Disk>]) {
-        let chains: Vec<Vec<(Term, Digest)>> = nodes.iter().map(chain).collect();
+        let chains: Vec<Vec<(Term, Digest)>> = nodes.iter().map(|node| self.chain(node)).collect();
         self.election_safety(nodes);
         self.leader_append_only(nodes, &chains);
         log_matching(&chains);
@@ -72,8 +72,8 @@ impl Safety {
     /// configuration before the step, for the step that commits a joint configuration also leaves it.
     fn commits(&mut self, nodes: &[Node<Disk>], chains: &[Vec<(Term, Digest)>]) {
         for (node, chain) in nodes.iter().zip(chains) {
-            let commit = node.commit_index();
-            for (at, seen) in chain.iter().enumerate().take(commit.0 as usize) {
+            let (commit, compacted) = (node.commit_index(), node.status().first_index.prev());
+            for (at, seen) in chain.iter().enumerate().take(commit.0 as usize).skip(compacted.0 as usize) {
                 let index = LogIndex(at as u64 + 1);
                 if let Some(first) = self.committed.get(&index) {
                     assert_eq!(first, seen, "two entries are committed at {index}");
@@ -88,11 +88,7 @@ impl Safety {
                     let pinned = configuration.incarnation(id);
                     let lost = self.lost.iter().filter(|disk| pinned.is_known() && disk.incarnation() == pinned);
                     let mut disks = lost.chain([nodes[id.0 as usize - 1].storage()]);
-                    disks.any(|disk| {
-                        pinned.admits(disk.incarnation())
-                            && disk.durable_last() >= index
-                            && disk.durable_term(index) == Some(seen.0)
-                    })
+                    disks.any(|disk| pinned.admits(disk.incarnation()) && disk.holds(index, seen.0))
                 };
                 assert!(configuration.is_quorum(holds), "entry {index} is committed without a durable quorum");
                 self.committed.insert(index, *seen);
@@ -119,9 +115,10 @@ impl Safety {
         for node in nodes {
             let status = node.status();
             self.configuration.insert(status.id, status.configuration.clone());
-            let mut before = node.storage().snapshot_meta().unwrap().configuration;
+            let snapshot = node.storage().snapshot_meta().unwrap();
+            let mut before = snapshot.configuration;
             let mut uncommitted = 0;
-            for entry in all_entries(node) {
+            for entry in all_entries(node).into_iter().filter(|entry| entry.index > snapshot.last_included_index) {
                 let Payload::Configuration(bytes) = &entry.payload else { continue };
                 let configuration = Configuration::from_bytes(bytes).unwrap();
                 let pair = (before.to_bytes(), configuration.to_bytes());
@@ -146,6 +143,23 @@ impl Safety {
         assert_eq!(first, this, "State Machine Safety: another entry was applied at {}", entry.index);
     }
 
+    /// The entries of a node's log by their terms and digests; of those that are compacted, what was committed there.
+    fn chain(&self, node: &Node<Disk>) -> Vec<(Term, Digest)> {
+        let last_compacted = node.status().first_index.prev();
+        let unknown = (Term(0), Digest([0; 32]));
+        let committed = |index| self.committed.get(&LogIndex(index)).copied().unwrap_or(unknown);
+        let mut chain: Vec<(Term, Digest)> = (1..=last_compacted.0).map(committed).collect();
+        let mut digest = node.digest(last_compacted).unwrap().unwrap();
+        let is_known = last_compacted.0 > 0 && !self.single;
+        assert!(!is_known || committed(last_compacted.0).1 == digest, "the log goes on from what was never committed");
+        let link = |entry: &Entry| {
+            digest = toy_link(&digest, entry);
+            (entry.term, digest)
+        };
+        chain.extend(all_entries(node).iter().map(link));
+        chain
+    }
+
     /// No promise leaves before it is durable, and no term has two votes of one node.
     pub fn sent(&mut self, message: &Message, node: &Node<Disk>) {
         let disk = node.storage();
@@ -160,9 +174,10 @@ impl Safety {
             }
             Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
                 assert!(disk.durable_last() >= *match_index, "an entry is acknowledged before it is durable (D5)");
-                let mine = all_entries(node).get((match_index.0 as usize).wrapping_sub(1)).map(|entry| entry.term);
-                let durable = disk.durable_term(*match_index).filter(|_| match_index.0 > 0);
-                assert_eq!(durable, mine, "what is durable at {match_index} is another entry (ABA)");
+                if let Some(mine) = all_entries(node).iter().find(|entry| entry.index == *match_index) {
+                    let holds = disk.holds(*match_index, mine.term);
+                    assert!(holds, "what is durable at {match_index} is another entry (ABA)");
+                }
             }
             _ => {}
         }
@@ -230,13 +245,4 @@ fn disjoint_quorums(a: &Configuration, b: &Configuration) -> Option<Vec<NodeId>>
         let are_disjoint = a.is_quorum(chosen) && b.is_quorum(|id| !chosen(id));
         are_disjoint.then(|| all.iter().copied().filter(|id| chosen(*id)).collect())
     })
-}
-
-fn chain(node: &Node<Disk>) -> Vec<(Term, Digest)> {
-    let mut digest = Digest([0; 32]);
-    let link = |entry: &Entry| {
-        digest = toy_link(&digest, entry);
-        (entry.term, digest)
-    };
-    all_entries(node).iter().map(link).collect()
 }

@@ -1,0 +1,404 @@
+//! The group that a script speaks of: carries out its commands and keeps the trace.
+
+use std::collections::BTreeMap;
+
+use raft_core::{
+    Action, Config, Configuration, Event, HardState, LogIndex, MemStorage, MembershipChange, Message, Node, NodeId,
+    ReadId, RoleName, Status, Storage, StorageError, Term, WriteId,
+};
+
+use super::dsl::{Command, Which};
+use super::trace::{self, Detail};
+use super::{expect, notation};
+use crate::cluster::{Cluster, Step, all_entries, entries};
+
+pub struct World {
+    setup: Setup,
+    cluster: Option<Cluster>,
+    /// Whether a trace is kept.
+    traced: bool,
+    /// Each node's status after its last step.
+    before: Vec<Status>,
+    /// The steps of the last command that was no expectation.
+    pub last: Vec<Step>,
+    /// The trace of the command under way.
+    lines: Vec<String>,
+    config: Config,
+}
+
+/// What a group starts with.
+#[derive(Default)]
+struct Setup {
+    nodes: u32,
+    voters: u32,
+    seed: u64,
+    limits: Vec<(String, u64)>,
+    logs: BTreeMap<u32, (Vec<u64>, Option<u64>)>,
+    committed: u64,
+}
+
+impl World {
+    pub fn new(traced: bool) -> Self {
+        Self {
+            setup: Setup::default(),
+            cluster: None,
+            traced,
+            before: Vec::new(),
+            last: Vec::new(),
+            lines: Vec::new(),
+            config: Config::new(NodeId(1)),
+        }
+    }
+
+    /// Carries out one command and returns its trace.
+    pub fn perform(&mut self, command: &Command) -> Result<Vec<String>, String> {
+        if let Command::Expect { not, fact } = command {
+            expect::check(self, *not, fact)?;
+            return Ok(Vec::new());
+        }
+        self.last.clear();
+        if !self.set_up(command)? {
+            self.start()?;
+            self.carry_out(command)?;
+        }
+        Ok(std::mem::take(&mut self.lines))
+    }
+
+    /// The group, once it has started.
+    pub fn cluster(&mut self) -> Result<&mut Cluster, String> {
+        self.cluster.as_mut().ok_or_else(|| "there is no group: write nodes 3".to_owned())
+    }
+
+    pub fn status(&mut self, node: u32) -> Result<Status, String> {
+        Ok(self.node(node)?.node(node).status())
+    }
+
+    /// The group, which has this node.
+    pub fn node(&mut self, node: u32) -> Result<&mut Cluster, String> {
+        let cluster = self.cluster()?;
+        if (1..=cluster.nodes.len() as u32).contains(&node) {
+            Ok(cluster)
+        } else {
+            Err(format!("there is no node {node}"))
+        }
+    }
+
+    /// One node's; all have the same limits.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What speaks of a group that has not started yet. `false` for every other command.
+    fn set_up(&mut self, command: &Command) -> Result<bool, String> {
+        if let Command::Nodes { nodes, voters } = *command {
+            self.cluster = None;
+            self.setup = Setup { nodes, voters, ..Setup::default() };
+            return Ok(true);
+        }
+        let setup = &mut self.setup;
+        match command {
+            Command::Seed(seed) => setup.seed = *seed,
+            Command::Limits(limits) => setup.limits.clone_from(limits),
+            Command::Log { node, terms, term } => drop(setup.logs.insert(*node, (terms.clone(), *term))),
+            Command::Committed(index) => setup.committed = *index,
+            _ => return Ok(false),
+        }
+        if self.cluster.is_some() {
+            return Err("the group has started: nodes 3 begins another".to_owned());
+        }
+        Ok(true)
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        if self.cluster.is_some() {
+            return Ok(());
+        }
+        if self.setup.nodes == 0 {
+            return Err("there is no group: write nodes 3".to_owned());
+        }
+        let genesis = Configuration::new((1..=self.setup.voters).map(NodeId));
+        let mut cluster = Cluster::empty();
+        for id in 1..=self.setup.nodes {
+            let seed = self.setup.seed.wrapping_mul(101).wrapping_add(u64::from(id));
+            let mut config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            for (name, value) in &self.setup.limits {
+                limit(&mut config, name, *value)?;
+            }
+            self.config = config.clone();
+            let (terms, at_least) = self.setup.logs.get(&id).cloned().unwrap_or_default();
+            let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least.unwrap_or(0)));
+            let hard_state = HardState { current_term, voted_for: None };
+            let storage = MemStorage::with_log(genesis.clone(), hard_state, entries(&terms));
+            cluster.add(config, storage.map_err(|error| error.to_string())?);
+        }
+        if self.setup.voters > self.setup.nodes {
+            cluster.safety.single();
+        }
+        cluster.safety.already_committed(self.setup.committed);
+        cluster.steps = self.traced.then(Vec::new);
+        self.before = cluster.nodes.iter().map(Node::status).collect();
+        self.cluster = Some(cluster);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<(), String> {
+        match command {
+            Command::Run(times) => {
+                for tick in 1..=*times {
+                    self.act(Some(&format!("tick {tick}")), Detail::Changes, |cluster| cluster.run(1))?;
+                }
+            }
+            Command::Elect(node) => {
+                self.node(*node)?;
+                self.act(None, Detail::Changes, |cluster| {
+                    cluster.step(*node, Event::Campaign);
+                    cluster.settle();
+                })?;
+                if self.status(*node)?.role != RoleName::Leader {
+                    return Err(format!("node {node} is not elected"));
+                }
+            }
+            Command::Deliver(which) => self.deliver(which)?,
+            Command::Drop(Which::All) => self.cluster()?.network.clear(),
+            Command::Drop(which) => drop(self.take(which)?),
+            Command::Repeat(which) => {
+                let positions = self.positions(which)?;
+                let network = &mut self.cluster()?.network;
+                let again: Vec<Message> = positions.into_iter().map(|at| network[at].clone()).collect();
+                network.extend(again);
+            }
+            Command::Settle => self.settle()?,
+            Command::Cut(links) => self.cluster()?.cut.extend(links),
+            Command::Isolate(node) => self.node(*node)?.cut_off(*node),
+            Command::Heal => self.cluster()?.mend(),
+            Command::Sync { on, nodes } => self.set_sync(*on, nodes)?,
+            Command::Apply(on) => self.cluster()?.apply = *on,
+            Command::Crash { node, also } => {
+                self.crash(*node, *also)?;
+                self.cluster()?.down.insert(*node);
+            }
+            Command::Restart { node, also } => {
+                if !self.node(*node)?.down.remove(node) {
+                    self.crash(*node, *also)?;
+                }
+            }
+            Command::Snapshot(node) => {
+                self.node(*node)?;
+                self.act(None, Detail::Everything, |cluster| drop(cluster.take_snapshot(*node)))?;
+            }
+            Command::Persist { node, writes } => {
+                self.node(*node)?;
+                let writes = writes.unwrap_or(usize::MAX);
+                self.act(None, Detail::Everything, |cluster| cluster.persist(*node, writes))?;
+            }
+            Command::Tick { node, times } => {
+                self.node(*node)?;
+                for tick in 1..=*times {
+                    let header = format!("tick {tick}");
+                    let header = (*times > 1).then_some(&*header);
+                    self.act(header, Detail::Everything, |cluster| cluster.tick(*node, 1))?;
+                }
+            }
+            Command::Report { node, write } => {
+                let durable = self.node(*node)?.node_mut(*node).storage_mut().persisted();
+                let write = WriteId(*write).min(durable.map_err(|error| error.to_string())?);
+                self.act(None, Detail::Everything, |cluster| drop(cluster.step(*node, Event::Persisted(write))))?;
+            }
+            other => {
+                let (node, event) = event(other).ok_or_else(|| format!("\"{other}\" speaks of no event"))?;
+                self.node(node)?;
+                self.act(None, Detail::Everything, |cluster| answered(cluster, node, event))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the group do something, and notes the steps that it took for it.
+    fn act(&mut self, header: Option<&str>, detail: Detail, act: impl FnOnce(&mut Cluster)) -> Result<(), String> {
+        let cluster = self.cluster()?;
+        act(cluster);
+        let Some(steps) = cluster.steps.as_mut().map(std::mem::take) else { return Ok(()) };
+        let mut lines = Vec::new();
+        for step in &steps {
+            let before = &mut self.before[step.id as usize - 1];
+            lines.extend(trace::lines(step, before, &self.config, detail));
+            before.clone_from(&step.after);
+        }
+        match header {
+            Some(header) if !lines.is_empty() || detail == Detail::Everything && !header.starts_with("tick") => {
+                self.lines.push(header.to_owned());
+                self.lines.extend(lines.into_iter().map(|line| format!("  {line}")));
+            }
+            _ => self.lines.extend(lines),
+        }
+        self.last.extend(steps);
+        Ok(())
+    }
+
+    fn deliver(&mut self, which: &Which) -> Result<(), String> {
+        match which {
+            Which::All => {
+                for _ in 0..10_000 {
+                    if self.cluster()?.network.is_empty() {
+                        return Ok(());
+                    }
+                    self.deliver_one(0)?;
+                }
+                Err("the network never falls silent".to_owned())
+            }
+            which => {
+                // What is sent meanwhile comes after what was under way, and removing moves the rest up.
+                for (position, removed) in self.positions(which)?.into_iter().zip(0..) {
+                    self.deliver_one(position - removed)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn deliver_one(&mut self, at: usize) -> Result<(), String> {
+        let cluster = self.cluster()?;
+        if cluster.steps.is_none() {
+            cluster.deliver(at);
+            return Ok(());
+        }
+        let message = &cluster.network[at];
+        let (from, to) = (message.from.0, message.to.0);
+        let is_lost =
+            cluster.cut.contains(&(from, to)) || to as usize > cluster.nodes.len() || cluster.down.contains(&to);
+        let lost = if is_lost { " lost" } else { "" };
+        let header = format!("{from}->{to} {}{lost}", notation::kind(&message.body));
+        self.act(Some(&header), Detail::Everything, |cluster| cluster.deliver(at))
+    }
+
+    /// Where the messages are, oldest first.
+    fn positions(&mut self, which: &Which) -> Result<Vec<usize>, String> {
+        let network = &self.cluster()?.network;
+        let is_wanted = |message: &Message| match which {
+            Which::All | Which::Round => true,
+            Which::At(_) => false,
+            Which::Kind(kind) => notation::kind(&message.body) == *kind,
+            Which::Link { from, to, kind } => {
+                (message.from.0, message.to.0) == (*from, *to)
+                    && kind.as_ref().is_none_or(|kind| notation::kind(&message.body) == *kind)
+            }
+        };
+        let found: Vec<usize> = match which {
+            Which::At(at) => at.checked_rem(network.len()).into_iter().collect(),
+            _ => network.iter().zip(0..).filter(|(message, _)| is_wanted(message)).map(|(_, at)| at).collect(),
+        };
+        match which {
+            Which::Link { .. } | Which::Kind(_) if found.is_empty() => Err("no such message is under way".to_owned()),
+            _ => Ok(found),
+        }
+    }
+
+    fn take(&mut self, which: &Which) -> Result<Vec<Message>, String> {
+        let positions = self.positions(which)?;
+        let network = &mut self.cluster()?.network;
+        Ok(positions.into_iter().zip(0..).map(|(at, removed): (usize, usize)| network.remove(at - removed)).collect())
+    }
+
+    /// Everything under way arrives and everything written becomes durable.
+    pub fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..200 {
+            for id in 1..=self.cluster()?.nodes.len() as u32 {
+                self.act(None, Detail::Everything, |cluster| cluster.persist(id, usize::MAX))?;
+            }
+            if self.cluster()?.network.is_empty() {
+                return Ok(());
+            }
+            self.deliver(&Which::All)?;
+        }
+        Err("the group never falls silent".to_owned())
+    }
+
+    pub fn set_sync(&mut self, on: bool, nodes: &[u32]) -> Result<(), String> {
+        let cluster = self.cluster()?;
+        let is_whole = nodes.is_empty();
+        cluster.sync = on || (cluster.sync && !is_whole);
+        if on {
+            cluster.hanging.clear();
+            for id in 1..=cluster.nodes.len() as u32 {
+                self.act(None, Detail::Everything, |cluster| cluster.persist(id, usize::MAX))?;
+            }
+        } else {
+            cluster.hanging.extend(nodes);
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self, node: u32, also: usize) -> Result<(), String> {
+        let cluster = self.node(node)?;
+        cluster.crash(node, also);
+        let status = cluster.node(node).status();
+        if self.traced {
+            let cluster = self.node(node)?;
+            let vote = trace::or_none(cluster.node(node).voted_for());
+            let log = trace::terms(&status, &all_entries(cluster.node(node)));
+            self.lines.push(format!("{node}: keeps t{} vote {vote} log {log}", status.term));
+        }
+        self.before[node as usize - 1] = status;
+        Ok(())
+    }
+}
+
+/// The event that a command gives to a node.
+fn event(command: &Command) -> Option<(u32, Event)> {
+    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
+    Some(match command {
+        Command::Campaign(node) => (*node, Event::Campaign),
+        Command::Propose { node, payloads } => (*node, Event::Propose(payloads.clone())),
+        Command::Read { node, read } => (*node, Event::Read(ReadId(*read))),
+        Command::Change { node, voters, learners, catch_up } => {
+            let change = MembershipChange {
+                voters: ids(voters),
+                learners: ids(learners),
+                catch_up: *catch_up,
+                addresses: Vec::new(),
+            };
+            (*node, Event::ChangeMembership(change))
+        }
+        Command::Transfer { node, to } => (*node, Event::TransferLeadership(NodeId(*to))),
+        Command::HandOver(node) => (*node, Event::HandOver),
+        Command::Unreachable { node, peer } => (*node, Event::Unreachable(NodeId(*peer))),
+        Command::Forge(message) => (message.to.0, Event::Message(message.clone())),
+        Command::Fail { node, what } => (*node, Event::WriteFailed(StorageError::Io { what: what.clone() })),
+        Command::Applied { node, index } => (*node, Event::Applied(LogIndex(*index))),
+        Command::Restored { node, index } => (*node, Event::Restored(LogIndex(*index))),
+        _ => return None,
+    })
+}
+
+/// One event; a proposal and a change are answered exactly once, and at once.
+fn answered(cluster: &mut Cluster, node: u32, event: Event) {
+    let is_answer: fn(&Action) -> bool = match &event {
+        Event::Propose(_) => |action| matches!(action, Action::ProposalAppended { .. } | Action::ProposalRefused(_)),
+        Event::ChangeMembership(_) => {
+            |action| matches!(action, Action::MembershipAppended { .. } | Action::MembershipRefused(_))
+        }
+        _ => return drop(cluster.step(node, event)),
+    };
+    let is_down = cluster.down.contains(&node);
+    let answers = cluster.step(node, event).iter().filter(|action| is_answer(action)).count();
+    assert!(is_down || answers == 1, "answered {answers} times");
+}
+
+fn limit(config: &mut Config, name: &str, value: u64) -> Result<(), String> {
+    let size = usize::try_from(value).map_err(|_| format!("{value} is too large"))?;
+    let ticks = u32::try_from(value).map_err(|_| format!("{value} is too large"))?;
+    match name {
+        "inflight" => config.max_inflight = size,
+        "append" => config.max_append_bytes = size,
+        "window" => config.window_bytes = size,
+        "uncommitted" => config.max_uncommitted_bytes = size,
+        "apply" => config.max_apply_bytes = size,
+        "election" => config.election_timeout_ticks = ticks,
+        "inflight-bytes" => config.max_inflight_bytes = size,
+        "chunk" => config.max_chunk_bytes = size,
+        "tail" => config.tail_entries = value,
+        "heartbeat" => config.heartbeat_ticks = ticks,
+        _ => return Err(format!("there is no limit \"{name}\"")),
+    }
+    Ok(())
+}
