@@ -99,7 +99,7 @@ impl<S: Storage> Node<S> {
             return None;
         }
         let answered_from = |voter| {
-            if voter == self.config.id { Some(self.now) } else { leader.follower(voter)?.answered_from }
+            if voter == self.config.id { Some(self.now) } else { leader.counted(voter)?.answered_from }
         };
         let sent = self.configurations.current().reached(answered_from)??;
         let lasts = self.config.election_timeout_ticks.saturating_sub(lease.drift_ticks);

@@ -156,7 +156,7 @@ impl<S: Storage> Node<S> {
         let (id, since) = (self.config.id, self.now);
         let confirmed = |leader: &Leader, round: u64| {
             self.configurations.current().is_quorum(|voter| {
-                voter == id || leader.follower(voter).is_some_and(|progress| progress.confirmed_round >= round)
+                voter == id || leader.counted(voter).is_some_and(|progress| progress.confirmed_round >= round)
             })
         };
         let Role::Leader(leader) = &mut self.role else { return };

@@ -54,6 +54,8 @@ pub(crate) struct Leader {
     pub(crate) transfer: Option<Transfer>,
     /// Somebody was told to campaign in this term, and may do so whenever the message arrives.
     pub(crate) said_timeout_now: bool,
+    /// Somebody was heard whose incarnation the configuration does not hold yet.
+    pub(crate) unpinned: bool,
 }
 
 /// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
@@ -132,6 +134,7 @@ impl Leader {
             promotion: None,
             transfer: None,
             said_timeout_now: false,
+            unpinned: false,
         }
     }
 
@@ -155,6 +158,11 @@ impl Leader {
 
     pub(crate) fn follower(&self, id: NodeId) -> Option<&Progress> {
         self.followers.iter().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
+    }
+
+    /// The same, where it counts: not of a disk that took another's place.
+    pub(crate) fn counted(&self, id: NodeId) -> Option<&Progress> {
+        self.follower(id).filter(|progress| progress.counts())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {

@@ -46,7 +46,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use raft_core::{
-    Bytes, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term,
+    Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError,
+    Term,
 };
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,8 @@ pub enum Question {
     Entries(LogIndex, LogIndex, u64),
     /// The membership entries of the log.
     Configurations,
+    /// Which disk it is.
+    Incarnation,
 }
 
 /// What a storage answered.
@@ -135,6 +138,8 @@ pub enum Answer {
     Entries(Vec<Entry>),
     /// To [`Question::Configurations`].
     Configurations(Vec<(LogIndex, Configuration)>),
+    /// To [`Question::Incarnation`].
+    Incarnation(Incarnation),
     /// To any of them.
     Error(StorageError),
 }
@@ -169,6 +174,7 @@ impl fmt::Display for Question {
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),
             Self::Configurations => write!(f, "the membership entries"),
+            Self::Incarnation => write!(f, "the incarnation"),
         }
     }
 }

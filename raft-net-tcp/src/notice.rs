@@ -61,6 +61,11 @@ impl std::fmt::Display for Notice {
                 write!(f, "the log is compacted: a snapshot of entry {index}, entries from {first_index} on")
             }
             Self::Raft(Action::SnapshotRefused(reason)) => write!(f, "a snapshot was not taken: {reason}"),
+            Self::Raft(Action::DiskReplaced { id }) => write!(
+                f,
+                "server {id} has lost the disk that the cluster knows it by: it does not vote until it is removed and \
+                 added again"
+            ),
             Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
             Self::Raft(action) => write!(f, "{action:?}"),
             Self::PeerConnected(peer) => write!(f, "server {peer} is connected"),

@@ -1,5 +1,6 @@
 //! What a storage should hold, as plain lists: the oracle.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -21,7 +22,7 @@ pub(super) enum Op {
     HardState(HardState),
     Truncate(LogIndex),
     Append(Vec<Entry>),
-    Chunk(SnapshotChunk),
+    Chunk(Box<SnapshotChunk>),
     Install { index: LogIndex, keep_from: Option<LogIndex> },
 }
 
@@ -211,7 +212,7 @@ impl State {
             }
             Op::Chunk(chunk) => {
                 next.receive(chunk);
-                WriteOp::SnapshotChunk(chunk.clone().into())
+                WriteOp::SnapshotChunk(chunk.clone())
             }
             Op::Install { index, keep_from } => {
                 next.install(*keep_from);
@@ -284,7 +285,8 @@ impl Op {
             }
             Self::Truncate(from) => format!("truncate {from}"),
             Self::Append(entries) => format!("append {}", entries.iter().map(brief).collect::<Vec<_>>().join(" ")),
-            Self::Chunk(SnapshotChunk { meta, offset, data, done }) => {
+            Self::Chunk(chunk) => {
+                let SnapshotChunk { meta, offset, data, done } = &**chunk;
                 let (index, term, last) =
                     (meta.last_included_index, meta.last_included_term, if *done { "!" } else { "" });
                 format!("chunk of {index}@{term} from {offset}: {}b{last}", data.len())

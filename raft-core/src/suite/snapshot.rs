@@ -88,10 +88,10 @@ fn install_nothing<H: StorageHarness>(life: &mut Life<'_, H>) -> Result<(), Viol
         let meta = writer.describe(&life.now, LogIndex(index));
         let chunk =
             |offset, data: &'static [u8], done| SnapshotChunk { meta: meta.clone(), offset, data: data.into(), done };
-        life.write(&Op::Chunk(chunk(0, b"", false)))?;
-        life.write(&Op::Chunk(chunk(0, state, state.is_empty())))?;
+        life.write(&Op::Chunk(chunk(0, b"", false).into()))?;
+        life.write(&Op::Chunk(chunk(0, state, state.is_empty()).into()))?;
         if !state.is_empty() {
-            life.write(&Op::Chunk(chunk(3, b"", true)))?;
+            life.write(&Op::Chunk(chunk(3, b"", true).into()))?;
         }
         life.settle()?;
         life.check_reads()?;
@@ -135,7 +135,7 @@ pub(super) fn refuse_snapshot<H: StorageHarness>(
     let (now, id) = (life.now.clone(), life.begun().next());
     let far = LogIndex(now.last_index().0.saturating_add(50));
     let chunk = |meta: &SnapshotMeta, offset| {
-        Op::Chunk(SnapshotChunk { meta: meta.clone(), offset, data: Bytes::from_static(b"data"), done: false })
+        Op::Chunk(SnapshotChunk { meta: meta.clone(), offset, data: Bytes::from_static(b"data"), done: false }.into())
     };
     match kind {
         11 => {
@@ -281,7 +281,7 @@ impl Writer {
         let data = state.get(..len.unwrap_or(state.len())).map(Bytes::copy_from_slice).unwrap_or_default();
         let chunk = SnapshotChunk { meta: meta.clone(), offset: 0, data, done: len.is_none() };
         self.sending = Some(Snapshot { meta, state });
-        Op::Chunk(chunk)
+        Op::Chunk(chunk.into())
     }
 
     /// The rest of the snapshot that was begun.
@@ -296,7 +296,7 @@ impl Writer {
         let rest = sending.state.get(received.state.len()..)?;
         let data = Bytes::copy_from_slice(rest.get(..max_bytes).unwrap_or(rest));
         let (offset, done) = (received.state.len() as u64, data.len() == rest.len());
-        Some(Op::Chunk(SnapshotChunk { meta: sending.meta.clone(), offset, data, done }))
+        Some(Op::Chunk(SnapshotChunk { meta: sending.meta.clone(), offset, data, done }.into()))
     }
 
     /// A chunk that begins a snapshot or continues one, or the install of one that is all there. `None` before the first

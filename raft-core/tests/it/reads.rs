@@ -2,7 +2,7 @@
 //! requests, changes of leaders, terms and lives.
 
 use raft_core::{
-    Action, Body, Config, Configuration, Event, Heartbeat, HeartbeatResponse, Lease, LogIndex, MemStorage,
+    Action, Body, Config, Configuration, Event, Heartbeat, HeartbeatResponse, Incarnation, Lease, LogIndex, MemStorage,
     MembershipChange, NodeId, PreVote, PreVoteResponse, ReadId, ReadIndex, ReadIndexResponse, ReadKind, ReadToken,
     Refusal, RequestVote, RequestVoteResponse, RoleName, StorageError, Term,
 };
@@ -38,7 +38,7 @@ fn heartbeat(round: u64) -> Body {
 }
 
 fn heard(round: u64) -> Body {
-    Body::HeartbeatResponse(HeartbeatResponse { round })
+    Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round })
 }
 
 fn sends(from: u32, to: u32, term: u64, body: Body) -> Action {
@@ -269,10 +269,20 @@ fn r1_a_leader_answers_nobody_before_the_first_commit_of_its_term() {
     let mut cluster = Cluster::new(3);
     cluster.sync = false;
     cluster.step(1, Event::Campaign);
-    cluster
-        .step(1, message(2, 1, 1, Body::PreVoteResponse(PreVoteResponse { next_term: Term(1), vote_granted: true })));
+    cluster.step(
+        1,
+        message(
+            2,
+            1,
+            1,
+            Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(1), vote_granted: true }),
+        ),
+    );
     cluster.persist(1, usize::MAX);
-    cluster.step(1, message(2, 1, 1, Body::RequestVoteResponse(RequestVoteResponse { vote_granted: true })));
+    cluster.step(
+        1,
+        message(2, 1, 1, Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted: true })),
+    );
     assert_eq!((cluster.node(1).role(), cluster.commit(1)), (RoleName::Leader, 0));
     cluster.network.clear();
     assert_eq!(cluster.step(1, message(2, 1, 1, ask(1, 1))), []);
@@ -332,7 +342,8 @@ fn who_does_not_lead_says_so() {
 fn a_learner_reads() {
     let mut cluster = Cluster::with_founders(1, 2, 0);
     cluster.elect(1);
-    let change = MembershipChange { voters: vec![NodeId(1)], learners: vec![NodeId(2)], catch_up: false };
+    let change =
+        MembershipChange { voters: vec![NodeId(1)], learners: vec![NodeId(2)], catch_up: false, addresses: Vec::new() };
     cluster.step(1, Event::ChangeMembership(change));
     cluster.run(HEARTBEAT);
     cluster.step(2, read(1));
@@ -549,10 +560,20 @@ fn r1_no_lease_before_the_first_commit_of_the_term() {
     let mut cluster = with_lease(3);
     cluster.sync = false;
     cluster.step(1, Event::Campaign);
-    cluster
-        .step(1, message(2, 1, 1, Body::PreVoteResponse(PreVoteResponse { next_term: Term(1), vote_granted: true })));
+    cluster.step(
+        1,
+        message(
+            2,
+            1,
+            1,
+            Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(1), vote_granted: true }),
+        ),
+    );
     cluster.persist(1, usize::MAX);
-    cluster.step(1, message(2, 1, 1, Body::RequestVoteResponse(RequestVoteResponse { vote_granted: true })));
+    cluster.step(
+        1,
+        message(2, 1, 1, Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted: true })),
+    );
     cluster.tick(1, HEARTBEAT);
     cluster.network.clear();
     cluster.step(1, message(2, 1, 1, heard(1)));
@@ -646,7 +667,10 @@ fn a_joint_configuration_leases_by_both_halves() {
     cluster.tick(1, HEARTBEAT);
     cluster.settle();
     let voters = [1, 4, 5].map(NodeId).into();
-    cluster.step(1, Event::ChangeMembership(MembershipChange { voters, learners: vec![], catch_up: false }));
+    cluster.step(
+        1,
+        Event::ChangeMembership(MembershipChange { voters, learners: vec![], catch_up: false, addresses: Vec::new() }),
+    );
     assert!(cluster.node(1).status().configuration.is_joint());
     assert_eq!(lease(&cluster, 1), None, "4 and 5 have answered nothing");
     cluster.network.clear();
@@ -663,7 +687,10 @@ fn a_learners_answer_begins_no_lease() {
     cluster.elect(1);
     let learners = vec![NodeId(3)];
     let voters = [1, 2].map(NodeId).into();
-    cluster.step(1, Event::ChangeMembership(MembershipChange { voters, learners, catch_up: false }));
+    cluster.step(
+        1,
+        Event::ChangeMembership(MembershipChange { voters, learners, catch_up: false, addresses: Vec::new() }),
+    );
     cluster.settle();
     cluster.tick(1, HEARTBEAT);
     cluster.network.clear();
@@ -685,20 +712,21 @@ fn vote(cluster: &mut Cluster, id: u32, term: u64, leadership_transfer: bool) ->
 }
 
 fn voted(vote_granted: bool) -> Vec<Body> {
-    vec![Body::RequestVoteResponse(RequestVoteResponse { vote_granted })]
+    vec![Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted })]
 }
 
 fn pre_vote(cluster: &mut Cluster, id: u32, next_term: u64) -> bool {
     let next_term = Term(next_term);
     let request = PreVote { next_term, last_log_index: LogIndex(9), last_log_term: Term(1) };
     let answer = sent_to(&cluster.step(id, message(3, id, 1, Body::PreVote(request))), 3);
-    answer == [Body::PreVoteResponse(PreVoteResponse { next_term, vote_granted: true })]
+    answer == [Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term, vote_granted: true })]
 }
 
 #[test]
 fn r4_a_voter_that_forgets_its_leader_keeps_its_promise() {
     let mut cluster = leased();
-    let refused = Body::PreVoteResponse(PreVoteResponse { next_term: Term(2), vote_granted: false });
+    let refused =
+        Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(2), vote_granted: false });
     cluster.step(2, message(3, 2, 2, refused));
     assert_eq!((cluster.term(2), cluster.node(2).leader()), (2, None));
     cluster.tick(2, T - 1);
@@ -714,7 +742,8 @@ fn r4_a_voter_that_forgets_its_leader_keeps_its_promise() {
 #[test]
 fn without_leases_a_voter_that_learns_of_a_term_votes() {
     let mut cluster = led();
-    let refused = Body::PreVoteResponse(PreVoteResponse { next_term: Term(2), vote_granted: false });
+    let refused =
+        Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(2), vote_granted: false });
     cluster.step(2, message(3, 2, 2, refused));
     assert_eq!(vote(&mut cluster, 2, 2, false), voted(true));
 }
@@ -724,7 +753,8 @@ fn r4_a_promise_lasts_an_election_timeout_from_the_last_that_was_heard() {
     let mut cluster = leased();
     cluster.tick(2, 5);
     cluster.step(2, message(1, 2, 1, heartbeat(1)));
-    let refused = Body::PreVoteResponse(PreVoteResponse { next_term: Term(2), vote_granted: false });
+    let refused =
+        Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(2), vote_granted: false });
     cluster.step(2, message(3, 2, 2, refused));
     cluster.tick(2, T - 1);
     assert_eq!(vote(&mut cluster, 2, 2, false), voted(false));
