@@ -91,6 +91,7 @@ scripts! {
     s4_chunks_of_two_snapshots
     s5_a_snapshot_of_other_data
     s6_installing_replaces
+    s_install_snapshot
 }
 
 #[test]

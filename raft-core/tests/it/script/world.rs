@@ -182,6 +182,11 @@ impl World {
                     self.crash(*node, *also)?;
                 }
             }
+            Command::Restored { node, index } => {
+                let (id, index) = (*node, LogIndex(*index));
+                self.node(id)?;
+                self.act(None, Detail::Everything, |cluster| restored(cluster, id, index))?;
+            }
             Command::Snapshot(node) => {
                 self.node(*node)?;
                 self.act(None, Detail::Everything, |cluster| drop(cluster.take_snapshot(*node)))?;
@@ -360,9 +365,20 @@ fn event(command: &Command) -> Option<(u32, Event)> {
         Command::Forge(message) => (message.to.0, Event::Message(message.clone())),
         Command::Fail { node, what } => (*node, Event::WriteFailed(StorageError::Io { what: what.clone() })),
         Command::Applied { node, index } => (*node, Event::Applied(LogIndex(*index))),
-        Command::Restored { node, index } => (*node, Event::Restored(LogIndex(*index))),
         _ => return None,
     })
+}
+
+/// A machine that was slow has restored what it was told to, or says that it has restored something else.
+fn restored(cluster: &mut Cluster, node: u32, index: LogIndex) {
+    let told = cluster.notices.iter().rev().find_map(|(id, notice)| match notice {
+        Action::Restore(meta) if *id == node && meta.last_included_index == index => Some(meta.clone()),
+        _ => None,
+    });
+    match told {
+        Some(meta) => cluster.restore(node, &meta),
+        None => drop(cluster.step(node, Event::Restored(index))),
+    }
 }
 
 /// One event; a proposal and a change are answered exactly once, and at once.
