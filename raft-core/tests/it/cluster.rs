@@ -314,6 +314,8 @@ impl Cluster {
             Action::Restore(meta) => {
                 if self.apply {
                     self.restore(id, &meta);
+                } else {
+                    self.notices.push((id, Action::Restore(meta)));
                 }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
