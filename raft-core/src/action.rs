@@ -53,6 +53,8 @@ pub enum Action {
         read: ReadId,
         /// The commit index that it waited for.
         index: LogIndex,
+        /// How it is known that no newer leader had committed more.
+        kind: ReadKind,
     },
     /// This read cannot be served here.
     ReadFailed {
@@ -168,6 +170,19 @@ pub struct HardState {
     pub current_term: Term,
     /// The candidate that received its vote in that term.
     pub voted_for: Option<NodeId>,
+}
+
+/// How a read was confirmed, and who serves it. Each kind is linearizable; those by lease rest on clocks as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadKind {
+    /// By the leader, after a quorum answered it (dissertation §6.4).
+    Quorum,
+    /// By the leader, within its [lease](crate::Lease): nobody was asked.
+    Lease,
+    /// By a follower, whose leader a quorum answered.
+    ForwardedQuorum,
+    /// By a follower, whose leader was within its lease.
+    ForwardedLease,
 }
 
 /// The name of a role, without its data.

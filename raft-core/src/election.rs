@@ -26,10 +26,11 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
-    /// term that there is: its vote may be given.
+    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), in the last term that
+    /// there is, for its vote may be given, and while a leader's lease may count on this server's not voting, not even
+    /// for itself.
     pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
-        if !self.may_campaign() {
+        if !self.may_campaign() || self.is_promised() {
             return Ok(());
         }
         self.become_pre_candidate();
@@ -44,6 +45,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_pre_vote(&mut self, from: NodeId, request: PreVote, actions: &mut Vec<Action>) {
         let vote_granted = request.next_term > self.current_term
             && !self.hears_leader()
+            && !self.is_promised()
             && self.is_up_to_date(request.last_log_term, request.last_log_index);
         // A refusal carries this server's term, so that a candidate that lags behind it catches up (faults E4, E5).
         let response = PreVoteResponse { next_term: request.next_term, vote_granted };
@@ -67,7 +69,8 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, actions: &mut Vec<Action>) {
         // RequestVote receiver 2 (Figure 2): votedFor is null or candidateId, and candidate's log is at least as
         // up-to-date as receiver's log: grant vote.
-        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && self.leader().is_none());
+        let may_vote = self.leader().is_none() && (!self.is_promised() || request.leadership_transfer);
+        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && may_vote);
         let vote_granted = free && self.is_up_to_date(request.last_log_term, request.last_log_index);
         if vote_granted {
             self.vote_for(from);

@@ -27,6 +27,7 @@ impl<S: Storage> Node<S> {
         leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
             leader.heartbeat_elapsed = 0;
+            self.date_heartbeat();
             self.broadcast_heartbeat(actions);
         }
         Ok(())
@@ -63,7 +64,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &self.role else { return };
         let Some(progress) = leader.follower(to) else { return };
         let leader_commit = self.log.commit_index().min(progress.match_index());
-        let request = Heartbeat { leader_commit, round: leader.reads.round() };
+        let request = Heartbeat { leader_commit, round: leader.reads.round };
         self.send(to, Body::Heartbeat(request), actions);
     }
 

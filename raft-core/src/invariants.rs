@@ -53,6 +53,7 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
             return Err(rule);
         }
     }
+    check_reads(node)?;
     match &node.role {
         Role::Candidate { .. } if node.voted_for != Some(node.config.id) => Err("a candidate votes for itself"),
         Role::Leader(leader) => {
@@ -63,6 +64,18 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
         }
         _ => Ok(()),
     }
+}
+
+/// What must hold of the reads of a follower, and of what a voter has promised.
+fn check_reads<S: Storage>(node: &Node<S>) -> Result<(), &'static str> {
+    let forwarded = &node.forwarded;
+    let is_followed = |(term, leader)| term == node.current_term && node.leader() == Some(leader);
+    let rules = [
+        (forwarded.addressee().is_none_or(is_followed), "the leader that is followed is asked, in this term"),
+        (forwarded.addressee().is_some() || forwarded.is_empty(), "who waits to be forwarded waits for a request"),
+        (node.config.lease.is_some() || !node.is_promised(), "nothing is promised where leases are off"),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }
 
 /// What must hold of the configuration that a leader has in force, and of what it does for it.

@@ -52,6 +52,10 @@ pub enum Body {
     InstallSnapshotResponse(InstallSnapshotResponse),
     /// "Campaign now", from the leader to the server that it hands leadership to (dissertation §3.10).
     TimeoutNow,
+    /// "Up to where must I have applied?", from a follower that has reads to serve (dissertation §6.4).
+    ReadIndex(ReadIndex),
+    /// The answer to it.
+    ReadIndexResponse(ReadIndexResponse),
 }
 
 /// Asks for a vote in a term that the sender has not entered yet.
@@ -148,6 +152,41 @@ pub struct Heartbeat {
 pub struct HeartbeatResponse {
     /// The round that was asked about.
     pub round: u64,
+}
+
+/// Asks the leader up to where its sender must have applied to serve the reads that wait there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadIndex {
+    /// Names the request. The same one again is the same request, sent again because it or its answer may be lost.
+    pub token: ReadToken,
+}
+
+impl ReadIndex {
+    /// The answer of a server that cannot serve it.
+    pub(crate) const fn refused(&self) -> ReadIndexResponse {
+        ReadIndexResponse { token: self.token, index: None, lease: false }
+    }
+}
+
+/// Answers [`ReadIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadIndexResponse {
+    /// The request that is answered.
+    pub token: ReadToken,
+    /// What was committed at some moment after the request came; `None` where its receiver does not lead, or leads and
+    /// has no such member.
+    pub index: Option<LogIndex>,
+    /// The leader's lease vouches for it, and no round of its own.
+    pub lease: bool,
+}
+
+/// A [`ReadIndex`] of one server: no other request of it, in this life or in another, has the same (fault R2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadToken {
+    /// [`Config::life`](crate::Config::life) of who asks.
+    pub life: u64,
+    /// Its requests of this life, counted from 1.
+    pub sequence: u64,
 }
 
 /// Answers a chunk of a snapshot.

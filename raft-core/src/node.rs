@@ -16,10 +16,12 @@ use crate::action::{Action, HardState, RoleName};
 use crate::config::Config;
 use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
 use crate::event::Event;
+use crate::follower_read::ForwardedReads;
 use crate::gate::Gate;
 use crate::log::Log;
 use crate::membership::Configurations;
 use crate::message::{Body, Message};
+use crate::read_index::ConfirmedRead;
 use crate::role::{Leader, Role, Votes};
 use crate::snapshot::Receiving;
 use crate::storage::Storage;
@@ -45,8 +47,12 @@ pub struct Node<S> {
     pub(crate) election_elapsed: u32,
     pub(crate) randomized_election_timeout: u32,
     rng: ChaCha8Rng,
-    /// Reads that a quorum has confirmed, until their index is applied.
-    pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// Reads that are confirmed, until their index is applied.
+    pub(crate) confirmed_reads: VecDeque<ConfirmedRead>,
+    /// Reads that this server's leader is asked about.
+    pub(crate) forwarded: ForwardedReads,
+    /// No vote, but for a leadership transfer, before this tick: a leader's lease may count on it.
+    pub(crate) promised_until: u64,
     /// The digest that the last append named, as it was shared.
     pub(crate) last_hash: Option<Arc<Digest>>,
     /// The write that installs the newest snapshot of this life.
@@ -91,6 +97,8 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            forwarded: ForwardedReads::default(),
+            promised_until: 0,
             last_hash: None,
             installing: WriteId(0),
             receiving: None,
@@ -98,6 +106,7 @@ impl<S: Storage> Node<S> {
             fault: None,
         };
         node.reset_election_timer();
+        node.promise_anew();
         Ok(node)
     }
 
@@ -207,6 +216,7 @@ impl<S: Storage> Node<S> {
 
     fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.now = self.now.saturating_add(1);
+        self.tick_forwarded(actions);
         match self.role {
             Role::Leader(_) => self.tick_leader(actions),
             _ => self.tick_election(actions),
@@ -266,6 +276,8 @@ impl<S: Storage> Node<S> {
                     self.on_timeout_now(actions)?;
                 }
             }
+            Body::ReadIndex(request) => self.on_read_index(from, request, actions),
+            Body::ReadIndexResponse(response) => self.on_read_index_response(from, response, actions),
             Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
             Body::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, response, actions)?,
             Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
@@ -333,6 +345,7 @@ impl<S: Storage> Node<S> {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
+        self.fail_forwarded_to_another(actions);
         if !self.is_restoring()
             && let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes)
         {
@@ -353,8 +366,9 @@ impl<S: Storage> Node<S> {
         if let Role::Leader(leader) = role {
             self.fail_reads(leader.reads, Refusal::Halted, actions);
         }
-        let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter();
-        actions.extend(confirmed.map(|(_, read)| Action::ReadFailed { read, reason: Refusal::Halted }));
+        let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter().map(|confirmed| confirmed.read);
+        actions.extend(confirmed.map(|read| Action::ReadFailed { read, reason: Refusal::Halted }));
+        self.fail_forwarded(Refusal::Halted, actions);
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
     }

@@ -17,6 +17,7 @@
 use alloc::collections::VecDeque;
 
 use crate::config::Config;
+use crate::read_index::Asked;
 use crate::types::LogIndex;
 
 /// One follower's progress.
@@ -37,6 +38,10 @@ pub struct Progress {
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
     pub(crate) confirmed_round: u64,
+    /// Tick at which the newest heartbeat that it is known to have answered was sent: what a lease counts from.
+    pub(crate) answered_from: Option<u64>,
+    /// The request for its own reads that waits here: the newest that came.
+    pub(crate) asked: Option<Asked>,
     /// Its log differs from ours at an entry that both hold.
     pub(crate) diverged: bool,
 }
@@ -70,6 +75,8 @@ impl Progress {
             chunk_sent: 0,
             last_ack: now,
             confirmed_round: 0,
+            answered_from: None,
+            asked: None,
             diverged: false,
         }
     }

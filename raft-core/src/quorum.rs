@@ -134,16 +134,20 @@ impl Configuration {
     }
 
     /// The highest index that a quorum of each half has reached; 0 where there are no voters.
+    pub fn committed_index(&self, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+        self.reached(match_index).unwrap_or_default()
+    }
+
+    /// The highest mark that a quorum of each half has reached; `None` where there are no voters.
     ///
     /// Quadratic in the voters and free of allocation: clusters are small and this runs once an acknowledgement.
-    pub fn committed_index(&self, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+    pub(crate) fn reached<M: Ord>(&self, mark: impl Fn(NodeId) -> M) -> Option<M> {
         self.voters
             .iter()
             .chain(&self.voters_outgoing)
-            .map(|id| match_index(*id))
-            .filter(|candidate| self.is_quorum(|id| match_index(id) >= *candidate))
+            .map(|id| mark(*id))
+            .filter(|candidate| self.is_quorum(|id| mark(id) >= *candidate))
             .max()
-            .unwrap_or_default()
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Leader {
     pub(crate) promotion: Option<Promotion>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
+    /// Somebody was told to campaign in this term, and may do so whenever the message arrives.
+    pub(crate) said_timeout_now: bool,
 }
 
 /// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
@@ -129,6 +131,7 @@ impl Leader {
             uncommitted: Uncommitted::default(),
             promotion: None,
             transfer: None,
+            said_timeout_now: false,
         }
     }
 
@@ -144,6 +147,10 @@ impl Leader {
 
     pub(crate) fn followers(&self) -> &[(NodeId, Progress)] {
         &self.followers
+    }
+
+    pub(crate) fn followers_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
+        self.followers.iter_mut().map(|(_, progress)| progress)
     }
 
     pub(crate) fn follower(&self, id: NodeId) -> Option<&Progress> {

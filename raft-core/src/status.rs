@@ -45,6 +45,9 @@ pub struct Status {
     pub uncommitted_bytes: usize,
     /// On a leader: to whom leadership is being handed.
     pub transfer: Option<NodeId>,
+    /// On a leader with a [lease](crate::Lease) that holds: ticks for which it will, if nobody answers any more. Until then
+    /// reads are served without a round.
+    pub lease: Option<u64>,
     /// On a leader: a change whose new voters are catching up.
     pub promotion: Option<MembershipChange>,
     /// On a leader: what it knows of every other member.
@@ -77,6 +80,7 @@ impl<S: Storage> Node<S> {
             head: self.log.last().digest,
             uncommitted_bytes: leader.map_or(0, |leader| leader.uncommitted.bytes()),
             transfer: leader.and_then(|leader| leader.transfer).map(|transfer| transfer.target),
+            lease: self.lease_left(),
             promotion: leader.and_then(|leader| leader.promotion.as_ref()).map(|promotion| promotion.change.clone()),
             followers: leader.map_or_else(Vec::new, |leader| leader.followers().to_vec()),
             fault: self.fault.clone(),

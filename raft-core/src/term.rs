@@ -35,7 +35,11 @@ impl<S: Storage> Node<S> {
         }
         match body {
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Body::RequestVote(request) if self.hears_leader() && !request.leadership_transfer => return false,
+            Body::RequestVote(request)
+                if (self.hears_leader() || self.is_promised()) && !request.leadership_transfer =>
+            {
+                return false;
+            }
             Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) | Body::TimeoutNow => {
                 self.become_follower(term, Some(from), actions);
             }
@@ -62,10 +66,12 @@ impl<S: Storage> Node<S> {
             Body::PreVote(request) => {
                 Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
             }
+            Body::ReadIndex(request) => Body::ReadIndexResponse(request.refused()),
             Body::PreVoteResponse(_)
             | Body::RequestVoteResponse(_)
             | Body::AppendEntriesResponse(_)
             | Body::HeartbeatResponse(_)
+            | Body::ReadIndexResponse(_)
             | Body::InstallSnapshotResponse(_)
             | Body::TimeoutNow => return,
         };
@@ -87,6 +93,7 @@ impl<S: Storage> Node<S> {
                 return false;
             }
         }
+        self.promise();
         true
     }
 

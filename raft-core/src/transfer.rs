@@ -72,7 +72,10 @@ impl<S: Storage> Node<S> {
             leader.transfer.is_some_and(|transfer| transfer.target == follower)
                 && leader.follower(follower).is_some_and(|progress| progress.match_index() == last)
         };
-        if matches!(&self.role, Role::Leader(leader) if is_ready(leader)) {
+        if let Role::Leader(leader) = &mut self.role
+            && is_ready(leader)
+        {
+            leader.said_timeout_now = true;
             self.send(follower, Body::TimeoutNow, actions);
         }
     }

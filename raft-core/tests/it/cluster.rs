@@ -191,7 +191,7 @@ impl Cluster {
         let mut cluster = Self::empty();
         for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            let config = Config { seed, max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
         }
         cluster
@@ -215,7 +215,7 @@ impl Cluster {
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least));
             let hard_state = HardState { current_term, voted_for: None };
             let storage = MemStorage::with_log(voters.clone(), hard_state, entries(terms)).unwrap();
-            cluster.add(Config { max_inflight: 4, ..Config::new(NodeId(id)) }, storage);
+            cluster.add(Config { max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) }, storage);
         }
         cluster
     }
@@ -306,11 +306,11 @@ impl Cluster {
                 }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
-            Action::ReadReady { read, index } => {
-                self.safety.read_ready(id, read, index);
-                self.notices.push((id, Action::ReadReady { read, index }));
-            }
             notice => {
+                if let Action::ReadReady { read, index, .. } = notice {
+                    assert!(self.node(id).last_applied() >= index, "a read is served before its entries are applied");
+                    self.safety.read_ready(id, read, index);
+                }
                 if let Action::ReadFailed { read, .. } = notice {
                     self.safety.read_failed(id, read);
                 }
@@ -351,6 +351,7 @@ impl Cluster {
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         let snapshot = disk.durable_snapshot();
         let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();

@@ -15,6 +15,7 @@ mod hostile;
 mod limits;
 mod paper;
 mod random;
+mod reads;
 mod regressions;
 mod replica;
 mod safety;

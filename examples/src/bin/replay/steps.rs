@@ -2,7 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
-    MembershipChange, Message, Node, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage, WriteOp,
+    MembershipChange, Message, Node, NodeId, Payload, ReadKind, ReadToken, SnapshotChunk, SnapshotMeta, Storage,
+    WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -19,10 +20,11 @@ pub(crate) fn step(step: &Replayed<'_>) -> (String, String) {
 pub(crate) fn state<S: Storage>(node: &Node<S>) -> String {
     let status = node.status();
     let transfer = status.transfer.map(|target| format!(", hands over to server {target}")).unwrap_or_default();
+    let lease = status.lease.map(|ticks| format!(", lease for {ticks}")).unwrap_or_default();
     let promotion = status.promotion.map(|change| format!(", waits to have {}", members(&change))).unwrap_or_default();
     let fault = status.fault.map(|fault| format!(", halted: {fault}")).unwrap_or_default();
     format!(
-        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {} members {}{transfer}{promotion}{fault}",
+        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {} members {}{lease}{transfer}{promotion}{fault}",
         status.role,
         status.term,
         id(node.voted_for()),
@@ -65,7 +67,7 @@ fn action(action: &Action) -> String {
         Action::Apply { first, last } => format!("apply {}", span(*first, *last)),
         Action::ProposalAppended { first, last, term } => format!("appended as {} of term {term}", span(*first, *last)),
         Action::ProposalRefused(refusal) => format!("the proposal is refused: {refusal}"),
-        Action::ReadReady { read, index } => format!("read {} may be served at {index}", read.0),
+        Action::ReadReady { read, index, kind } => format!("read {} may be served at {index}, {}", read.0, by(*kind)),
         Action::ReadFailed { read, reason } => format!("read {} fails: {reason}", read.0),
         Action::RoleChanged { role, term, leader } => format!("now {role} of term {term}, leader {}", id(*leader)),
         Action::PeerDiverged { peer, index } => format!("the log of server {peer} differs at {index}"),
@@ -115,6 +117,12 @@ fn content(message: &Message) -> String {
             format!("has {} bytes of the snapshot of entry {}", answer.next_offset, answer.last_included_index)
         }
         Body::TimeoutNow => "campaign now".into(),
+        Body::ReadIndex(request) => format!("may I read? {}", request_of(request.token)),
+        Body::ReadIndexResponse(answer) => {
+            let lease = if answer.lease { ", by lease" } else { "" };
+            let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied{lease}"));
+            format!("{}: {index}", request_of(answer.token))
+        }
     };
     format!("[term {}] {body}", message.term)
 }
@@ -198,6 +206,19 @@ fn id(id: Option<NodeId>) -> String {
     id.map_or_else(|| "none".into(), |id| id.to_string())
 }
 
+fn request_of(token: ReadToken) -> String {
+    format!("request {} of life {:x}", token.sequence, token.life)
+}
+
+const fn by(kind: ReadKind) -> &'static str {
+    match kind {
+        ReadKind::Quorum => "by a quorum",
+        ReadKind::Lease => "by lease",
+        ReadKind::ForwardedQuorum => "by the leader's quorum",
+        ReadKind::ForwardedLease => "by the leader's lease",
+    }
+}
+
 const fn yes_or_no(granted: bool) -> &'static str {
     if granted { "yes" } else { "no" }
 }
@@ -215,7 +236,7 @@ const TEXT_CHARS_MAX: usize = 160;
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Config, MemStorage, Refusal, RequestVote, Term};
+    use raft_core::{Config, MemStorage, ReadId, ReadIndex, ReadIndexResponse, Refusal, RequestVote, Term};
 
     use super::*;
 
@@ -252,6 +273,29 @@ mod tests {
         let (last_log_index, last_log_term) = (LogIndex(9), Term(3));
         let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: true });
         assert_eq!(content(&message(vote)), "[term 4] vote, as the leader asks? last entry 9 of term 3");
+    }
+
+    #[test]
+    fn reads_are_told_in_words() {
+        let (token, life) = (ReadToken { life: 0xbeef, sequence: 7 }, "request 7 of life beef");
+        let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(4), body };
+        let said = |body| content(&message(body));
+        assert_eq!(said(Body::ReadIndex(ReadIndex { token })), format!("[term 4] may I read? {life}"));
+        for (index, lease, words) in
+            [(None, false, "no"), (Some(9), false, "once 9 is applied"), (Some(9), true, "once 9 is applied, by lease")]
+        {
+            let answer = ReadIndexResponse { token, index: index.map(LogIndex), lease };
+            assert_eq!(said(Body::ReadIndexResponse(answer)), format!("[term 4] {life}: {words}"));
+        }
+        for (kind, words) in [
+            (ReadKind::Quorum, "by a quorum"),
+            (ReadKind::Lease, "by lease"),
+            (ReadKind::ForwardedQuorum, "by the leader's quorum"),
+            (ReadKind::ForwardedLease, "by the leader's lease"),
+        ] {
+            let ready = Action::ReadReady { read: ReadId(3), index: LogIndex(9), kind };
+            assert_eq!(action(&ready), format!("read 3 may be served at 9, {words}"));
+        }
     }
 
     #[test]

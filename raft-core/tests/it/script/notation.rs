@@ -8,7 +8,8 @@ use bytes::Bytes;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
     HeartbeatResponse, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress,
-    ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
+    ProgressState, ReadIndex, ReadIndexResponse, ReadToken, RequestVote, RequestVoteResponse, SnapshotChunk,
+    SnapshotMeta, Term,
 };
 
 use crate::cluster::state_digest;
@@ -70,6 +71,12 @@ pub fn body(body: &Body) -> String {
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
         Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::ReadIndex(ReadIndex { token }) => format!("ReadIndex {}", self::token(*token)),
+        Body::ReadIndexResponse(ReadIndexResponse { token, index, lease }) => {
+            let index = index.map_or_else(|| "none".to_owned(), |index| index.to_string());
+            let lease = if *lease { " lease" } else { "" };
+            format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
+        }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
         Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
@@ -125,6 +132,14 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "HeartbeatResponse" => Body::HeartbeatResponse(HeartbeatResponse { round: fields.number("round")? }),
         "TimeoutNow" => Body::TimeoutNow,
+        "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
+        "ReadIndexResponse" => {
+            let index = fields.value("index").and_then(|text| match text {
+                "none" => Ok(None),
+                _ => number(text).map(|index| Some(LogIndex(index))),
+            })?;
+            Body::ReadIndexResponse(ReadIndexResponse { token: fields.token()?, index, lease: fields.has("lease") })
+        }
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
@@ -133,6 +148,11 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
+}
+
+/// `life=1 request=2`.
+fn token(token: ReadToken) -> String {
+    format!("life={} request={}", token.life, token.sequence)
 }
 
 /// `9@2 {1,2,3} offset=4 data=c,d done`.
@@ -175,6 +195,10 @@ impl Fields<'_> {
 
     fn position(&self, name: &str) -> Result<(LogIndex, Term), String> {
         parse_position(self.value(name)?)
+    }
+
+    fn token(&self) -> Result<ReadToken, String> {
+        Ok(ReadToken { life: self.number("life")?, sequence: self.number("request")? })
     }
 
     fn has(&self, word: &str) -> bool {
@@ -342,6 +366,10 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 Heartbeat commit=1 round=2",
         "2->1 t5 HeartbeatResponse round=2",
         "1->2 t5 TimeoutNow",
+        "2->1 t5 ReadIndex life=1 request=2",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=none",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9 lease",
         "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
         "2->1 t5 InstallSnapshotResponse 9 next=4",
