@@ -82,6 +82,8 @@ scripts! {
     r1_a_read_before_the_first_commit
     r2_answers_of_an_earlier_round
     r3_confirm_apply_serve
+    r4_a_lease
+    r5_a_lease_and_a_transfer
     random_01_a_change_whose_leader_is_gone
     random_02_a_promotion_without_the_old_voter
     refusals_say_why

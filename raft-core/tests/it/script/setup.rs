@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Config, Configuration, HardState, MemStorage, NodeId, Term};
+use raft_core::{Config, Configuration, HardState, Lease, MemStorage, NodeId, Term};
 
 use super::dsl::Command;
 use crate::cluster::{Cluster, entries};
@@ -38,7 +38,7 @@ impl Setup {
         }
         let genesis = Configuration::new((1..=self.voters).map(NodeId));
         let mut cluster = Cluster::empty();
-        let mut limits = Config { max_inflight: 4, ..Config::new(NodeId(1)) };
+        let mut limits = Config { max_inflight: 4, life: Some(1), ..Config::new(NodeId(1)) };
         for (name, value) in &self.limits {
             limit(&mut limits, name, *value)?;
         }
@@ -71,6 +71,9 @@ fn limit(config: &mut Config, name: &str, value: u64) -> Result<(), String> {
         "inflight-bytes" => config.max_inflight_bytes = size,
         "chunk" => config.max_chunk_bytes = size,
         "tail" => config.tail_entries = value,
+        // Without a number of its life a follower refuses reads.
+        "life" => config.life = Some(value).filter(|life| *life > 0),
+        "lease" => config.lease = Some(Lease { drift_ticks: ticks }),
         "heartbeat" => config.heartbeat_ticks = ticks,
         _ => return Err(format!("there is no limit \"{name}\"")),
     }
