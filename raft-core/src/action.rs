@@ -89,6 +89,13 @@ pub enum Action {
     MembershipRefused(Refusal),
     /// This configuration is active from now on: a member's connection is to be opened, a stranger's closed.
     MembershipChanged(Box<Configuration>),
+    /// Under this member's id answers another disk than the one that the configuration means (fault M10): it receives the
+    /// log, and counts for nothing until the member is removed and added again. Said once, by a leader of a follower and
+    /// by that server of itself.
+    DiskReplaced {
+        /// The member.
+        id: NodeId,
+    },
     /// Leadership is not handed to this server.
     TransferRefused {
         /// Who should have led.

@@ -170,6 +170,9 @@ pub enum PeerFault {
     /// Its entries do not follow each other, or are of a term that their sender has not reached.
     #[error("the entries do not follow each other")]
     Malformed,
+    /// It votes under the id of a member that had another disk (fault M10): remove the member, and add it again.
+    #[error("it lost the disk that the configuration knows it by: remove it and add it again")]
+    OtherIncarnation,
     /// The state that a snapshot was said to hold is none of this state machine.
     #[error("the snapshot is none of this state machine")]
     BadSnapshot,

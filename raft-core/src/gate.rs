@@ -130,7 +130,7 @@ impl<S: Storage> Node<S> {
 /// What an acceptance acknowledges; `None` for every other message.
 const fn acceptance(message: &Message) -> Option<LogIndex> {
     match message.body {
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => Some(match_index),
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => Some(match_index),
         _ => None,
     }
 }

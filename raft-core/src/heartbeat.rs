@@ -47,7 +47,7 @@ impl<S: Storage> Node<S> {
         let timeout = u64::from(self.config.election_timeout_ticks);
         let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
         self.configurations.current().is_quorum(|voter| {
-            voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
+            voter == self.config.id || leader.counted(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
 
@@ -88,6 +88,6 @@ impl<S: Storage> Node<S> {
 
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
         self.log.commit(request.leader_commit);
-        self.send(from, Body::HeartbeatResponse(HeartbeatResponse { round: request.round }), actions);
+        self.send(from, Body::HeartbeatResponse(self.incarnation, HeartbeatResponse { round: request.round }), actions);
     }
 }

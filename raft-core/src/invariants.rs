@@ -81,6 +81,8 @@ fn check_membership<S: Storage>(node: &Node<S>, leader: &Leader) -> Result<(), &
         (leader.promotion.is_none() || !current.is_joint(), "nobody is promoted while joint"),
         (before.is_none_or(|(index, _)| *index <= node.log.commit_index()), "at most one uncommitted configuration"),
         (before.is_none_or(|(_, before)| is_step(before, current)), "consecutive configurations' quorums intersect"),
+        (!node.is_replaced(), "who leads has the disk that the configuration means"),
+        (before.is_none_or(|(_, before)| keeps_pins(before, current)), "a pin stays as long as its member"),
     ];
     rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }
@@ -92,6 +94,15 @@ fn is_step(before: &Configuration, after: &Configuration) -> bool {
         (false, false) | (true, false) => before.voters() == after.voters(),
         (true, true) => false,
     }
+}
+
+/// Whether every member of both is known by the same incarnation in the later one, where the earlier knew one.
+fn keeps_pins(before: &Configuration, after: &Configuration) -> bool {
+    before
+        .known
+        .iter()
+        .filter(|(id, _)| after.is_member(*id))
+        .all(|(id, member)| member.incarnation.admits(after.incarnation(*id)))
 }
 
 /// The first rule that the step from `before` to `after` breaks.

@@ -55,6 +55,7 @@
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
 //! | §6 cluster membership changes: joint consensus, learners (dissertation §4.2.1) | `membership.rs` |
+//! | a server that lost its disk (not in the paper) | `incarnation.rs`, `member.rs` |
 //! | majorities; §6, joint majorities | `quorum.rs` |
 //! | dissertation §3.10, leadership transfer | `transfer.rs` |
 //! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
@@ -75,9 +76,11 @@ mod error;
 mod event;
 mod gate;
 mod heartbeat;
+mod incarnation;
 #[cfg(debug_assertions)]
 mod invariants;
 mod log;
+mod member;
 mod membership;
 mod message;
 mod node;
@@ -105,6 +108,7 @@ pub use bytes::Bytes;
 pub use config::Config;
 pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError};
 pub use event::{Event, MembershipChange};
+pub use member::Member;
 pub use message::{
     AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, InstallSnapshotResponse, Message,
     PreVote, PreVoteResponse, RequestVote, RequestVoteResponse,
@@ -118,7 +122,7 @@ pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
 pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 pub use transport::Transport;
-pub use types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
+pub use types::{Digest, Entries, Entry, Incarnation, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
 
 /// The README's program, compiled and run.
 #[cfg(doctest)]

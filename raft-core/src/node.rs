@@ -23,13 +23,15 @@ use crate::message::{Body, Message};
 use crate::role::{Leader, Role, Votes};
 use crate::snapshot::Receiving;
 use crate::storage::Storage;
-use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, NodeId, Payload, Term, WriteId};
 
 /// One server's protocol state. See the crate's documentation for the contract.
 #[derive(Clone, Debug)]
 pub struct Node<S> {
     pub(crate) config: Config,
     pub(crate) storage: S,
+    /// The storage's: every answer says it.
+    pub(crate) incarnation: Incarnation,
     pub(crate) configurations: Configurations,
     // Persistent state (Figure 2): `log` and these two.
     pub(crate) current_term: Term,
@@ -55,6 +57,10 @@ pub struct Node<S> {
     pub(crate) receiving: Option<Box<Receiving>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
+    /// Whether the configuration has changed, or was read, since it was last asked if it means this server's disk.
+    pub(crate) configuration_is_new: bool,
+    /// It was said that it does not.
+    pub(crate) said_replaced: bool,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -79,6 +85,7 @@ impl<S: Storage> Node<S> {
         let mut node = Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,
+            incarnation: storage.incarnation(),
             storage,
             configurations,
             current_term,
@@ -95,6 +102,8 @@ impl<S: Storage> Node<S> {
             installing: WriteId(0),
             receiving: None,
             differs_from: None,
+            configuration_is_new: true,
+            said_replaced: false,
             fault: None,
         };
         node.reset_election_timer();
@@ -227,6 +236,7 @@ impl<S: Storage> Node<S> {
         }
         self.advance_membership(actions)?;
         self.advance_restore(actions);
+        self.pin_heard(actions)?;
         self.gate.release(actions);
         Ok(())
     }
@@ -240,12 +250,15 @@ impl<S: Storage> Node<S> {
         if !self.adopt_term(from, term, &body, actions) {
             return Ok(());
         }
-        self.note_answer(from, &body);
+        if !self.recognises_vote(from, &body, actions) {
+            return Ok(());
+        }
+        self.note_answer(from, &body, actions);
         match body {
             Body::PreVote(request) => self.on_pre_vote(from, request, actions),
-            Body::PreVoteResponse(response) => self.on_pre_vote_response(from, response, actions)?,
+            Body::PreVoteResponse(_, response) => self.on_pre_vote_response(from, response, actions)?,
             Body::RequestVote(request) => self.on_request_vote(from, request, actions),
-            Body::RequestVoteResponse(response) => self.on_request_vote_response(from, response, actions)?,
+            Body::RequestVoteResponse(_, response) => self.on_request_vote_response(from, response, actions)?,
             Body::AppendEntries(request) => {
                 if self.follow(from, actions) {
                     self.on_append_entries(from, request, actions)?;
@@ -266,11 +279,11 @@ impl<S: Storage> Node<S> {
                     self.on_timeout_now(actions)?;
                 }
             }
-            Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
-            Body::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, response, actions)?,
-            Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
+            Body::AppendEntriesResponse(_, response) => self.on_append_entries_response(from, response, actions)?,
+            Body::InstallSnapshotResponse(_, response) => self.on_install_snapshot_response(from, response, actions)?,
+            Body::HeartbeatResponse(_, response) => self.on_heartbeat_response(from, response, actions)?,
         }
-        Ok(())
+        self.pin_heard(actions)
     }
 }
 
@@ -308,7 +321,9 @@ impl<S: Storage> Node<S> {
         let id = self.config.id;
         let last = self.log.last().index;
         let others = self.configurations.current().members().into_iter().filter(|member| *member != id);
-        self.role = Role::Leader(Box::new(Leader::new(others, last, self.now)));
+        let mut leader = Leader::new(others, last, self.now);
+        leader.unpinned = self.incarnation.is_known() && !self.configurations.current().incarnation(id).is_known();
+        self.role = Role::Leader(Box::new(leader));
         let noop = Entry { index: last.next(), term: self.current_term, payload: Payload::Noop };
         self.append_own(Arc::new([noop]), actions)
     }
@@ -338,6 +353,7 @@ impl<S: Storage> Node<S> {
         {
             actions.push(Action::Apply { first, last });
         }
+        self.say_replaced(actions);
         let (role, term, leader) = self.visible();
         if (role, term, leader) != before {
             actions.push(Action::RoleChanged { role, term, leader });

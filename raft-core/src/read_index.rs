@@ -95,7 +95,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return };
         let confirmed = |leader: &Leader, round: u64| {
             self.configurations.current().is_quorum(|voter| {
-                voter == id || leader.follower(voter).is_some_and(|progress| progress.confirmed_round >= round)
+                voter == id || leader.counted(voter).is_some_and(|progress| progress.confirmed_round >= round)
             })
         };
         while let Some(oldest) = leader.reads.unconfirmed.front() {

@@ -52,6 +52,8 @@ pub(crate) struct Leader {
     pub(crate) promotion: Option<Promotion>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
+    /// Somebody was heard whose incarnation the configuration does not hold yet.
+    pub(crate) unpinned: bool,
 }
 
 /// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
@@ -129,6 +131,7 @@ impl Leader {
             uncommitted: Uncommitted::default(),
             promotion: None,
             transfer: None,
+            unpinned: false,
         }
     }
 
@@ -148,6 +151,11 @@ impl Leader {
 
     pub(crate) fn follower(&self, id: NodeId) -> Option<&Progress> {
         self.followers.iter().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
+    }
+
+    /// The same, where it counts: not of a disk that took another's place.
+    pub(crate) fn counted(&self, id: NodeId) -> Option<&Progress> {
+        self.follower(id).filter(|progress| progress.counts())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {

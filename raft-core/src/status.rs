@@ -10,13 +10,18 @@ use crate::progress::Progress;
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{Digest, LogIndex, NodeId, Term};
+use crate::types::{Digest, Incarnation, LogIndex, NodeId, Term};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This server.
     pub id: NodeId,
+    /// Its storage's incarnation.
+    pub incarnation: Incarnation,
+    /// The configuration means another disk by this server's id: it receives the log, and does not vote or lead until it
+    /// is removed and added again (fault M10).
+    pub is_replaced: bool,
     /// Its role.
     pub role: RoleName,
     /// Its `current_term`.
@@ -63,6 +68,8 @@ impl<S: Storage> Node<S> {
         };
         Status {
             id: self.config.id,
+            incarnation: self.incarnation,
+            is_replaced: self.is_replaced(),
             role: self.role.name(),
             term: self.current_term,
             leader: self.leader(),

@@ -40,7 +40,7 @@ use crate::action::{Action, HardState, Write};
 use crate::error::StorageError;
 use crate::event::Event;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Payload, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, Payload, Term, WriteId};
 
 mod mem;
 
@@ -53,6 +53,13 @@ pub trait Storage {
     /// # Errors
     /// The storage cannot be read.
     fn hard_state(&self) -> Result<HardState, StorageError>;
+
+    /// Which disk this is: drawn at random when the storage was made, and the same in every later life of it, so that a
+    /// server that comes back with an empty disk is not taken for the one that voted (fault M10). Provided: unknown, and
+    /// nothing is checked.
+    fn incarnation(&self) -> Incarnation {
+        Incarnation::UNKNOWN
+    }
 
     /// What the log follows: the last snapshot, or the genesis (index 0, term 0, the founding configuration).
     ///

@@ -42,7 +42,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use raft_core::{
-    Bytes, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term,
+    Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError,
+    Term,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,8 @@ pub enum Question {
     Entries(LogIndex, LogIndex, u64),
     /// The membership entries of the log.
     Configurations,
+    /// Which disk it is.
+    Incarnation,
 }
 
 /// What a storage answered.
@@ -131,6 +134,8 @@ pub enum Answer {
     Entries(Vec<Entry>),
     /// To [`Question::Configurations`].
     Configurations(Vec<(LogIndex, Configuration)>),
+    /// To [`Question::Incarnation`].
+    Incarnation(Incarnation),
     /// To any of them.
     Error(StorageError),
 }
@@ -165,6 +170,7 @@ impl fmt::Display for Question {
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),
             Self::Configurations => write!(f, "the membership entries"),
+            Self::Incarnation => write!(f, "the incarnation"),
         }
     }
 }

@@ -54,6 +54,11 @@ impl std::fmt::Display for Notice {
             Self::Raft(Action::MessageDropped { from, reason }) => {
                 write!(f, "a message of server {from} was dropped: {reason}")
             }
+            Self::Raft(Action::DiskReplaced { id }) => write!(
+                f,
+                "server {id} has lost the disk that the cluster knows it by: it does not vote until it is removed and \
+                 added again"
+            ),
             Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
             Self::Raft(action) => write!(f, "{action:?}"),
             Self::PeerConnected(peer) => write!(f, "server {peer} is connected"),

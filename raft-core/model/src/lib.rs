@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
-    Action, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, LogIndex, MemStorage, Message, Node,
-    NodeId, Payload, PreVoteResponse, RoleName, Storage, Term,
+    Action, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, Incarnation, LogIndex, MemStorage,
+    Message, Node, NodeId, Payload, PreVoteResponse, RoleName, Storage, Term,
 };
 use stateright::{Model, Property};
 
@@ -276,10 +276,10 @@ impl Cluster {
     fn deliver(&self, state: &mut State, message: &Message) {
         let mut message = message.clone();
         match &mut message.body {
-            Body::RequestVoteResponse(response) if self.plant == Plant::GrantsEverything => {
+            Body::RequestVoteResponse(_, response) if self.plant == Plant::GrantsEverything => {
                 response.vote_granted = true;
             }
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
+            Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index })
                 if self.plant == Plant::AcceptsMore =>
             {
                 *match_index = match_index.next();
@@ -403,8 +403,8 @@ impl State {
         let server = Arc::clone(&self.servers[at]);
         let durable = server.node.storage().durable_hard_state().current_term;
         let is_dead = |message: &Message| match &message.body {
-            Body::PreVoteResponse(response) => response.next_term <= durable && message.term <= durable,
-            Body::RequestVoteResponse(_) | Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_) => {
+            Body::PreVoteResponse(_, response) => response.next_term <= durable && message.term <= durable,
+            Body::RequestVoteResponse(_, _) | Body::AppendEntriesResponse(_, _) | Body::HeartbeatResponse(_, _) => {
                 message.term < durable
             }
             _ => false,
@@ -430,10 +430,10 @@ impl Past {
         let hard_state = disk.durable_hard_state();
         let kept = hard_state.current_term >= message.term
             && match &message.body {
-                Body::RequestVoteResponse(response) => {
+                Body::RequestVoteResponse(_, response) => {
                     !response.vote_granted || hard_state.voted_for == Some(message.to)
                 }
-                Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+                Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
                     disk.durable_term(*match_index).is_some_and(|term| disk.term(*match_index) == Ok(term))
                 }
                 _ => true,
@@ -467,7 +467,12 @@ impl Letter {
 
 fn pre_vote_granted(request: &Message) -> Message {
     let granted = PreVoteResponse { next_term: request.term.next(), vote_granted: true };
-    Message { from: request.to, to: request.from, term: request.term, body: Body::PreVoteResponse(granted) }
+    Message {
+        from: request.to,
+        to: request.from,
+        term: request.term,
+        body: Body::PreVoteResponse(Incarnation::UNKNOWN, granted),
+    }
 }
 
 /// A server of this id over its disk. Timeouts of two ticks leave nothing to chance.

@@ -11,7 +11,7 @@ use super::{Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 use crate::action::{HardState, Write, WriteOp};
 use crate::error::StorageError;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, Term, WriteId};
 
 /// A storage in memory: durable as soon as written, gone with the process.
 #[derive(Clone, Debug)]
@@ -23,6 +23,7 @@ pub struct MemStorage {
     entries: Vec<(Entry, Option<Digest>)>,
     receiving: Option<(SnapshotMeta, Vec<u8>)>,
     persisted: WriteId,
+    incarnation: Incarnation,
 }
 
 impl MemStorage {
@@ -37,7 +38,14 @@ impl MemStorage {
             entries: Vec::new(),
             receiving: None,
             persisted: WriteId(0),
+            incarnation: Incarnation::UNKNOWN,
         }
+    }
+
+    /// The same storage, known by this incarnation: a number that no other storage has.
+    #[must_use]
+    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// A storage that holds this hard state and these entries, as after an earlier life.
@@ -148,6 +156,10 @@ impl MemStorage {
 impl Storage for MemStorage {
     fn hard_state(&self) -> Result<HardState, StorageError> {
         Ok(self.hard_state)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId, WriteOp,
+    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
+    Node, NodeId, Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write,
+    WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -114,6 +115,9 @@ impl Storage for Disk {
     fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
         self.live.snapshot_chunk(index, offset, max_bytes)
     }
+    fn incarnation(&self) -> Incarnation {
+        self.live.incarnation()
+    }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
     }
@@ -204,6 +208,15 @@ impl Cluster {
             change(&mut cluster.configs[at]);
             let disk = cluster.nodes[at].storage().clone();
             cluster.nodes[at] = Node::new(cluster.configs[at].clone(), disk).unwrap();
+        }
+        cluster
+    }
+
+    /// As [`with_founders`](Self::with_founders), and the disk of each node has an incarnation: ten times its id.
+    pub fn with_incarnations(voters: u32, nodes: u32, seed: u64) -> Self {
+        let mut cluster = Self::with_founders(voters, nodes, seed);
+        for id in 1..=nodes {
+            cluster.replace_disk(id, Incarnation(u64::from(id) * 10));
         }
         cluster
     }
@@ -355,6 +368,21 @@ impl Cluster {
         let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at] = commands_of(&state.unwrap_or_default());
+        self.safety.crashed(id);
+    }
+
+    /// The node's disk is lost, and it comes back with an empty one.
+    pub fn wipe(&mut self, id: u32, incarnation: u64) {
+        self.safety.wiped(self.nodes[id as usize - 1].storage().clone());
+        self.replace_disk(id, Incarnation(incarnation));
+    }
+
+    fn replace_disk(&mut self, id: u32, incarnation: Incarnation) {
+        let at = id as usize - 1;
+        let founding = self.nodes[at].storage().snapshot_meta().unwrap().configuration;
+        let disk = Disk::new(MemStorage::new(founding).with_incarnation(incarnation));
+        self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
+        self.applied[at].clear();
         self.safety.crashed(id);
     }
 

@@ -8,10 +8,12 @@
     reason = "a test fails by panicking"
 )]
 
+mod addresses;
 mod cluster;
 mod compaction;
 mod determinism;
 mod hostile;
+mod incarnations;
 mod limits;
 mod paper;
 mod random;
@@ -25,3 +27,4 @@ mod suite_passes;
 mod toy;
 mod transfer;
 mod watched;
+mod wipes;

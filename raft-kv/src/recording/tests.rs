@@ -3,8 +3,8 @@ use std::sync::mpsc::channel;
 
 use proptest::prelude::*;
 use raft_core::{
-    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, MemStorage, MembershipChange, Message,
-    Node, NodeId, ReadId, RoleName, Storage, Write, WriteId,
+    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, Incarnation, MemStorage,
+    MembershipChange, Message, Node, NodeId, ReadId, RoleName, Storage, Write, WriteId,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -149,7 +149,10 @@ impl Group {
             Op::Restart { node } => self.restart(node),
             Op::Change { node, voters, learners, catch_up } => {
                 let (voters, learners) = (members(voters), members(learners));
-                self.step(node, Event::ChangeMembership(MembershipChange { voters, learners, catch_up }));
+                self.step(
+                    node,
+                    Event::ChangeMembership(MembershipChange { voters, learners, catch_up, addresses: Vec::new() }),
+                );
             }
             Op::Transfer { node, to } => self.step(node, Event::TransferLeadership(NodeId(to))),
             Op::HandOver { node } => self.step(node, Event::HandOver),
@@ -182,7 +185,12 @@ impl Group {
     /// A cluster whose second server leads servers 1, 2 and 4, after a change and a transfer.
     fn with_other_members() -> Self {
         let mut group = Self::new(1, 0);
-        let change = MembershipChange { voters: members(0b1011), learners: members(0b0100), catch_up: true };
+        let change = MembershipChange {
+            voters: members(0b1011),
+            learners: members(0b0100),
+            catch_up: true,
+            addresses: Vec::new(),
+        };
         let transfer = Event::TransferLeadership(NodeId(2));
         for event in
             [Event::Campaign, Event::Propose(vec![vec![1; 100].into()]), Event::ChangeMembership(change), transfer]
@@ -618,8 +626,9 @@ fn a_storage_that_links_in_its_own_way_is_refused() {
 fn the_bytes_of_a_recording_are_fixed() {
     let message = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(300), body };
     let ask = Event::Message(message(Body::Heartbeat(Heartbeat { leader_commit: LogIndex(9), round: 4 })));
-    let said = Action::Send(message(Body::HeartbeatResponse(HeartbeatResponse { round: 4 })));
-    let change = MembershipChange { voters: members(0b1001), learners: members(0b0100), catch_up: true };
+    let said = Action::Send(message(Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 4 })));
+    let addresses = vec![(NodeId(4), "d".into())];
+    let change = MembershipChange { voters: members(0b1001), learners: members(0b0100), catch_up: true, addresses };
     let configuration = change.configuration();
     let mut bytes = Vec::new();
     encode_compact_into(&(Event::Tick, ask), &mut bytes);
@@ -629,14 +638,14 @@ fn the_bytes_of_a_recording_are_fixed() {
     let told = [Event::ChangeMembership(change), transfer, Event::HandOver, Event::Persisted(WriteId(8))];
     told.iter().for_each(|event| encode_compact_into(event, &mut bytes));
     encode_compact_into(&Event::Message(message(Body::TimeoutNow)), &mut bytes);
-    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 10]);
+    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 1, 4, 1, 100, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 10]);
     bytes.clear();
     let held = Answer::Configurations(vec![(LogIndex(5), configuration.clone())]);
     encode_compact_into(&(Question::Configurations, held), &mut bytes);
-    assert_eq!(bytes, [8, 8, 1, 5, 2, 1, 4, 0, 1, 3]);
+    assert_eq!(bytes, [8, 8, 1, 5, 2, 1, 4, 0, 1, 3, 1, 4, 0, 1, 100]);
     let changed = Action::MembershipChanged(Box::new(configuration));
-    assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 2_876_363_449 });
-    assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 1_916_131_019 });
+    assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 3_315_413_762 });
+    assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 2_166_037_947 });
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
     let limits = [

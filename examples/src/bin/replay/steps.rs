@@ -72,6 +72,9 @@ fn action(action: &Action) -> String {
         Action::MembershipAppended { index, term } => format!("the change is entry {index} of term {term}"),
         Action::MembershipRefused(refusal) => format!("the change is refused: {refusal}"),
         Action::MembershipChanged(configuration) => format!("members are now {configuration}"),
+        Action::DiskReplaced { id } => {
+            format!("another disk answers as server {id}: it does not count until it is removed and added again")
+        }
         Action::TransferRefused { target, reason } => format!("leadership does not go to server {target}: {reason}"),
         Action::TransferAborted { target } => format!("server {target} did not take leadership: it stays here"),
         Action::Restore(meta) => format!("restore: {}", snapshot(meta)),
@@ -90,28 +93,28 @@ fn content(message: &Message) -> String {
             "pre-vote for term {}? last entry {} of term {}",
             request.next_term, request.last_log_index, request.last_log_term
         ),
-        Body::PreVoteResponse(answer) => {
+        Body::PreVoteResponse(_, answer) => {
             format!("pre-vote for term {}: {}", answer.next_term, yes_or_no(answer.vote_granted))
         }
         Body::RequestVote(request) => {
             let asked = if request.leadership_transfer { "vote, as the leader asks?" } else { "vote?" };
             format!("{asked} last entry {} of term {}", request.last_log_index, request.last_log_term)
         }
-        Body::RequestVoteResponse(answer) => format!("vote: {}", yes_or_no(answer.vote_granted)),
+        Body::RequestVoteResponse(_, answer) => format!("vote: {}", yes_or_no(answer.vote_granted)),
         Body::AppendEntries(request) => append(request),
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
             format!("accepted up to {match_index}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
             format!("rejected after {prev_log_index}, try {hint_index} of term {hint_term}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Diverged { prev_log_index }) => {
             format!("the logs differ at {prev_log_index}")
         }
         Body::Heartbeat(request) => format!("heartbeat {}, commit {}", request.round, request.leader_commit),
-        Body::HeartbeatResponse(answer) => format!("heard heartbeat {}", answer.round),
+        Body::HeartbeatResponse(_, answer) => format!("heard heartbeat {}", answer.round),
         Body::InstallSnapshot(part) => format!("install {}", chunk(part)),
-        Body::InstallSnapshotResponse(answer) => {
+        Body::InstallSnapshotResponse(_, answer) => {
             format!("has {} bytes of the snapshot of entry {}", answer.next_offset, answer.last_included_index)
         }
         Body::TimeoutNow => "campaign now".into(),
@@ -176,7 +179,8 @@ const fn command(entry: &Entry) -> Option<&Bytes> {
 
 fn members(change: &MembershipChange) -> String {
     let catch_up = if change.catch_up { ", once they have caught up" } else { "" };
-    format!("members {}{catch_up}", change.configuration())
+    let at = change.addresses.iter().map(|(id, address)| format!(", {id} at {address}"));
+    format!("members {}{catch_up}{}", change.configuration(), at.collect::<String>())
 }
 
 /// The first command, and how many more there are.
@@ -220,7 +224,8 @@ mod tests {
     use super::*;
 
     fn change() -> MembershipChange {
-        MembershipChange { voters: vec![NodeId(1), NodeId(4)], learners: vec![NodeId(5)], catch_up: true }
+        let (voters, learners) = (vec![NodeId(1), NodeId(4)], vec![NodeId(5)]);
+        MembershipChange { voters, learners, catch_up: true, addresses: vec![(NodeId(4), "127.0.0.1:8004".into())] }
     }
 
     #[test]
@@ -228,7 +233,7 @@ mod tests {
         let target = NodeId(3);
         assert_eq!(
             event(&Event::ChangeMembership(change())),
-            "change to members 1,4, learners 5, once they have caught up"
+            "change to members 1,4, learners 5, once they have caught up, 4 at 127.0.0.1:8004"
         );
         assert_eq!(event(&Event::TransferLeadership(target)), "hand leadership to server 3");
         assert_eq!(event(&Event::HandOver), "hand leadership over");
@@ -242,6 +247,10 @@ mod tests {
             (
                 Action::TransferRefused { target, reason: Refusal::NotVoter { id: target } },
                 "leadership does not go to server 3: node 3 is no voter",
+            ),
+            (
+                Action::DiskReplaced { id: target },
+                "another disk answers as server 3: it does not count until it is removed and added again",
             ),
             (Action::TransferAborted { target }, "server 3 did not take leadership: it stays here"),
         ] {

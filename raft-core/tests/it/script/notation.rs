@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
-    HeartbeatResponse, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress,
-    ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
+    HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote,
+    PreVoteResponse, Progress, ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
 };
 
 use crate::cluster::state_digest;
@@ -45,33 +45,33 @@ pub fn body(body: &Body) -> String {
         Body::PreVote(request) => {
             format!("PreVote next={} last={}@{}", request.next_term, request.last_log_index, request.last_log_term)
         }
-        Body::PreVoteResponse(response) => {
+        Body::PreVoteResponse(_, response) => {
             format!("PreVoteResponse next={} {}", response.next_term, granted(response.vote_granted))
         }
         Body::RequestVote(request) => {
             let transfer = if request.leadership_transfer { " transfer" } else { "" };
             format!("RequestVote last={}@{}{transfer}", request.last_log_index, request.last_log_term)
         }
-        Body::RequestVoteResponse(response) => format!("RequestVoteResponse {}", granted(response.vote_granted)),
+        Body::RequestVoteResponse(_, response) => format!("RequestVoteResponse {}", granted(response.vote_granted)),
         Body::AppendEntries(request) => {
             let (index, term) = (request.prev_log_index, request.prev_log_term);
             let entries = self::entries(&request.entries);
             format!("AppendEntries prev={index}@{term} commit={} {entries}", request.leader_commit)
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
             format!("Accepted {match_index}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
             format!("Rejected prev={prev_log_index} hint={hint_index}@{hint_term}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Diverged { prev_log_index }) => {
             format!("Diverged {prev_log_index}")
         }
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
-        Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
+        Body::HeartbeatResponse(_, response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
-        Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
+        Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
         }
     }
@@ -87,14 +87,16 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "PreVoteResponse" => {
             let next_term = Term(fields.number("next")?);
-            Body::PreVoteResponse(PreVoteResponse { next_term, vote_granted: fields.granted()? })
+            Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term, vote_granted: fields.granted()? })
         }
         "RequestVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
             let leadership_transfer = fields.has("transfer");
             Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
         }
-        "RequestVoteResponse" => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: fields.granted()? }),
+        "RequestVoteResponse" => {
+            Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted: fields.granted()? })
+        }
         "AppendEntries" => {
             let (prev_log_index, prev_log_term) = fields.position("prev")?;
             Body::AppendEntries(AppendEntries {
@@ -108,28 +110,36 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "Accepted" => {
             let match_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
+            Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Accepted { match_index })
         }
         "Rejected" => {
             let prev_log_index = LogIndex(fields.number("prev")?);
             let (hint_index, hint_term) = fields.position("hint")?;
-            Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            Body::AppendEntriesResponse(
+                Incarnation::UNKNOWN,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            )
         }
         "Diverged" => {
             let prev_log_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index })
+            Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Diverged { prev_log_index })
         }
         "Heartbeat" => {
             let leader_commit = LogIndex(fields.number("commit")?);
             Body::Heartbeat(Heartbeat { leader_commit, round: fields.number("round")? })
         }
-        "HeartbeatResponse" => Body::HeartbeatResponse(HeartbeatResponse { round: fields.number("round")? }),
+        "HeartbeatResponse" => {
+            Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: fields.number("round")? })
+        }
         "TimeoutNow" => Body::TimeoutNow,
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
             let next_offset = fields.number("next")?;
-            Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset })
+            Body::InstallSnapshotResponse(
+                Incarnation::UNKNOWN,
+                InstallSnapshotResponse { last_included_index, next_offset },
+            )
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })

@@ -324,7 +324,12 @@ fn event(command: &Command) -> Option<(u32, Event)> {
         Command::Propose { node, payloads } => (*node, Event::Propose(payloads.clone())),
         Command::Read { node, read } => (*node, Event::Read(ReadId(*read))),
         Command::Change { node, voters, learners, catch_up } => {
-            let change = MembershipChange { voters: ids(voters), learners: ids(learners), catch_up: *catch_up };
+            let change = MembershipChange {
+                voters: ids(voters),
+                learners: ids(learners),
+                catch_up: *catch_up,
+                addresses: Vec::new(),
+            };
             (*node, Event::ChangeMembership(change))
         }
         Command::Transfer { node, to } => (*node, Event::TransferLeadership(NodeId(*to))),
