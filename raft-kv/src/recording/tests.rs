@@ -755,7 +755,7 @@ fn the_bytes_of_a_recording_are_fixed() {
         configuration: Configuration::new([NodeId(1)]),
         state: None,
     };
-    let named = [9, 3, 0, 1, 1, 0, 0, 0];
+    let named = [9, 3, 0, 1, 1, 0, 0, 0, 0];
     let chunk = SnapshotChunk { meta: meta.clone(), offset: 5, data: Bytes::from_static(b"ab"), done: true };
     bytes.clear();
     let taken = Event::SnapshotTaken(Snapshot { meta: meta.clone(), state: Bytes::from_static(b"c") }.into());
@@ -771,7 +771,7 @@ fn the_bytes_of_a_recording_are_fixed() {
     bytes.clear();
     let install = |keep_from| WriteOp::InstallSnapshot { index: LogIndex(9), keep_from };
     encode_compact_into(&(install(None), install(Some(LogIndex(7))), Action::Restore(meta.into())), &mut bytes);
-    assert_eq!(bytes, [&[3, 9, 0, 3, 9, 1, 7, 14][..], &named].concat());
+    assert_eq!(bytes, [&[3, 9, 0, 3, 9, 1, 7, 15][..], &named].concat());
     bytes.clear();
     let asked = (Question::SnapshotChunk(LogIndex(9), 5, 2), Answer::SnapshotChunk(Bytes::from_static(b"ab")));
     encode_compact_into(&(asked, Question::FirstIndex, Answer::FirstIndex(LogIndex(7))), &mut bytes);

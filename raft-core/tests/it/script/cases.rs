@@ -65,6 +65,7 @@ scripts! {
     l6_a_stale_conflict_hint
     l7_a_compacted_index_has_no_term
     l8_an_append_from_before_the_log
+    m10_a_lost_disk
     m1_no_change_before_a_commit_in_the_term
     m2_active_on_append_and_rolled_back
     m3_one_automatic_leave

@@ -40,7 +40,15 @@ pub fn kind(body: &Body) -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// An answer ends with its sender's incarnation, where that is known: `as=30`.
 pub fn body(body: &Body) -> String {
+    match body.incarnation() {
+        Some(incarnation) if incarnation.is_known() => format!("{} as={}", content(body), incarnation.0),
+        _ => content(body),
+    }
+}
+
+fn content(body: &Body) -> String {
     let granted = |granted: bool| if granted { "granted" } else { "refused" };
     match body {
         Body::PreVote(request) => {
@@ -87,6 +95,7 @@ pub fn body(body: &Body) -> String {
 pub fn parse_body(text: &str) -> Result<Body, String> {
     let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
     let fields = Fields(rest);
+    let incarnation = fields.value("as").map_or(Ok(0), number).map(Incarnation)?;
     Ok(match kind {
         "PreVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
@@ -94,7 +103,7 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "PreVoteResponse" => {
             let next_term = Term(fields.number("next")?);
-            Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term, vote_granted: fields.granted()? })
+            Body::PreVoteResponse(incarnation, PreVoteResponse { next_term, vote_granted: fields.granted()? })
         }
         "RequestVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
@@ -102,7 +111,7 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
             Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
         }
         "RequestVoteResponse" => {
-            Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted: fields.granted()? })
+            Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted: fields.granted()? })
         }
         "AppendEntries" => {
             let (prev_log_index, prev_log_term) = fields.position("prev")?;
@@ -116,39 +125,36 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
             })
         }
         "Accepted" => {
-            let match_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Accepted { match_index })
+            let match_index = LogIndex(fields.first()?);
+            Body::AppendEntriesResponse(incarnation, AppendEntriesResponse::Accepted { match_index })
         }
         "Rejected" => {
             let prev_log_index = LogIndex(fields.number("prev")?);
             let (hint_index, hint_term) = fields.position("hint")?;
             Body::AppendEntriesResponse(
-                Incarnation::UNKNOWN,
+                incarnation,
                 AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
             )
         }
         "Diverged" => {
-            let prev_log_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Diverged { prev_log_index })
+            let prev_log_index = LogIndex(fields.first()?);
+            Body::AppendEntriesResponse(incarnation, AppendEntriesResponse::Diverged { prev_log_index })
         }
         "Heartbeat" => {
             let leader_commit = LogIndex(fields.number("commit")?);
             Body::Heartbeat(Heartbeat { leader_commit, round: fields.number("round")? })
         }
         "HeartbeatResponse" => {
-            Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: fields.number("round")? })
+            Body::HeartbeatResponse(incarnation, HeartbeatResponse { round: fields.number("round")? })
         }
         "TimeoutNow" => Body::TimeoutNow,
         "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
         "ReadIndexResponse" => Body::ReadIndexResponse(parse_read_answer(&fields)?),
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
-            let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
+            let last_included_index = LogIndex(fields.first()?);
             let next_offset = fields.number("next")?;
-            Body::InstallSnapshotResponse(
-                Incarnation::UNKNOWN,
-                InstallSnapshotResponse { last_included_index, next_offset },
-            )
+            Body::InstallSnapshotResponse(incarnation, InstallSnapshotResponse { last_included_index, next_offset })
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
@@ -211,6 +217,11 @@ impl Fields<'_> {
 
     fn token(&self) -> Result<ReadToken, String> {
         Ok(ReadToken { life: self.number("life")?, sequence: self.number("request")? })
+    }
+
+    /// The number that it begins with.
+    fn first(&self) -> Result<u64, String> {
+        number(self.0.split(' ').next().unwrap_or_default())
     }
 
     fn has(&self, word: &str) -> bool {
@@ -375,6 +386,7 @@ fn every_message_is_read_back_as_it_is_written() {
         "2->1 t5 Accepted 4",
         "2->1 t5 Rejected prev=7 hint=6@3",
         "2->1 t5 Diverged 2",
+        "2->1 t5 HeartbeatResponse round=2 as=20",
         "1->2 t5 Heartbeat commit=1 round=2",
         "2->1 t5 HeartbeatResponse round=2",
         "1->2 t5 TimeoutNow",

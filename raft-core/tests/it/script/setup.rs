@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Config, Configuration, HardState, Lease, MemStorage, NodeId, Term};
+use raft_core::{Config, Configuration, HardState, Incarnation, Lease, MemStorage, NodeId, Term};
 
 use super::dsl::Command;
 use crate::cluster::{Cluster, entries};
@@ -15,6 +15,7 @@ pub struct Setup {
     limits: Vec<(String, u64)>,
     logs: BTreeMap<u32, (Vec<u64>, Option<u64>)>,
     committed: u64,
+    incarnations: bool,
 }
 
 impl Setup {
@@ -26,6 +27,7 @@ impl Setup {
             Command::Limits(limits) => self.limits.clone_from(limits),
             Command::Log { node, terms, term } => drop(self.logs.insert(*node, (terms.clone(), *term))),
             Command::Committed(index) => self.committed = *index,
+            Command::Incarnations => self.incarnations = true,
             _ => return false,
         }
         true
@@ -48,7 +50,10 @@ impl Setup {
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least.unwrap_or(0)));
             let hard_state = HardState { current_term, voted_for: None };
             let storage = MemStorage::with_log(genesis.clone(), hard_state, entries(&terms));
-            cluster.add(Config { id: NodeId(id), seed, ..limits.clone() }, storage.map_err(|error| error.to_string())?);
+            let storage = storage.map_err(|error| error.to_string())?;
+            let incarnation = Incarnation(if self.incarnations { u64::from(id) * 10 } else { 0 });
+            let config = Config { id: NodeId(id), seed, ..limits.clone() };
+            cluster.add(config, storage.with_incarnation(incarnation));
         }
         if self.voters > self.nodes {
             cluster.safety.single();

@@ -124,6 +124,10 @@ impl World {
                 self.crash(*node, *also)?;
                 self.cluster()?.down.insert(*node);
             }
+            Command::Wipe { node, incarnation } => {
+                self.node(*node)?.wipe(*node, *incarnation);
+                self.before[*node as usize - 1] = self.status(*node)?;
+            }
             Command::Restart { node, also } => {
                 if !self.node(*node)?.down.remove(node) {
                     self.crash(*node, *also)?;
