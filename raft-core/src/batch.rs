@@ -90,15 +90,23 @@ mod tests {
                 prop_assert!(batch.push(command));
                 cost += Batch::cost(command);
             }
-            prop_assert_eq!(batch.len(), cost);
-            let out: Vec<Vec<u8>> = Commands::of(&batch.into_payload()).map(<[u8]>::to_vec).collect();
-            prop_assert_eq!(out, commands);
+            prop_assert_eq!((batch.len(), batch.is_empty()), (cost, commands.is_empty()));
+            prop_assert!(batch.commands().eq(&commands));
+            prop_assert!(Commands::of(&batch.into_payload()).eq(&commands));
         }
 
         #[test]
         fn garbage_ends_and_invents_nothing(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let total: usize = Commands::of(&bytes).map(Batch::cost).sum();
+            let total: usize = Commands::of(&bytes).take(bytes.len() + 1).map(Batch::cost).sum();
             prop_assert!(total <= bytes.len());
         }
+    }
+
+    #[test]
+    fn a_batch_is_empty_until_a_command_is_in_it() {
+        let mut batch = Batch::default();
+        assert!(batch.is_empty());
+        assert!(batch.push(b""));
+        assert!(!batch.is_empty());
     }
 }

@@ -138,3 +138,132 @@ const fn acceptance(message: &Message) -> Option<LogIndex> {
 fn kind(message: &Message) -> impl PartialEq + use<> {
     (discriminant(&message.body), acceptance(message).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::message::HeartbeatResponse;
+    use crate::types::{Incarnation, Term};
+
+    fn to(peer: u32, body: Body) -> Message {
+        Message { from: NodeId(1), to: NodeId(peer), term: Term(1), body }
+    }
+
+    fn accepted(peer: u32, index: u64) -> Message {
+        let match_index = LogIndex(index);
+        to(peer, Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Accepted { match_index }))
+    }
+
+    fn rejected(peer: u32, index: u64) -> Message {
+        let (hint_index, hint_term) = (LogIndex(0), Term(0));
+        let prev_log_index = LogIndex(index);
+        to(
+            peer,
+            Body::AppendEntriesResponse(
+                Incarnation::UNKNOWN,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            ),
+        )
+    }
+
+    fn heard(peer: u32, round: u64) -> Message {
+        to(peer, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round }))
+    }
+
+    /// A gate with so many writes under way, the first of which holds the hard state.
+    fn gate(writes: u64) -> Gate {
+        let mut gate = Gate::default();
+        assert_eq!(gate.begin_hard_state(), WriteId(1));
+        for id in 2..=writes {
+            assert_eq!(gate.begin(), WriteId(id));
+        }
+        gate
+    }
+
+    /// Gives these to the gate, none of which may leave.
+    fn hold(gate: &mut Gate, messages: &[(u64, Message)]) {
+        for (needs, message) in messages {
+            let mut actions = Vec::new();
+            gate.send(message.clone(), Some(WriteId(*needs)), &mut actions);
+            assert_eq!(actions, [], "{message:?}");
+        }
+    }
+
+    /// What leaves once this write is durable.
+    fn released(gate: &mut Gate, write: u64) -> Vec<Message> {
+        assert!(gate.persisted(WriteId(write)));
+        let mut actions = Vec::new();
+        gate.release(&mut actions);
+        let sent = actions.into_iter().map(|action| match action {
+            Action::Send(message) => message,
+            other => panic!("{other:?}"),
+        });
+        sent.collect()
+    }
+
+    #[test]
+    fn a_message_waits_for_its_write_and_for_the_hard_state() {
+        let mut gate = gate(3);
+        hold(&mut gate, &[(3, accepted(2, 7)), (0, heard(2, 1)), (2, accepted(3, 6))]);
+        assert_eq!(released(&mut gate, 1), [heard(2, 1)]);
+        assert_eq!(released(&mut gate, 2), [accepted(3, 6)]);
+        assert_eq!(released(&mut gate, 3), [accepted(2, 7)]);
+        let mut actions = Vec::new();
+        gate.send(accepted(2, 8), Some(WriteId(3)), &mut actions);
+        assert_eq!(actions, [Action::Send(accepted(2, 8))]);
+    }
+
+    #[test]
+    fn of_a_kind_the_newest_waits_for_a_write() {
+        let mut gate = gate(2);
+        let rounds = [(1, heard(2, 1)), (2, heard(2, 2)), (1, heard(3, 3)), (1, heard(2, 4))];
+        hold(&mut gate, &rounds);
+        assert_eq!(released(&mut gate, 2), [heard(2, 4), heard(3, 3), heard(2, 2)]);
+    }
+
+    #[test]
+    fn of_acceptances_the_furthest_waits_and_a_rejection_is_another_kind() {
+        let mut gate = gate(1);
+        hold(&mut gate, &[(1, accepted(2, 7)), (1, rejected(2, 9)), (1, accepted(2, 5)), (1, accepted(3, 5))]);
+        assert_eq!(released(&mut gate, 1), [accepted(2, 7), rejected(2, 9), accepted(3, 5)]);
+    }
+
+    #[test]
+    fn of_acceptances_that_leave_together_the_furthest_says_it_all() {
+        let mut gate = gate(5);
+        hold(&mut gate, &[(1, accepted(2, 5)), (2, accepted(2, 5)), (3, accepted(2, 6)), (4, accepted(3, 7))]);
+        hold(&mut gate, &[(5, accepted(3, 8))]);
+        assert_eq!(released(&mut gate, 4), [accepted(2, 6), accepted(3, 7)], "what still waits says nothing yet");
+        assert_eq!(released(&mut gate, 5), [accepted(3, 8)]);
+    }
+
+    #[test]
+    fn an_acceptance_is_not_left_out_for_one_of_less_or_for_another_kind() {
+        let mut gate = gate(3);
+        hold(&mut gate, &[(1, accepted(2, 6)), (2, accepted(2, 5)), (3, rejected(2, 9))]);
+        assert_eq!(released(&mut gate, 3), [accepted(2, 6), accepted(2, 5), rejected(2, 9)]);
+    }
+
+    #[test]
+    fn only_writes_that_were_begun_and_not_reported_are_news() {
+        let mut gate = gate(2);
+        assert!(!gate.is_idle());
+        assert!(!gate.persisted(WriteId(3)), "it was never begun");
+        assert!(!gate.is_persisted(WriteId(1)));
+        assert!(gate.persisted(WriteId(1)));
+        assert!(!gate.persisted(WriteId(1)));
+        assert!(gate.is_persisted(WriteId(1)));
+        assert!(gate.persisted(WriteId(2)));
+        assert!(gate.is_idle());
+    }
+
+    #[test]
+    fn what_waits_is_forgotten() {
+        let mut gate = gate(1);
+        hold(&mut gate, &[(1, accepted(2, 7))]);
+        gate.forget();
+        assert_eq!(released(&mut gate, 1), vec![]);
+    }
+}

@@ -356,4 +356,152 @@ mod tests {
         assert!(!progress.accepted(LogIndex(4), LogIndex(0)));
         assert_eq!(progress.match_index(), LogIndex(4));
     }
+
+    #[test]
+    fn what_is_known_to_match_ends_a_probe_and_less_does_not() {
+        let mut progress = replicating(4);
+        progress.unreachable();
+        progress.sent(LogIndex(4), 100);
+        assert!(!progress.accepted(LogIndex(3), LogIndex(0)));
+        assert!(progress.is_paused(&window()));
+        assert!(progress.accepted(LogIndex(4), LogIndex(0)));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(5)));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn an_acceptance_moves_the_next_entry_only_forward() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(9), 100);
+        progress.pause();
+        progress.diverged = true;
+        assert!(progress.accepted(LogIndex(6), LogIndex(0)));
+        assert_eq!((progress.match_index(), progress.next_index()), (LogIndex(6), LogIndex(10)));
+        assert_eq!(progress.in_flight(), 1, "9 is still under way");
+        assert!(!progress.is_paused(&window()) && !progress.diverged);
+        assert!(progress.accepted(LogIndex(12), LogIndex(0)), "what an earlier leader sent may be accepted too");
+        assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(13), 0));
+    }
+
+    #[test]
+    fn an_empty_append_takes_no_place_in_the_window() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(4), 100);
+        assert_eq!((progress.next_index(), progress.in_flight()), (LogIndex(5), 0));
+    }
+
+    #[test]
+    fn a_full_window_is_one_of_appends_in_flight() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(5), 100);
+        assert!(!progress.window_is_full(&window()));
+        progress.sent(LogIndex(6), 100);
+        assert!(progress.window_is_full(&window()));
+        progress.unreachable();
+        assert!(!progress.window_is_full(&window()));
+        let none = Config { max_inflight: 0, ..window() };
+        assert!(!progress.window_is_full(&none) && !progress.is_paused(&none), "a probe has no window");
+    }
+
+    #[test]
+    fn who_is_paused_is_sent_to_again_once_it_is_heard() {
+        let mut progress = replicating(4);
+        progress.pause();
+        assert!(progress.is_paused(&window()));
+        progress.heard(9, 6);
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn a_probe_under_way_goes_on_where_messages_are_lost() {
+        let mut progress = Progress::new(LogIndex(5), 0);
+        progress.sent(LogIndex(4), 100);
+        progress.unreachable();
+        assert!(progress.is_paused(&window()));
+        assert_eq!(progress.next_index(), LogIndex(5));
+    }
+
+    #[test]
+    fn a_rejected_probe_goes_back_to_where_the_logs_may_agree() {
+        let mut progress = Progress::new(LogIndex(9), 0);
+        progress.sent(LogIndex(8), 100);
+        assert!(!progress.rejected(LogIndex(7), LogIndex(3)), "8 was asked about");
+        assert!(progress.is_paused(&window()));
+        assert!(progress.rejected(LogIndex(8), LogIndex(3)));
+        assert_eq!(progress.next_index(), LogIndex(4));
+        assert!(!progress.is_paused(&window()));
+        assert!(progress.rejected(LogIndex(3), LogIndex(7)), "never further than what was refused");
+        assert_eq!(progress.next_index(), LogIndex(3));
+    }
+
+    #[test]
+    fn a_rejection_while_replicating_empties_the_window() {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(6), 100);
+        progress.sent(LogIndex(8), 100);
+        assert!(progress.rejected(LogIndex(6), LogIndex(5)));
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Probe, LogIndex(5)));
+        assert_eq!(progress.in_flight(), 0);
+    }
+
+    /// A follower that is matched up to 4 and gets the snapshot of entry 9: its first chunk left at tick 20.
+    fn taking_a_snapshot() -> Progress {
+        let mut progress = replicating(4);
+        progress.sent(LogIndex(6), 100);
+        progress.needs_snapshot(LogIndex(9));
+        assert_eq!((progress.state(), progress.offset()), (ProgressState::Snapshot { index: LogIndex(9) }, 0));
+        assert_eq!((progress.in_flight(), progress.in_flight_bytes()), (0, 0));
+        assert!(!progress.is_paused(&window()));
+        progress.sent_chunk(20);
+        assert!(progress.is_paused(&window()));
+        progress
+    }
+
+    #[test]
+    fn a_chunk_is_answered_before_the_next_leaves() {
+        let mut progress = taking_a_snapshot();
+        assert!(!progress.received(LogIndex(8), 64), "of another snapshot");
+        assert!(!progress.received(LogIndex(9), 0), "nothing new");
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (0, true));
+        assert!(progress.received(LogIndex(9), 64));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (64, false));
+        progress.sent_chunk(21);
+        progress.needs_snapshot(LogIndex(9));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (64, true), "it is on its way already");
+        progress.needs_snapshot(LogIndex(12));
+        assert_eq!((progress.offset(), progress.is_paused(&window())), (0, false));
+    }
+
+    #[test]
+    fn a_chunk_leaves_again_only_after_a_while() {
+        let mut progress = taking_a_snapshot();
+        progress.heard(25, 6);
+        assert!(progress.is_paused(&window()));
+        progress.heard(26, 6);
+        assert!(!progress.is_paused(&window()));
+        progress.heard(21, 6);
+        assert!(!progress.is_paused(&window()), "it was not waiting");
+    }
+
+    #[test]
+    fn a_snapshot_ends_where_the_log_goes_on() {
+        let mut progress = taking_a_snapshot();
+        assert!(progress.accepted(LogIndex(6), LogIndex(7)), "news, but of what is compacted");
+        assert_eq!(progress.state(), ProgressState::Snapshot { index: LogIndex(9) });
+        assert!(progress.is_paused(&window()));
+        assert!(!progress.accepted(LogIndex(5), LogIndex(0)));
+        assert!(progress.accepted(LogIndex(7), LogIndex(7)), "7 follows what was compacted");
+        assert_eq!((progress.state(), progress.next_index()), (ProgressState::Replicate, LogIndex(8)));
+        assert!(!progress.is_paused(&window()));
+    }
+
+    #[test]
+    fn a_snapshot_is_not_ended_by_a_rejection_or_a_loss() {
+        let mut progress = taking_a_snapshot();
+        assert!(!progress.rejected(LogIndex(6), LogIndex(5)));
+        progress.sent(LogIndex(6), 100);
+        progress.unreachable();
+        assert_eq!((progress.state(), progress.in_flight()), (ProgressState::Snapshot { index: LogIndex(9) }, 0));
+        assert!(progress.is_paused(&window()));
+    }
 }

@@ -169,3 +169,49 @@ impl Leader {
         self.followers.iter_mut().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_answer_of_each_voter_counts() {
+        let mut votes = Votes::default();
+        assert_eq!(votes.of(NodeId(2)), None);
+        votes.record(NodeId(2), false);
+        votes.record(NodeId(2), true);
+        votes.record(NodeId(3), true);
+        assert_eq!([1, 2, 3].map(|id| votes.of(NodeId(id))), [None, Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn l12_one_proposal_always_fits_and_what_commits_makes_room() {
+        let mut uncommitted = Uncommitted::default();
+        assert!(uncommitted.fits(11, 10), "nothing is under way");
+        uncommitted.add(LogIndex(3), 4);
+        uncommitted.add(LogIndex(5), 3);
+        assert_eq!(uncommitted.bytes(), 7);
+        assert!(uncommitted.fits(3, 10));
+        assert!(!uncommitted.fits(4, 10));
+        uncommitted.remove(LogIndex(2));
+        assert_eq!(uncommitted.bytes(), 7);
+        uncommitted.remove(LogIndex(4));
+        assert_eq!(uncommitted.bytes(), 3, "a proposal counts until its last entry commits");
+        uncommitted.remove(LogIndex(5));
+        assert_eq!(uncommitted.bytes(), 0);
+    }
+
+    #[test]
+    fn who_stays_keeps_its_progress_and_who_comes_is_probed() {
+        let mut leader = Leader::new([2, 3].map(NodeId).into_iter(), LogIndex(6), 10);
+        assert_eq!(leader.first_index, LogIndex(7));
+        let fresh = Progress::new(LogIndex(7), 10);
+        assert_eq!(leader.followers(), [(NodeId(2), fresh.clone()), (NodeId(3), fresh)]);
+        assert!(leader.follower_mut(NodeId(3)).is_some_and(|progress| progress.accepted(LogIndex(5), LogIndex(0))));
+        assert!(leader.follower_mut(NodeId(4)).is_none());
+        let known = leader.follower(NodeId(3)).cloned().into_iter().map(|progress| (NodeId(3), progress));
+        let known: Vec<_> = known.collect();
+        leader.set_followers([3, 4].map(NodeId).into_iter(), LogIndex(9), 20);
+        assert_eq!(leader.followers(), [known, [(NodeId(4), Progress::new(LogIndex(9), 20))].into()].concat());
+    }
+}

@@ -5,6 +5,7 @@
 //! whatever a second one says (§5.2); a leader that is heard is not deposed by a server that was removed or cut off (§6).
 
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::action::Action;
 use crate::error::PeerFault;
@@ -26,26 +27,21 @@ impl<S: Storage> Node<S> {
             Body::PreVoteResponse(_, response) => response.vote_granted,
             _ => false,
         };
-        if is_about_next_term || term == self.current_term {
-            return true;
-        }
-        if term < self.current_term {
-            self.answer_old_term(from, body, actions);
-            return false;
-        }
-        match body {
+        match term.cmp(&self.current_term) {
+            _ if is_about_next_term => true,
+            Ordering::Equal => true,
+            Ordering::Less => {
+                self.answer_old_term(from, body, actions);
+                false
+            }
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Body::RequestVote(request)
-                if (self.hears_leader() || self.is_promised()) && !request.leadership_transfer =>
-            {
-                return false;
+            Ordering::Greater if (self.hears_leader() || self.is_promised()) && asks_uncalled(body) => false,
+            Ordering::Greater => {
+                // Whether the sender leads this term, its handler says.
+                self.become_follower(term, None, actions);
+                true
             }
-            Body::AppendEntries(_) | Body::Heartbeat(_) | Body::InstallSnapshot(_) | Body::TimeoutNow => {
-                self.become_follower(term, Some(from), actions);
-            }
-            _ => self.become_follower(term, None, actions),
         }
-        true
     }
 
     /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
@@ -109,4 +105,9 @@ impl<S: Storage> Node<S> {
             Role::PreCandidate { .. } | Role::Candidate { .. } => false,
         }
     }
+}
+
+/// Whether this asks for a vote without a leader that wants it so.
+const fn asks_uncalled(body: &Body) -> bool {
+    matches!(body, Body::RequestVote(request) if !request.leadership_transfer)
 }

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use raft_core::{
-    Entry, HardState, LogIndex, MemStorage, SnapshotMeta, Storage, StorageError, Term, Write, WriteId, WriteOp,
+    Configuration, Entry, HardState, LogIndex, MemStorage, Payload, SnapshotMeta, Storage, StorageError, Term, Write,
+    WriteId, WriteOp,
 };
+
+use crate::Plant;
 
 #[derive(Clone)]
 pub(crate) struct Disk {
@@ -16,12 +19,22 @@ pub(crate) struct Disk {
     pending: VecDeque<Write>,
     reported: WriteId,
     truncated: bool,
+    took_back: bool,
+    forgets_configurations: bool,
 }
 
 impl Disk {
     pub(crate) fn new(storage: MemStorage) -> Self {
         let durable = storage.clone();
-        Self { live: storage, durable, pending: VecDeque::new(), reported: WriteId(0), truncated: false }
+        Self {
+            live: storage,
+            durable,
+            pending: VecDeque::new(),
+            reported: WriteId(0),
+            truncated: false,
+            took_back: false,
+            forgets_configurations: false,
+        }
     }
 
     pub(crate) fn pending(&self) -> usize {
@@ -46,20 +59,25 @@ impl Disk {
     }
 
     /// The disk after a crash that came when `also` unreported writes were on it.
-    pub(crate) fn crash(mut self, also: usize, forgets_vote: bool) -> Self {
+    pub(crate) fn crash(mut self, also: usize, plant: Plant) -> Self {
         self.persist(also);
         let mut storage = self.durable.reopen();
-        if forgets_vote {
+        if plant == Plant::ForgetsVote {
             let term = HardState { voted_for: None, ..storage.hard_state().unwrap() };
             storage.write(Write { id: WriteId(1), op: WriteOp::HardState(term) }).unwrap();
             storage = storage.reopen();
         }
-        Self::new(storage)
+        Self { forgets_configurations: plant == Plant::ForgetsConfigurations, ..Self::new(storage) }
     }
 
     /// Whether entries were removed in this life.
     pub(crate) fn truncated(&self) -> bool {
         self.truncated
+    }
+
+    /// Whether a configuration was among them.
+    pub(crate) fn took_back(&self) -> bool {
+        self.took_back
     }
 
     pub(crate) fn log(&self) -> Vec<Entry> {
@@ -107,8 +125,15 @@ impl Storage for Disk {
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError> {
         self.live.entries(first, last, max_bytes)
     }
+    fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+        if self.forgets_configurations { Ok(Vec::new()) } else { self.live.configurations() }
+    }
     fn write(&mut self, write: Write) -> Result<(), StorageError> {
-        self.truncated |= matches!(write.op, WriteOp::Truncate(_));
+        if let WriteOp::Truncate(from) = write.op {
+            self.truncated = true;
+            let is_configuration = |entry: &Entry| matches!(entry.payload, Payload::Configuration(_));
+            self.took_back |= self.log().iter().any(|entry| entry.index >= from && is_configuration(entry));
+        }
         self.pending.push_back(write.clone());
         self.live.write(write)
     }

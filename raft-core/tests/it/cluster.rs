@@ -172,6 +172,8 @@ pub struct Cluster {
     pub notices: Vec<(u32, Action)>,
     /// Commands applied, a node each.
     pub applied: Vec<Vec<Bytes>>,
+    /// Events taken: a test that waits for what never happens must fail, not hang.
+    taken: u32,
 }
 
 impl Cluster {
@@ -248,6 +250,7 @@ impl Cluster {
             refusals: Vec::new(),
             notices: Vec::new(),
             applied: Vec::new(),
+            taken: 0,
         }
     }
 
@@ -268,6 +271,8 @@ impl Cluster {
     /// Gives a node an event, performs what it asks for, and checks the safety properties.
     pub fn step(&mut self, id: u32, event: impl Into<Event>) -> Vec<Action> {
         let event = event.into();
+        self.taken += 1;
+        assert!(self.taken <= 20_000, "no end in sight: {:?}", self.nodes.iter().map(Node::status).collect::<Vec<_>>());
         if self.down.contains(&id) {
             return Vec::new();
         }

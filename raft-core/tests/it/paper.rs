@@ -711,6 +711,7 @@ fn s5_2_election_timeouts_are_spread_over_a_fixed_interval() {
         while cluster.node(1).role() == RoleName::Follower {
             cluster.tick(1, 1);
             ticks += 1;
+            assert!(ticks <= LONGEST_TIMEOUT, "seed {seed}: it never campaigns");
         }
         ticks
     };

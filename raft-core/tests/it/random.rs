@@ -169,7 +169,9 @@ proptest! {
 
 #[test]
 fn a_failing_sequence_is_shortened_and_printed_as_a_script() {
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
+    // Whatever the environment says of the other tests.
+    let config = ProptestConfig { cases: 256, max_shrink_iters: 1_024, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..config });
     let hands_over = |command: &Command| matches!(command, Command::HandOver(_));
     let result = runner.run(&membership_changes(), |story| {
         prop_assert!(!story.0.iter().any(hands_over));

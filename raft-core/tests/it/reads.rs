@@ -834,13 +834,13 @@ fn a_vote_that_was_given_is_said_again() {
 #[test]
 fn no_read_is_stale_however_it_is_served_while_clocks_keep_to_the_drift_bound() {
     let mut served = [0_u32; 4];
-    for seed in 1..=100 {
+    for seed in 1..=40 {
         let kinds = random_run(seed, 800);
         for (total, kind) in served.iter_mut().zip(kinds) {
             *total += kind;
         }
     }
-    assert!(served.iter().all(|kind| *kind > 50), "reads served, a kind each: {served:?}");
+    assert!(served.iter().all(|kind| *kind > 20), "reads served, a kind each: {served:?}");
 }
 
 fn random_run(seed: u64, steps: u64) -> [u32; 4] {

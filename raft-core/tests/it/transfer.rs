@@ -1,6 +1,6 @@
 //! Leadership transfer (dissertation §3.10).
 
-use raft_core::{Action, Body, Event, NodeId, RoleName};
+use raft_core::{Action, Body, Event, NodeId, Refusal, RoleName};
 
 use crate::cluster::{Cluster, sent_to};
 
@@ -66,4 +66,17 @@ fn of_those_who_are_equally_far_the_one_heard_last_takes_over() {
         let actions = cluster.step(1, Event::HandOver);
         assert_eq!(sent_to(&actions, 5 - silent), [Body::TimeoutNow], "node {silent} may be down");
     }
+}
+
+#[test]
+fn a_transfer_that_is_asked_for_again_is_not_refused() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let ask = |cluster: &mut Cluster, id: u32| cluster.step(1, Event::TransferLeadership(NodeId(id)));
+    for _ in 0..2 {
+        let actions = ask(&mut cluster, 3);
+        assert_eq!((actions.len(), sent_to(&actions, 3)), (1, vec![Body::TimeoutNow]));
+    }
+    let (target, reason) = (NodeId(2), Refusal::TransferInProgress { target: NodeId(3) });
+    assert_eq!(ask(&mut cluster, 2), [Action::TransferRefused { target, reason }]);
 }

@@ -172,8 +172,14 @@ impl Run {
     }
 }
 
+/// A run takes a quarter of a second.
+fn few() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.div_ceil(10), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(few())]
 
     #[test]
     fn m10_the_safety_properties_hold_while_disks_are_lost_and_replaced(
