@@ -53,6 +53,8 @@ pub enum Action {
         read: ReadId,
         /// The commit index that it waited for.
         index: LogIndex,
+        /// How it is known that no newer leader had committed more.
+        kind: ReadKind,
     },
     /// This read cannot be served here.
     ReadFailed {
@@ -89,6 +91,13 @@ pub enum Action {
     MembershipRefused(Refusal),
     /// This configuration is active from now on: a member's connection is to be opened, a stranger's closed.
     MembershipChanged(Box<Configuration>),
+    /// Under this member's id answers another disk than the one that the configuration means (fault M10): it receives the
+    /// log, and counts for nothing until the member is removed and added again. Said once, by a leader of a follower and
+    /// by that server of itself.
+    DiskReplaced {
+        /// The member.
+        id: NodeId,
+    },
     /// Leadership is not handed to this server.
     TransferRefused {
         /// Who should have led.
@@ -168,6 +177,19 @@ pub struct HardState {
     pub current_term: Term,
     /// The candidate that received its vote in that term.
     pub voted_for: Option<NodeId>,
+}
+
+/// How a read was confirmed, and who serves it. Each kind is linearizable; those by lease rest on clocks as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadKind {
+    /// By the leader, after a quorum answered it (dissertation §6.4).
+    Quorum,
+    /// By the leader, within its [lease](crate::Lease): nobody was asked.
+    Lease,
+    /// By a follower, whose leader a quorum answered.
+    ForwardedQuorum,
+    /// By a follower, whose leader was within its lease.
+    ForwardedLease,
 }
 
 /// The name of a role, without its data.

@@ -37,11 +37,36 @@ pub struct Config {
     pub tail_entries: u64,
     /// Seed of the election timeouts: the only randomness there is. Give every server its own.
     pub seed: u64,
+    /// A number that no other life of this server has: drawn at random, or counted, whenever a [`Node`](crate::Node) is
+    /// made. With it a follower serves reads, by asking its leader; without it a follower refuses them, as the number is
+    /// what tells an answer to this life's request from one to an earlier life's, which may know less (fault R2).
+    pub life: Option<u64>,
+    /// Whether a leader serves reads without asking anybody while no other can lead, as clocks have it. Off by default.
+    pub lease: Option<Lease>,
+}
+
+/// Reads by lease: what a group has to agree on for them. Their safety rests on clocks: see [`drift_ticks`](Self::drift_ticks).
+///
+/// Every server of the group has to be told of leases, with one election timeout, before any of them leads by one: a
+/// voter without them may vote while a leader counts on it. In a running group this takes two rounds of restarts: the
+/// first with `drift_ticks` equal to `election_timeout_ticks`, which promises and never serves, the second with the real
+/// bound. A restarted voter does not vote for an election timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// How far two servers' counts of ticks may drift apart within an election timeout T. **The assumption: in no stretch
+    /// of time does one server count T ticks while another counts fewer than `T - drift_ticks`.** 1 is for clocks that run
+    /// alike and tick at different moments. Ticks must follow a monotonic clock that runs on while the process or the
+    /// machine sleeps, and those that a pause has swallowed must be given before any other event.
+    ///
+    /// A lease lasts `T - drift_ticks` from the sending of a heartbeat, so it is of use where that is above
+    /// `heartbeat_ticks`.
+    pub drift_ticks: u32,
 }
 
 impl Config {
     /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends or 8 MiB in flight, 256 MiB
-    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries.
+    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries; no
+    /// reads on followers, no leases.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
@@ -57,6 +82,8 @@ impl Config {
             max_chunk_bytes: 256 << 10,
             tail_entries: 4096,
             seed: u64::from(id.0),
+            life: None,
+            lease: None,
         }
     }
 
@@ -68,6 +95,11 @@ impl Config {
                 heartbeat: self.heartbeat_ticks,
                 election: self.election_timeout_ticks,
             });
+        }
+        if let Some(Lease { drift_ticks: drift }) = self.lease
+            && !(1..=self.election_timeout_ticks).contains(&drift)
+        {
+            return Err(ConfigError::Drift { drift, election: self.election_timeout_ticks });
         }
         for (name, value) in [
             ("max_append_bytes", self.max_append_bytes),
@@ -97,6 +129,14 @@ mod tests {
         assert_eq!(config.validate(), Err(ConfigError::Timeouts { heartbeat: 15, election: 15 }));
         config.heartbeat_ticks = 0;
         assert!(config.validate().is_err());
+    }
+
+    #[test]
+    fn a_drift_bound_is_at_least_one_tick_and_at_most_the_timeout() {
+        let with = |drift_ticks| Config { lease: Some(Lease { drift_ticks }), ..Config::new(NodeId(1)) }.validate();
+        assert_eq!([1, 15].map(with), [Ok(()), Ok(())]);
+        assert_eq!(with(0), Err(ConfigError::Drift { drift: 0, election: 15 }));
+        assert_eq!(with(16), Err(ConfigError::Drift { drift: 16, election: 15 }));
     }
 
     #[test]

@@ -26,10 +26,11 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6), and in the last
-    /// term that there is: its vote may be given.
+    /// Asks for pre-votes. Nothing on a leader (fault E12), on a server that is no voter (fault M6) or lost the disk that
+    /// was (M10), in the last term that there is, for its vote may be given, and while a leader's lease may count on this
+    /// server's not voting, not even for itself.
     pub(crate) fn on_campaign(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
-        if !self.may_campaign() {
+        if !self.may_campaign() || self.is_promised() {
             return Ok(());
         }
         self.become_pre_candidate();
@@ -44,10 +45,12 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_pre_vote(&mut self, from: NodeId, request: PreVote, actions: &mut Vec<Action>) {
         let vote_granted = request.next_term > self.current_term
             && !self.hears_leader()
+            && !self.is_promised()
+            && !self.is_replaced()
             && self.is_up_to_date(request.last_log_term, request.last_log_index);
         // A refusal carries this server's term, so that a candidate that lags behind it catches up (faults E4, E5).
         let response = PreVoteResponse { next_term: request.next_term, vote_granted };
-        self.send(from, Body::PreVoteResponse(response), actions);
+        self.send(from, Body::PreVoteResponse(self.incarnation, response), actions);
     }
 
     pub(crate) fn on_pre_vote_response(
@@ -67,14 +70,16 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_request_vote(&mut self, from: NodeId, request: RequestVote, actions: &mut Vec<Action>) {
         // RequestVote receiver 2 (Figure 2): votedFor is null or candidateId, and candidate's log is at least as
         // up-to-date as receiver's log: grant vote.
-        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && self.leader().is_none());
-        let vote_granted = free && self.is_up_to_date(request.last_log_term, request.last_log_index);
+        let may_vote = self.leader().is_none() && (!self.is_promised() || request.leadership_transfer);
+        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && may_vote);
+        let vote_granted =
+            free && !self.is_replaced() && self.is_up_to_date(request.last_log_term, request.last_log_index);
         if vote_granted {
             self.vote_for(from);
             // The candidate may have won since: a repeated request does not unmake the leader that is known.
             self.become_follower(self.current_term, self.leader(), actions);
         }
-        self.send(from, Body::RequestVoteResponse(RequestVoteResponse { vote_granted }), actions);
+        self.send(from, Body::RequestVoteResponse(self.incarnation, RequestVoteResponse { vote_granted }), actions);
     }
 
     pub(crate) fn on_request_vote_response(
@@ -118,8 +123,8 @@ impl<S: Storage> Node<S> {
     /// Whether this server may stand for election.
     pub(crate) fn may_campaign(&self) -> bool {
         let is_last_term = self.current_term.next() == self.current_term;
-        let may_lead = self.configurations.may_lead(self.config.id, self.log.commit_index());
-        !matches!(self.role, Role::Leader(_)) && may_lead && !is_last_term
+        let may_lead = self.configurations.may_lead(self.config.id, self.incarnation, self.log.commit_index());
+        !matches!(self.role, Role::Leader(_)) && may_lead && !self.is_replaced() && !is_last_term
     }
 
     pub(crate) fn request_votes(&mut self, leadership_transfer: bool, actions: &mut Vec<Action>) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ pub enum Refusal {
         /// Whom to ask instead, where known.
         leader: Option<NodeId>,
     },
-    /// This server led when the request came, and has stepped down since.
+    /// Who led when the request came, this server or the one that it follows, does not any more.
     #[error("leadership was lost: ask again")]
     LeadershipLost,
     /// Leadership is being handed to another server.
@@ -67,6 +67,13 @@ pub enum Refusal {
     /// The node has halted.
     #[error("this server has halted after a storage fault: ask another")]
     Halted,
+    /// This server follows, and could not serve the read within an election timeout: its leader did not answer, or it has
+    /// not caught up.
+    #[error("this server could not serve the read in time: {}", hint(*.leader))]
+    ReadTimeout {
+        /// Whom to ask instead, where known.
+        leader: Option<NodeId>,
+    },
 }
 
 fn hint(leader: Option<NodeId>) -> String {
@@ -84,6 +91,14 @@ pub enum ConfigError {
     Timeouts {
         /// As given.
         heartbeat: u32,
+        /// As given.
+        election: u32,
+    },
+    /// A drift bound that no lease can have.
+    #[error("drift_ticks ({drift}) must be at least 1 and at most election_timeout_ticks ({election})")]
+    Drift {
+        /// As given.
+        drift: u32,
         /// As given.
         election: u32,
     },
@@ -170,6 +185,9 @@ pub enum PeerFault {
     /// Its entries do not follow each other, or are of a term that their sender has not reached.
     #[error("the entries do not follow each other")]
     Malformed,
+    /// It votes under the id of a member that had another disk (fault M10): remove the member, and add it again.
+    #[error("it lost the disk that the configuration knows it by: remove it and add it again")]
+    OtherIncarnation,
     /// The state that a snapshot was said to hold is none of this state machine.
     #[error("the snapshot is none of this state machine")]
     BadSnapshot,

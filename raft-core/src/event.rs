@@ -4,6 +4,7 @@
 //! list replays the run, byte for byte.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -68,6 +69,9 @@ pub struct MembershipChange {
     /// New voters first catch up as learners, so that they do not hold up commits. The change is then two: a leader that
     /// is lost in between leaves them learners, and another `ChangeMembership` replaces a wait that is too long.
     pub catch_up: bool,
+    /// Where members are reached, in words that the transport understands; a stranger's is ignored. Who is not named here
+    /// stays where it was. An address alone is a change too, of one entry.
+    pub addresses: Vec<(NodeId, String)>,
 }
 
 impl MembershipChange {
@@ -75,7 +79,8 @@ impl MembershipChange {
     #[must_use]
     pub fn configuration(&self) -> Configuration {
         let learners = self.learners.iter().copied().filter(|id| !self.voters.contains(id));
-        Configuration::joint(self.voters.iter().copied(), [], learners)
+        let members = Configuration::joint(self.voters.iter().copied(), [], learners);
+        self.addresses.iter().fold(members, |members, (id, address)| members.with_address(*id, address.as_str()))
     }
 }
 

@@ -130,7 +130,7 @@ impl<S: Storage> Node<S> {
 /// What an acceptance acknowledges; `None` for every other message.
 const fn acceptance(message: &Message) -> Option<LogIndex> {
     match message.body {
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => Some(match_index),
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => Some(match_index),
         _ => None,
     }
 }
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::message::HeartbeatResponse;
-    use crate::types::Term;
+    use crate::types::{Incarnation, Term};
 
     fn to(peer: u32, body: Body) -> Message {
         Message { from: NodeId(1), to: NodeId(peer), term: Term(1), body }
@@ -153,17 +153,23 @@ mod tests {
 
     fn accepted(peer: u32, index: u64) -> Message {
         let match_index = LogIndex(index);
-        to(peer, Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }))
+        to(peer, Body::AppendEntriesResponse(Incarnation::UNKNOWN, AppendEntriesResponse::Accepted { match_index }))
     }
 
     fn rejected(peer: u32, index: u64) -> Message {
         let (hint_index, hint_term) = (LogIndex(0), Term(0));
         let prev_log_index = LogIndex(index);
-        to(peer, Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }))
+        to(
+            peer,
+            Body::AppendEntriesResponse(
+                Incarnation::UNKNOWN,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            ),
+        )
     }
 
     fn heard(peer: u32, round: u64) -> Message {
-        to(peer, Body::HeartbeatResponse(HeartbeatResponse { round }))
+        to(peer, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round }))
     }
 
     /// A gate with so many writes under way, the first of which holds the hard state.

@@ -27,6 +27,7 @@ impl<S: Storage> Node<S> {
         leader.heartbeat_elapsed = leader.heartbeat_elapsed.saturating_add(1);
         if leader.heartbeat_elapsed >= self.config.heartbeat_ticks {
             leader.heartbeat_elapsed = 0;
+            self.date_heartbeat();
             self.broadcast_heartbeat(actions);
         }
         Ok(())
@@ -47,7 +48,7 @@ impl<S: Storage> Node<S> {
         let timeout = u64::from(self.config.election_timeout_ticks);
         let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
         self.configurations.current().is_quorum(|voter| {
-            voter == self.config.id || leader.follower(voter).is_some_and(|progress| recent(progress.last_ack))
+            voter == self.config.id || leader.counted(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
 
@@ -63,7 +64,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &self.role else { return };
         let Some(progress) = leader.follower(to) else { return };
         let leader_commit = self.log.commit_index().min(progress.match_index());
-        let request = Heartbeat { leader_commit, round: leader.reads.round() };
+        let request = Heartbeat { leader_commit, round: leader.reads.round };
         self.send(to, Body::Heartbeat(request), actions);
     }
 
@@ -88,6 +89,6 @@ impl<S: Storage> Node<S> {
 
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
         self.log.commit(request.leader_commit);
-        self.send(from, Body::HeartbeatResponse(HeartbeatResponse { round: request.round }), actions);
+        self.send(from, Body::HeartbeatResponse(self.incarnation, HeartbeatResponse { round: request.round }), actions);
     }
 }

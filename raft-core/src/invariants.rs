@@ -53,6 +53,7 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
             return Err(rule);
         }
     }
+    check_reads(node)?;
     match &node.role {
         Role::Candidate { .. } if node.voted_for != Some(node.config.id) => Err("a candidate votes for itself"),
         Role::Leader(leader) => {
@@ -63,6 +64,18 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
         }
         _ => Ok(()),
     }
+}
+
+/// What must hold of the reads of a follower, and of what a voter has promised.
+fn check_reads<S: Storage>(node: &Node<S>) -> Result<(), &'static str> {
+    let forwarded = &node.forwarded;
+    let is_followed = |(term, leader)| term == node.current_term && node.leader() == Some(leader);
+    let rules = [
+        (forwarded.addressee().is_none_or(is_followed), "the leader that is followed is asked, in this term"),
+        (forwarded.addressee().is_some() || forwarded.is_empty(), "who waits to be forwarded waits for a request"),
+        (node.config.lease.is_some() || !node.is_promised(), "nothing is promised where leases are off"),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }
 
 /// What must hold of the configuration that a leader has in force, and of what it does for it.
@@ -81,6 +94,8 @@ fn check_membership<S: Storage>(node: &Node<S>, leader: &Leader) -> Result<(), &
         (leader.promotion.is_none() || !current.is_joint(), "nobody is promoted while joint"),
         (before.is_none_or(|(index, _)| *index <= node.log.commit_index()), "at most one uncommitted configuration"),
         (before.is_none_or(|(_, before)| is_step(before, current)), "consecutive configurations' quorums intersect"),
+        (!node.is_replaced(), "who leads has the disk that the configuration means"),
+        (before.is_none_or(|(_, before)| keeps_pins(before, current)), "a pin stays as long as its member"),
     ];
     rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
 }
@@ -92,6 +107,15 @@ fn is_step(before: &Configuration, after: &Configuration) -> bool {
         (false, false) | (true, false) => before.voters() == after.voters(),
         (true, true) => false,
     }
+}
+
+/// Whether every member of both is known by the same incarnation in the later one, where the earlier knew one.
+fn keeps_pins(before: &Configuration, after: &Configuration) -> bool {
+    before
+        .known
+        .iter()
+        .filter(|(id, _)| after.is_member(*id))
+        .all(|(id, member)| member.incarnation.admits(after.incarnation(*id)))
 }
 
 /// The first rule that the step from `before` to `after` breaks.

@@ -55,14 +55,16 @@
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
 //! | §6 cluster membership changes: joint consensus, learners (dissertation §4.2.1) | `membership.rs` |
+//! | a server that lost its disk (not in the paper) | `incarnation.rs`, `member.rs` |
 //! | majorities; §6, joint majorities | `quorum.rs` |
 //! | dissertation §3.10, leadership transfer | `transfer.rs` |
-//! | §8 read-only operations; dissertation §6.4 | `read_index.rs` |
+//! | §8 read-only operations; dissertation §6.4, on the leader and on followers | `read_index.rs`, `follower_read.rs` |
+//! | dissertation §6.4.1, leases | `lease.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
 //! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`.
 //!
-//! What is not here yet: snapshots and log compaction (§7), reads on followers, leases.
+//! What is not here yet: snapshots and log compaction (§7).
 #![no_std]
 
 extern crate alloc;
@@ -73,11 +75,15 @@ mod config;
 mod election;
 mod error;
 mod event;
+mod follower_read;
 mod gate;
 mod heartbeat;
+mod incarnation;
 #[cfg(debug_assertions)]
 mod invariants;
+mod lease;
 mod log;
+mod member;
 mod membership;
 mod message;
 mod node;
@@ -99,15 +105,16 @@ mod transfer;
 mod transport;
 mod types;
 
-pub use action::{Action, HardState, RoleName, Write, WriteOp};
+pub use action::{Action, HardState, ReadKind, RoleName, Write, WriteOp};
 pub use batch::{Batch, Commands};
 pub use bytes::Bytes;
-pub use config::Config;
+pub use config::{Config, Lease};
 pub use error::{ConfigError, Fault, PeerFault, Refusal, StartError, StorageError};
 pub use event::{Event, MembershipChange};
+pub use member::Member;
 pub use message::{
     AppendEntries, AppendEntriesResponse, Body, Heartbeat, HeartbeatResponse, InstallSnapshotResponse, Message,
-    PreVote, PreVoteResponse, RequestVote, RequestVoteResponse,
+    PreVote, PreVoteResponse, ReadIndex, ReadIndexResponse, ReadToken, RequestVote, RequestVoteResponse,
 };
 pub use node::Node;
 pub use progress::{Progress, ProgressState};
@@ -118,7 +125,7 @@ pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
 pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 pub use transport::Transport;
-pub use types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
+pub use types::{Digest, Entries, Entry, Incarnation, LogIndex, NodeId, Payload, ReadId, Term, WriteId};
 
 /// The README's program, compiled and run.
 #[cfg(doctest)]

@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::quorum::Configuration;
 use crate::role::{Promotion, Role};
 use crate::storage::Storage;
-use crate::types::{Entry, LogIndex, NodeId, Payload};
+use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload};
 
 /// The configurations that the log holds from the last committed one on, with the index of their entry; never empty.
 #[derive(Clone, Debug)]
@@ -52,12 +52,12 @@ impl Configurations {
     }
 
     /// Whether this server votes in the current configuration or, until that is committed, in one before it: it may still
-    /// be needed (dissertation §4.2.2).
-    pub(crate) fn may_lead(&self, id: NodeId, commit_index: LogIndex) -> bool {
+    /// be needed (dissertation §4.2.2). It is not the voter that they mean where its disk is another (fault M10).
+    pub(crate) fn may_lead(&self, id: NodeId, incarnation: Incarnation, commit_index: LogIndex) -> bool {
+        let votes = |held: &Configuration| held.is_voter(id) && held.incarnation(id).admits(incarnation);
         let committed = self.earlier.partition_point(|(index, _)| *index <= commit_index);
         let mut needed = self.earlier.iter().skip(committed.saturating_sub(1));
-        self.current.1.is_voter(id)
-            || (self.current.0 > commit_index && needed.any(|(_, earlier)| earlier.is_voter(id)))
+        votes(&self.current.1) || (self.current.0 > commit_index && needed.any(|(_, earlier)| votes(earlier)))
     }
 
     /// The one before it, where a truncation may bring that back.
@@ -136,7 +136,7 @@ impl<S: Storage> Node<S> {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
                 }
-                let first = self.append_configuration(&next, actions)?;
+                let first = self.append_configuration(next, actions)?;
                 actions.push(Action::MembershipAppended { index: first, term: self.current_term });
             }
             Err(refusal) => actions.push(Action::MembershipRefused(refusal)),
@@ -160,7 +160,11 @@ impl<S: Storage> Node<S> {
         if change.voters.is_empty() {
             return Err(Refusal::EmptyVoters);
         }
-        let wanted = change.configuration();
+        let longest = change.addresses.iter().map(|(_, address)| address.len()).max().unwrap_or(0);
+        if longest > MAX_ADDRESS_LEN {
+            return Err(Refusal::TooLarge { limit: MAX_ADDRESS_LEN as u64 });
+        }
+        let wanted = change.configuration().inheriting(current);
         // Where new voters are waited for, to want what is so is to want them no more.
         if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
@@ -168,7 +172,8 @@ impl<S: Storage> Node<S> {
         let is_new = |id| !current.is_voter(id);
         if change.catch_up && wanted.voters().iter().any(|id| is_new(*id)) {
             let learners = current.learners().iter().chain(wanted.voters()).copied().filter(|id| is_new(*id));
-            let catching_up = Configuration::joint(current.voters().iter().copied(), [], learners);
+            let members = Configuration::joint(current.voters().iter().copied(), [], learners);
+            let catching_up = members.inheriting(&wanted).inheriting(current);
             // Those who catch up already need no entry to begin; but an entry is what a change is answered with.
             return Ok((catching_up, true));
         }
@@ -188,17 +193,19 @@ impl<S: Storage> Node<S> {
         if current.is_joint() {
             // Idempotent: the leave is active as soon as it is appended (fault M3).
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
-            self.append_configuration(&left, actions)?;
+            let left = left.inheriting(current);
+            self.append_configuration(left, actions)?;
         } else if let Some(mut promotion) = leader.promotion.take() {
             // Only the new ones: an old voter may be down, and counts all the same.
             let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
-            let matched = new_voters.filter_map(|id| leader.follower(*id)).map(Progress::match_index);
+            let matched = new_voters.filter(|id| leader.follower(**id).is_some());
+            let matched = matched.map(|id| leader.counted(*id).map_or(LogIndex(0), Progress::match_index));
             let reached = matched.min().unwrap_or(commit_index).min(commit_index);
             let took = self.now.saturating_sub(promotion.round_began);
             let is_short = took < u64::from(self.config.election_timeout_ticks);
             if reached == commit_index || (reached >= promotion.round_ends && is_short) {
-                let next = step_towards(current, &promotion.change.configuration());
-                self.append_configuration(&next, actions)?;
+                let next = step_towards(current, &promotion.change.configuration().inheriting(current));
+                self.append_configuration(next, actions)?;
                 return Ok(());
             }
             if reached >= promotion.round_ends {
@@ -211,13 +218,14 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    fn append_configuration(
+    /// Appends it with whom this leader has heard pinned (fault M10).
+    pub(crate) fn append_configuration(
         &mut self,
-        configuration: &Configuration,
+        configuration: Configuration,
         actions: &mut Vec<Action>,
     ) -> Result<LogIndex, Fault> {
         let index = self.log.last().index.next();
-        let payload = Payload::Configuration(configuration.to_bytes().into());
+        let payload = Payload::Configuration(self.pinned(configuration).to_bytes().into());
         self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)?;
         Ok(index)
     }
@@ -243,6 +251,7 @@ impl<S: Storage> Node<S> {
             leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
         }
         actions.push(Action::MembershipChanged(configuration.clone().into()));
+        self.configuration_is_new = true;
         self.abort_transfer_to_stranger(actions);
         self.confirm_reads(actions);
     }
@@ -253,6 +262,11 @@ fn step_towards(current: &Configuration, wanted: &Configuration) -> Configuratio
     if current.voters() == wanted.voters() {
         wanted.clone()
     } else {
-        Configuration::joint(wanted.voters().to_vec(), current.voters().to_vec(), wanted.learners().to_vec())
+        let joint =
+            Configuration::joint(wanted.voters().to_vec(), current.voters().to_vec(), wanted.learners().to_vec());
+        joint.inheriting(wanted).inheriting(current)
     }
 }
+
+/// The longest address of a member, in bytes: a host name of 253 and a port, with room to spare.
+const MAX_ADDRESS_LEN: usize = 512;

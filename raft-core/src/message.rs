@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::storage::SnapshotChunk;
-use crate::types::{Digest, Entries, LogIndex, NodeId, Term};
+use crate::types::{Digest, Entries, Incarnation, LogIndex, NodeId, Term};
 
 /// One message from one server to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,32 +26,58 @@ pub struct Message {
     pub body: Body,
 }
 
-/// The calls and their replies.
+/// The calls and their replies. What a quorum is counted from says first which [`Incarnation`] of its sender it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// "Would you vote for me?", before any term is disturbed (dissertation §9.6).
     PreVote(PreVote),
     /// The answer to it; it promises nothing.
-    PreVoteResponse(PreVoteResponse),
+    PreVoteResponse(Incarnation, PreVoteResponse),
     /// `RequestVote` (§5.2, §5.4.1).
     RequestVote(RequestVote),
     /// The answer to it; a grant is durable.
-    RequestVoteResponse(RequestVoteResponse),
+    RequestVoteResponse(Incarnation, RequestVoteResponse),
     /// `AppendEntries` (§5.3).
     AppendEntries(AppendEntries),
     /// The answer to it; an acceptance is durable.
-    AppendEntriesResponse(AppendEntriesResponse),
+    AppendEntriesResponse(Incarnation, AppendEntriesResponse),
     /// The leader lives, and asks whether it still leads (§5.2, §8). It carries no log position, so that it is the
     /// same few bytes whatever the log holds.
     Heartbeat(Heartbeat),
     /// The answer to it.
-    HeartbeatResponse(HeartbeatResponse),
+    HeartbeatResponse(Incarnation, HeartbeatResponse),
     /// `InstallSnapshot` (§7): what a follower lacks is compacted here.
     InstallSnapshot(Box<SnapshotChunk>),
     /// The answer to it, until the snapshot is installed: then an acceptance of its last entry says so.
-    InstallSnapshotResponse(InstallSnapshotResponse),
+    InstallSnapshotResponse(Incarnation, InstallSnapshotResponse),
     /// "Campaign now", from the leader to the server that it hands leadership to (dissertation §3.10).
     TimeoutNow,
+    /// "Up to where must I have applied?", from a follower that has reads to serve (dissertation §6.4).
+    ReadIndex(ReadIndex),
+    /// The answer to it.
+    ReadIndexResponse(ReadIndexResponse),
+}
+
+impl Body {
+    /// The incarnation that answers; `None` for what is no answer.
+    #[must_use]
+    pub const fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::PreVoteResponse(incarnation, _)
+            | Self::RequestVoteResponse(incarnation, _)
+            | Self::AppendEntriesResponse(incarnation, _)
+            | Self::InstallSnapshotResponse(incarnation, _)
+            | Self::HeartbeatResponse(incarnation, _) => Some(*incarnation),
+            Self::PreVote(_)
+            | Self::RequestVote(_)
+            | Self::AppendEntries(_)
+            | Self::InstallSnapshot(_)
+            | Self::Heartbeat(_)
+            | Self::TimeoutNow
+            | Self::ReadIndex(_)
+            | Self::ReadIndexResponse(_) => None,
+        }
+    }
 }
 
 /// Asks for a vote in a term that the sender has not entered yet.
@@ -148,6 +174,41 @@ pub struct Heartbeat {
 pub struct HeartbeatResponse {
     /// The round that was asked about.
     pub round: u64,
+}
+
+/// Asks the leader up to where its sender must have applied to serve the reads that wait there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadIndex {
+    /// Names the request. The same one again is the same request, sent again because it or its answer may be lost.
+    pub token: ReadToken,
+}
+
+impl ReadIndex {
+    /// The answer of a server that cannot serve it.
+    pub(crate) const fn refused(&self) -> ReadIndexResponse {
+        ReadIndexResponse { token: self.token, index: None, lease: false }
+    }
+}
+
+/// Answers [`ReadIndex`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadIndexResponse {
+    /// The request that is answered.
+    pub token: ReadToken,
+    /// What was committed at some moment after the request came; `None` where its receiver does not lead, or leads and
+    /// has no such member.
+    pub index: Option<LogIndex>,
+    /// The leader's lease vouches for it, and no round of its own.
+    pub lease: bool,
+}
+
+/// A [`ReadIndex`] of one server: no other request of it, in this life or in another, has the same (fault R2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadToken {
+    /// [`Config::life`](crate::Config::life) of who asks.
+    pub life: u64,
+    /// Its requests of this life, counted from 1.
+    pub sequence: u64,
 }
 
 /// Answers a chunk of a snapshot.

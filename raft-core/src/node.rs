@@ -16,20 +16,24 @@ use crate::action::{Action, HardState, RoleName};
 use crate::config::Config;
 use crate::error::{Fault, PeerFault, Refusal, StartError, StorageError};
 use crate::event::Event;
+use crate::follower_read::ForwardedReads;
 use crate::gate::Gate;
 use crate::log::Log;
 use crate::membership::Configurations;
 use crate::message::{Body, Message};
+use crate::read_index::ConfirmedRead;
 use crate::role::{Leader, Role, Votes};
 use crate::snapshot::Receiving;
 use crate::storage::Storage;
-use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, NodeId, Payload, Term, WriteId};
 
 /// One server's protocol state. See the crate's documentation for the contract.
 #[derive(Clone, Debug)]
 pub struct Node<S> {
     pub(crate) config: Config,
     pub(crate) storage: S,
+    /// The storage's: every answer says it.
+    pub(crate) incarnation: Incarnation,
     pub(crate) configurations: Configurations,
     // Persistent state (Figure 2): `log` and these two.
     pub(crate) current_term: Term,
@@ -45,8 +49,12 @@ pub struct Node<S> {
     pub(crate) election_elapsed: u32,
     pub(crate) randomized_election_timeout: u32,
     rng: ChaCha8Rng,
-    /// Reads that a quorum has confirmed, until their index is applied.
-    pub(crate) confirmed_reads: VecDeque<(LogIndex, crate::types::ReadId)>,
+    /// Reads that are confirmed, until their index is applied.
+    pub(crate) confirmed_reads: VecDeque<ConfirmedRead>,
+    /// Reads that this server's leader is asked about.
+    pub(crate) forwarded: ForwardedReads,
+    /// No vote, but for a leadership transfer, before this tick: a leader's lease may count on it.
+    pub(crate) promised_until: u64,
     /// The digest that the last append named, as it was shared.
     pub(crate) last_hash: Option<Arc<Digest>>,
     /// The write that installs the newest snapshot of this life.
@@ -55,6 +63,10 @@ pub struct Node<S> {
     pub(crate) receiving: Option<Box<Receiving>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
+    /// Whether the configuration has changed, or was read, since it was last asked if it means this server's disk.
+    pub(crate) configuration_is_new: bool,
+    /// It was said that it does not.
+    pub(crate) said_replaced: bool,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -79,6 +91,7 @@ impl<S: Storage> Node<S> {
         let mut node = Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             config,
+            incarnation: storage.incarnation(),
             storage,
             configurations,
             current_term,
@@ -91,13 +104,18 @@ impl<S: Storage> Node<S> {
             election_elapsed: 0,
             randomized_election_timeout: 0,
             confirmed_reads: VecDeque::new(),
+            forwarded: ForwardedReads::default(),
+            promised_until: 0,
             last_hash: None,
             installing: WriteId(0),
             receiving: None,
             differs_from: None,
+            configuration_is_new: true,
+            said_replaced: false,
             fault: None,
         };
         node.reset_election_timer();
+        node.promise_anew();
         Ok(node)
     }
 
@@ -207,6 +225,7 @@ impl<S: Storage> Node<S> {
 
     fn on_tick(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.now = self.now.saturating_add(1);
+        self.tick_forwarded(actions);
         match self.role {
             Role::Leader(_) => self.tick_leader(actions),
             _ => self.tick_election(actions),
@@ -227,6 +246,7 @@ impl<S: Storage> Node<S> {
         }
         self.advance_membership(actions)?;
         self.advance_restore(actions);
+        self.pin_heard(actions)?;
         self.gate.release(actions);
         Ok(())
     }
@@ -240,12 +260,15 @@ impl<S: Storage> Node<S> {
         if !self.adopt_term(from, term, &body, actions) {
             return Ok(());
         }
-        self.note_answer(from, &body);
+        if !self.recognises_vote(from, &body, actions) {
+            return Ok(());
+        }
+        self.note_answer(from, &body, actions);
         match body {
             Body::PreVote(request) => self.on_pre_vote(from, request, actions),
-            Body::PreVoteResponse(response) => self.on_pre_vote_response(from, response, actions)?,
+            Body::PreVoteResponse(_, response) => self.on_pre_vote_response(from, response, actions)?,
             Body::RequestVote(request) => self.on_request_vote(from, request, actions),
-            Body::RequestVoteResponse(response) => self.on_request_vote_response(from, response, actions)?,
+            Body::RequestVoteResponse(_, response) => self.on_request_vote_response(from, response, actions)?,
             Body::AppendEntries(request) => {
                 if self.follow(from, actions) {
                     self.on_append_entries(from, request, actions)?;
@@ -266,11 +289,13 @@ impl<S: Storage> Node<S> {
                     self.on_timeout_now(actions)?;
                 }
             }
-            Body::AppendEntriesResponse(response) => self.on_append_entries_response(from, response, actions)?,
-            Body::InstallSnapshotResponse(response) => self.on_install_snapshot_response(from, response, actions)?,
-            Body::HeartbeatResponse(response) => self.on_heartbeat_response(from, response, actions)?,
+            Body::ReadIndex(request) => self.on_read_index(from, request, actions),
+            Body::ReadIndexResponse(response) => self.on_read_index_response(from, response, actions),
+            Body::AppendEntriesResponse(_, response) => self.on_append_entries_response(from, response, actions)?,
+            Body::InstallSnapshotResponse(_, response) => self.on_install_snapshot_response(from, response, actions)?,
+            Body::HeartbeatResponse(_, response) => self.on_heartbeat_response(from, response, actions)?,
         }
-        Ok(())
+        self.pin_heard(actions)
     }
 }
 
@@ -308,7 +333,9 @@ impl<S: Storage> Node<S> {
         let id = self.config.id;
         let last = self.log.last().index;
         let others = self.configurations.current().members().into_iter().filter(|member| *member != id);
-        self.role = Role::Leader(Box::new(Leader::new(others, last, self.now)));
+        let mut leader = Leader::new(others, last, self.now);
+        leader.unpinned = self.incarnation.is_known() && !self.configurations.current().incarnation(id).is_known();
+        self.role = Role::Leader(Box::new(leader));
         let noop = Entry { index: last.next(), term: self.current_term, payload: Payload::Noop };
         self.append_own(Arc::new([noop]), actions)
     }
@@ -333,11 +360,13 @@ impl<S: Storage> Node<S> {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
+        self.fail_forwarded_to_another(actions);
         if !self.is_restoring()
             && let Some((first, last)) = self.log.hand_out(self.config.max_apply_bytes)
         {
             actions.push(Action::Apply { first, last });
         }
+        self.say_replaced(actions);
         let (role, term, leader) = self.visible();
         if (role, term, leader) != before {
             actions.push(Action::RoleChanged { role, term, leader });
@@ -353,8 +382,9 @@ impl<S: Storage> Node<S> {
         if let Role::Leader(leader) = role {
             self.fail_reads(leader.reads, Refusal::Halted, actions);
         }
-        let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter();
-        actions.extend(confirmed.map(|(_, read)| Action::ReadFailed { read, reason: Refusal::Halted }));
+        let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter().map(|confirmed| confirmed.read);
+        actions.extend(confirmed.map(|read| Action::ReadFailed { read, reason: Refusal::Halted }));
+        self.fail_forwarded(Refusal::Halted, actions);
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
     }

@@ -11,13 +11,14 @@
 //!                                            one chunk a round trip
 //! ```
 //!
-//! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads; what is in flight ends
-//! below `next_index`, and its bytes are counted exactly.
+//! Invariants: `match_index < next_index`; `match_index` never falls while the leader leads and the follower's disk is the
+//! same; what is in flight ends below `next_index`, and its bytes are counted exactly.
 
 use alloc::collections::VecDeque;
 
 use crate::config::Config;
-use crate::types::LogIndex;
+use crate::read_index::Asked;
+use crate::types::{Incarnation, LogIndex};
 
 /// One follower's progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,16 @@ pub struct Progress {
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
     pub(crate) confirmed_round: u64,
+    /// Tick at which the newest heartbeat that it is known to have answered was sent: what a lease counts from.
+    pub(crate) answered_from: Option<u64>,
+    /// The request for its own reads that waits here: the newest that came.
+    pub(crate) asked: Option<Asked>,
     /// Its log differs from ours at an entry that both hold.
     pub(crate) diverged: bool,
+    /// The first incarnation that this leader has heard, where the configuration pins none.
+    incarnation: Incarnation,
+    /// Another one that answers now: the progress is its own, and counts for nothing (fault M10).
+    replaced_by: Option<Incarnation>,
 }
 
 /// How entries are sent to a follower.
@@ -70,8 +79,37 @@ impl Progress {
             chunk_sent: 0,
             last_ack: now,
             confirmed_round: 0,
+            answered_from: None,
+            asked: None,
             diverged: false,
+            incarnation: Incarnation::UNKNOWN,
+            replaced_by: None,
         }
+    }
+
+    /// Whether this is the progress of the disk that the configuration means, and not of one that took its place.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.replaced_by.is_none()
+    }
+
+    /// The first incarnation heard, where the configuration pins none.
+    pub(crate) const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// An answer came from this incarnation of a member that is pinned so. What one disk has acknowledged says nothing of
+    /// another, so the progress of one that takes over starts at `next`, as a new follower's.
+    pub(crate) fn answered(&mut self, incarnation: Incarnation, pinned: Incarnation, next: LogIndex, now: u64) {
+        if !pinned.is_known() && !self.incarnation.is_known() {
+            self.incarnation = incarnation;
+        }
+        let meant = if pinned.is_known() { pinned } else { self.incarnation };
+        let replaced_by = if meant.admits(incarnation) { None } else { Some(incarnation) };
+        if replaced_by != self.replaced_by {
+            *self = Self { incarnation: self.incarnation, replaced_by, ..Self::new(next, now) };
+        }
+        self.last_ack = now;
     }
 
     /// Highest entry known to be replicated and durable there.

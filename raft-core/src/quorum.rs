@@ -8,14 +8,18 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::member::Member;
 use crate::types::{LogIndex, NodeId};
 
-/// Who takes part. Each list is sorted and free of repetition.
+/// Who takes part. Each list is sorted and free of repetition. A voter whose incarnation is known is that disk and no
+/// other under its id: who counts holds every answer against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
-    voters: Vec<NodeId>,
-    voters_outgoing: Vec<NodeId>,
-    learners: Vec<NodeId>,
+    pub(crate) voters: Vec<NodeId>,
+    pub(crate) voters_outgoing: Vec<NodeId>,
+    pub(crate) learners: Vec<NodeId>,
+    /// What is known of members beside their ids, ascending: `member.rs` keeps it.
+    pub(crate) known: Vec<(NodeId, Member)>,
 }
 
 /// How an election stands.
@@ -43,7 +47,12 @@ impl Configuration {
         voters_outgoing: impl IntoIterator<Item = NodeId>,
         learners: impl IntoIterator<Item = NodeId>,
     ) -> Self {
-        Self { voters: sorted(voters), voters_outgoing: sorted(voters_outgoing), learners: sorted(learners) }
+        Self {
+            voters: sorted(voters),
+            voters_outgoing: sorted(voters_outgoing),
+            learners: sorted(learners),
+            known: Vec::new(),
+        }
     }
 
     /// The voters; the incoming half of a joint configuration.
@@ -70,39 +79,16 @@ impl Configuration {
         !self.voters_outgoing.is_empty()
     }
 
-    /// Voters, outgoing voters and learners: each a count and as many ids, of 4 bytes, little-endian.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for ids in [&self.voters, &self.voters_outgoing, &self.learners] {
-            // A count too large for its field would decode to another configuration, which decoding then refuses.
-            bytes.extend(u32::try_from(ids.len()).unwrap_or(u32::MAX).to_le_bytes());
-            bytes.extend(ids.iter().flat_map(|id| id.0.to_le_bytes()));
-        }
-        bytes
-    }
-
-    /// Reads [`to_bytes`](Self::to_bytes) back; `None` where these bytes are not exactly that of a configuration with
-    /// a voter.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes;
-        let mut list = || {
-            let (count, after) = rest.split_first_chunk::<4>()?;
-            let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-            let (ids, after) = after.split_at_checked(count.checked_mul(4)?)?;
-            rest = after;
-            Some(ids.as_chunks().0.iter().map(|id| NodeId(u32::from_le_bytes(*id))).collect::<Vec<_>>())
-        };
-        let configuration = Self::joint(list()?, list()?, list()?);
-        // Also refuses ids out of order or twice, which a hash would tell apart and the configuration would not.
-        (!configuration.voters.is_empty() && configuration.to_bytes() == bytes).then_some(configuration)
-    }
-
     /// Whether this server votes, in either half.
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
         self.voters.contains(&id) || self.voters_outgoing.contains(&id)
+    }
+
+    /// Whether this server takes part.
+    #[must_use]
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
     }
 
     /// Every member once, ascending.
@@ -134,16 +120,20 @@ impl Configuration {
     }
 
     /// The highest index that a quorum of each half has reached; 0 where there are no voters.
+    pub fn committed_index(&self, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+        self.reached(match_index).unwrap_or_default()
+    }
+
+    /// The highest mark that a quorum of each half has reached; `None` where there are no voters.
     ///
     /// Quadratic in the voters and free of allocation: clusters are small and this runs once an acknowledgement.
-    pub fn committed_index(&self, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+    pub(crate) fn reached<M: Ord>(&self, mark: impl Fn(NodeId) -> M) -> Option<M> {
         self.voters
             .iter()
             .chain(&self.voters_outgoing)
-            .map(|id| match_index(*id))
-            .filter(|candidate| self.is_quorum(|id| match_index(id) >= *candidate))
+            .map(|id| mark(*id))
+            .filter(|candidate| self.is_quorum(|id| mark(id) >= *candidate))
             .max()
-            .unwrap_or_default()
     }
 }
 

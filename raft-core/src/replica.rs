@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::action::{Action, RoleName};
+use crate::action::{Action, ReadKind, RoleName};
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Refusal, StartError, StorageError};
@@ -47,7 +47,7 @@ pub struct Replica<S, T, M> {
     proposed: VecDeque<Proposed>,
     queries: BTreeMap<ReadId, (RequestId, Bytes)>,
     /// Queries that may be answered, oldest first.
-    confirmed: VecDeque<(RequestId, Bytes)>,
+    confirmed: VecDeque<(RequestId, Bytes, ReadKind)>,
     last_read: ReadId,
     /// The last write begun, and the last reported durable: equal when the disk is idle.
     begun: WriteId,
@@ -143,7 +143,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.reply(request, Outcome::Refused(refusal));
     }
 
-    /// A client's question, answered linearizably.
+    /// A client's question, answered linearizably: by the leader, and by a follower where [`Config::life`] is given.
     pub fn query(&mut self, request: RequestId, query: Bytes) {
         self.last_read = ReadId(self.last_read.0.saturating_add(1));
         self.queries.insert(self.last_read, (request, query));
@@ -184,13 +184,13 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         if let Some(reply) = self.replies.pop_front() {
             return Some(reply);
         }
-        let (request, query) = self.confirmed.pop_front()?;
+        let (request, query, kind) = self.confirmed.pop_front()?;
         if !is_awaited(request) {
             return Some(Reply { request, outcome: Outcome::Unknown });
         }
         let index = self.node.last_applied();
         let reply = self.machine.query(&query);
-        Some(Reply { request, outcome: Outcome::Answered { index, reply } })
+        Some(Reply { request, outcome: Outcome::Answered { index, reply, kind } })
     }
 
     /// The next thing an operator may want to know: a role change, a diverging peer, a dropped message, a halt. The
@@ -280,8 +280,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 Err(error) => self.events.push_back(Event::WriteFailed(error)),
             },
             Action::Restore(meta) => self.restore(&meta),
-            Action::ReadReady { read, .. } => {
-                self.confirmed.extend(self.queries.remove(&read));
+            Action::ReadReady { read, kind, .. } => {
+                let query = self.queries.remove(&read);
+                self.confirmed.extend(query.map(|(request, query)| (request, query, kind)));
             }
             Action::ReadFailed { read, reason } => {
                 if let Some((request, _)) = self.queries.remove(&read) {

@@ -172,7 +172,7 @@ impl<S: Storage> Node<S> {
                     actions.push(Action::PeerDiverged { peer: from, index: prev_log_index });
                 }
                 // Where most say so, this log is the one that differs.
-                let differs = |id| leader.follower(id).is_some_and(|follower| follower.diverged);
+                let differs = |id| leader.counted(id).is_some_and(|follower| follower.diverged);
                 if self.configurations.current().is_quorum(differs) {
                     return Err(Fault::Diverged { index: prev_log_index });
                 }
@@ -187,7 +187,7 @@ impl<S: Storage> Node<S> {
         let (id, persisted) = (self.config.id, self.log.persisted_index());
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let index = self.configurations.current().committed_index(|voter| {
-            if voter == id { persisted } else { leader.follower(voter).map_or(LogIndex(0), |p| p.match_index()) }
+            if voter == id { persisted } else { leader.counted(voter).map_or(LogIndex(0), |p| p.match_index()) }
         });
         // The entry is of the current term exactly from the no-op on (§5.4.2).
         if index < leader.first_index {
@@ -267,7 +267,7 @@ impl<S: Storage> Node<S> {
                 self.log.commit(request.leader_commit.min(verified));
                 let response = AppendEntriesResponse::Accepted { match_index: verified };
                 let needs = self.log.write_of(verified);
-                self.send_after(needs, from, Body::AppendEntriesResponse(response), actions);
+                self.send_after(needs, from, Body::AppendEntriesResponse(self.incarnation, response), actions);
             }
             Comparison::Gap => {
                 // AppendEntries receiver 2: reply false if log doesn't contain an entry at prevLogIndex whose term
@@ -275,7 +275,7 @@ impl<S: Storage> Node<S> {
                 let (hint_index, hint_term) =
                     self.log.last_of_term(&self.storage, prev_log_index, request.prev_log_term)?;
                 let response = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
-                self.send(from, Body::AppendEntriesResponse(response), actions);
+                self.send(from, Body::AppendEntriesResponse(self.incarnation, response), actions);
             }
             Comparison::Diverged(index) => self.refuse_diverged(from, index, actions),
         }
@@ -288,7 +288,7 @@ impl<S: Storage> Node<S> {
             actions.push(Action::PeerDiverged { peer: from, index });
         }
         let response = AppendEntriesResponse::Diverged { prev_log_index: index };
-        self.send(from, Body::AppendEntriesResponse(response), actions);
+        self.send(from, Body::AppendEntriesResponse(self.incarnation, response), actions);
     }
 
     fn compare(&self, request: &AppendEntries) -> Result<Comparison, StorageError> {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::action::ReadKind;
 use crate::batch::Batch;
 use crate::error::Refusal;
 use crate::state_machine::Position;
@@ -52,6 +53,8 @@ pub enum Outcome {
         index: LogIndex,
         /// The state machine's answer.
         reply: Bytes,
+        /// How it was confirmed that the state held it.
+        kind: ReadKind,
     },
     /// It did not happen and will not.
     Refused(Refusal),

@@ -52,6 +52,10 @@ pub(crate) struct Leader {
     pub(crate) promotion: Option<Promotion>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
+    /// Somebody was told to campaign in this term, and may do so whenever the message arrives.
+    pub(crate) said_timeout_now: bool,
+    /// Somebody was heard whose incarnation the configuration does not hold yet.
+    pub(crate) unpinned: bool,
 }
 
 /// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
@@ -129,6 +133,8 @@ impl Leader {
             uncommitted: Uncommitted::default(),
             promotion: None,
             transfer: None,
+            said_timeout_now: false,
+            unpinned: false,
         }
     }
 
@@ -146,8 +152,17 @@ impl Leader {
         &self.followers
     }
 
+    pub(crate) fn followers_mut(&mut self) -> impl Iterator<Item = &mut Progress> {
+        self.followers.iter_mut().map(|(_, progress)| progress)
+    }
+
     pub(crate) fn follower(&self, id: NodeId) -> Option<&Progress> {
         self.followers.iter().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
+    }
+
+    /// The same, where it counts: not of a disk that took another's place.
+    pub(crate) fn counted(&self, id: NodeId) -> Option<&Progress> {
+        self.follower(id).filter(|progress| progress.counts())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {

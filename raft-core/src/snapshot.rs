@@ -215,7 +215,7 @@ impl<S: Storage> Node<S> {
         }
         let (next_offset, write) = self.take_chunk(from, chunk, actions);
         let response = InstallSnapshotResponse { last_included_index: index, next_offset };
-        self.send_after(write, from, Body::InstallSnapshotResponse(response), actions);
+        self.send_after(write, from, Body::InstallSnapshotResponse(self.incarnation, response), actions);
         Ok(())
     }
 
@@ -240,7 +240,12 @@ impl<S: Storage> Node<S> {
     /// Everything up to `index` equals the leader's log, and is or will be durable.
     fn accept_snapshot(&mut self, from: NodeId, index: LogIndex, actions: &mut Vec<Action>) {
         let response = AppendEntriesResponse::Accepted { match_index: index };
-        self.send_after(self.log.write_of(index), from, Body::AppendEntriesResponse(response), actions);
+        self.send_after(
+            self.log.write_of(index),
+            from,
+            Body::AppendEntriesResponse(self.incarnation, response),
+            actions,
+        );
     }
 
     /// Receiver 2 to 4 (Figure 13): create a new snapshot at the first chunk, write data at the given offset, wait for

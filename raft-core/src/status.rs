@@ -10,13 +10,18 @@ use crate::progress::Progress;
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{Digest, LogIndex, NodeId, Term};
+use crate::types::{Digest, Incarnation, LogIndex, NodeId, Term};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This server.
     pub id: NodeId,
+    /// Its storage's incarnation.
+    pub incarnation: Incarnation,
+    /// The configuration means another disk by this server's id: it receives the log, and does not vote or lead until it
+    /// is removed and added again (fault M10).
+    pub is_replaced: bool,
     /// Its role.
     pub role: RoleName,
     /// Its `current_term`.
@@ -45,6 +50,9 @@ pub struct Status {
     pub uncommitted_bytes: usize,
     /// On a leader: to whom leadership is being handed.
     pub transfer: Option<NodeId>,
+    /// On a leader with a [lease](crate::Lease) that holds: ticks for which it will, if nobody answers any more. Until then
+    /// reads are served without a round.
+    pub lease: Option<u64>,
     /// On a leader: a change whose new voters are catching up.
     pub promotion: Option<MembershipChange>,
     /// On a leader: what it knows of every other member.
@@ -63,6 +71,8 @@ impl<S: Storage> Node<S> {
         };
         Status {
             id: self.config.id,
+            incarnation: self.incarnation,
+            is_replaced: self.is_replaced(),
             role: self.role.name(),
             term: self.current_term,
             leader: self.leader(),
@@ -77,6 +87,7 @@ impl<S: Storage> Node<S> {
             head: self.log.last().digest,
             uncommitted_bytes: leader.map_or(0, |leader| leader.uncommitted.bytes()),
             transfer: leader.and_then(|leader| leader.transfer).map(|transfer| transfer.target),
+            lease: self.lease_left(),
             promotion: leader.and_then(|leader| leader.promotion.as_ref()).map(|promotion| promotion.change.clone()),
             followers: leader.map_or_else(Vec::new, |leader| leader.followers().to_vec()),
             fault: self.fault.clone(),

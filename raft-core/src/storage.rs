@@ -24,8 +24,9 @@
 //!    `Damaged`. The same holds of a snapshot and its chunks.
 //! 5. Once a write or a sync has failed, every later write fails with [`StorageError::Poisoned`]. A failed sync is
 //!    never tried again: the kernel may have dropped the pages and report success.
-//! 6. A snapshot arrives in chunks, each of which continues the one before it or begins another snapshot at offset 0,
-//!    and is nothing but bytes until it is installed. Installing is one write, and so done or not done after a crash: the
+//! 6. A snapshot arrives in chunks, each of which continues the one before it, where that was not its last, or begins
+//!    another snapshot at offset 0, beyond the installed one; and it is nothing but bytes until it is installed, which
+//!    only one that is all there can be. Installing is one write, and so done or not done after a crash: the
 //!    snapshot replaces the one before, and the entries that it names are removed. Chunks that were not installed may be
 //!    gone after a crash (fault S3).
 
@@ -40,7 +41,7 @@ use crate::action::{Action, HardState, Write};
 use crate::error::StorageError;
 use crate::event::Event;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Payload, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, Payload, Term, WriteId};
 
 mod mem;
 
@@ -53,6 +54,13 @@ pub trait Storage {
     /// # Errors
     /// The storage cannot be read.
     fn hard_state(&self) -> Result<HardState, StorageError>;
+
+    /// Which disk this is: drawn at random when the storage was made, and the same in every later life of it, so that a
+    /// server that comes back with an empty disk is not taken for the one that voted (fault M10). Provided: unknown, and
+    /// nothing is checked.
+    fn incarnation(&self) -> Incarnation {
+        Incarnation::UNKNOWN
+    }
 
     /// What the log follows: the last snapshot, or the genesis (index 0, term 0, the founding configuration).
     ///
@@ -93,7 +101,7 @@ pub trait Storage {
     /// Contract 4.
     fn entries(&self, first: LogIndex, last: LogIndex, max_bytes: usize) -> Result<Vec<Entry>, StorageError>;
 
-    /// The membership entries of the log, oldest first. Provided: reads the whole log; a storage that knows better
+    /// The membership entries after the snapshot, oldest first. Provided: reads all of the log there; a storage that knows better
     /// should say so.
     ///
     /// # Errors

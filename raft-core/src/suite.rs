@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A closure that makes a storage is enough for all that needs no crash. A [`StorageHarness`] adds what only the
-//! implementor can do: wait for the device, crash, compact, fail; each is a method with a default, and what stays a
+//! implementor can do: wait for the device, crash, fail; each is a method with a default, and what stays a
 //! default is not checked. A [`TransportHarness`] hands messages in on one side and takes them out on the other.
 //!
 //! | clause of the contract | how it is checked |
@@ -19,6 +19,8 @@
 //! | [`Crash`](Clause::Crash) | at the crash points of a script (all of them while one write is unreported, up to 400) and of seeded random lives, what opens is a prefix of what was begun: votes, appends, truncations, and entries that take the place of others at their index |
 //! | [`NewLife`](Clause::NewLife) | what opens numbers its writes from 1, and holds for certain what it answers |
 //! | [`Reads`](Clause::Reads) | every index, below, in and above the log, durable or not, against a plain list |
+//! | [`Snapshots`](Clause::Snapshots) | chunks in order, begun anew and given up for another's; every kind of offset and size of what was received and of what is installed |
+//! | [`Install`](Clause::Install) | over a log that holds the entry, with a tail of every length, and in place of a log that ends before, at and after it; at the crash points of a script and of random lives |
 //! | [`Limits`](Clause::Limits) | `entries` with limits at, below and above every sum of costs |
 //! | [`Digests`](Clause::Digests) | links and digests agree, or are `None` always; a link depends on all that an entry holds |
 //! | [`Failure`](Clause::Failure) | after an injected failure nothing is written or reported any more |
@@ -34,6 +36,7 @@ use alloc::string::String;
 mod crash;
 mod life;
 mod model;
+mod snapshot;
 mod storage;
 mod transport;
 
@@ -78,6 +81,10 @@ pub enum Clause {
     NewLife,
     /// Contract 4 of a storage: a read answers what was written or an error, never a default.
     Reads,
+    /// Contract 6 of a storage: a snapshot reads as it was received.
+    Snapshots,
+    /// Contract 6 of a storage: an install is done or not done, and removes what it names.
+    Install,
     /// `entries` is cut where its documentation says.
     Limits,
     /// Links and digests make one chain, or there are none.
@@ -129,6 +136,10 @@ impl Clause {
             Self::Crash => "storage contract 3: a crash leaves a prefix of the writes begun",
             Self::NewLife => "a reopened storage numbers its writes from 1 and holds durably what it answers",
             Self::Reads => "storage contract 4: a read answers what was written or an error, never a default",
+            Self::Snapshots => "storage contract 6: a snapshot reads as it was received, chunk after chunk",
+            Self::Install => {
+                "storage contract 6: an install is done or not done, and removes the entries that it names"
+            }
             Self::Limits => "`entries` is cut after the entry that reaches the limit, at least one",
             Self::Digests => "`link` and `digest` make one chain, or are None always",
             Self::Failure => "storage contract 5: once a write or a sync has failed, every later write is Poisoned",

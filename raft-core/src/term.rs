@@ -24,7 +24,7 @@ impl<S: Storage> Node<S> {
         // Pre-votes speak of a term that nobody has entered: they neither raise a term nor are of an old one.
         let is_about_next_term = match body {
             Body::PreVote(_) => true,
-            Body::PreVoteResponse(response) => response.vote_granted,
+            Body::PreVoteResponse(_, response) => response.vote_granted,
             _ => false,
         };
         match term.cmp(&self.current_term) {
@@ -35,7 +35,7 @@ impl<S: Storage> Node<S> {
                 false
             }
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Ordering::Greater if self.hears_leader() && asks_uncalled(body) => false,
+            Ordering::Greater if (self.hears_leader() || self.is_promised()) && asks_uncalled(body) => false,
             Ordering::Greater => {
                 // Whether the sender leads this term, its handler says.
                 self.become_follower(term, None, actions);
@@ -46,27 +46,33 @@ impl<S: Storage> Node<S> {
 
     /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
     fn answer_old_term(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
+        let own = self.incarnation;
         let answer = match body {
-            Body::RequestVote(_) => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: false }),
+            Body::RequestVote(_) => Body::RequestVoteResponse(own, RequestVoteResponse { vote_granted: false }),
             Body::AppendEntries(request) => {
                 let prev_log_index = request.prev_log_index;
                 let (hint_index, hint_term) = (LogIndex(0), Term(0));
-                Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+                Body::AppendEntriesResponse(
+                    own,
+                    AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+                )
             }
             Body::InstallSnapshot(chunk) => {
                 let last_included_index = chunk.meta.last_included_index;
                 let response = InstallSnapshotResponse { last_included_index, next_offset: 0 };
-                Body::InstallSnapshotResponse(response)
+                Body::InstallSnapshotResponse(own, response)
             }
-            Body::Heartbeat(request) => Body::HeartbeatResponse(HeartbeatResponse { round: request.round }),
+            Body::Heartbeat(request) => Body::HeartbeatResponse(own, HeartbeatResponse { round: request.round }),
             Body::PreVote(request) => {
-                Body::PreVoteResponse(PreVoteResponse { next_term: request.next_term, vote_granted: false })
+                Body::PreVoteResponse(own, PreVoteResponse { next_term: request.next_term, vote_granted: false })
             }
-            Body::PreVoteResponse(_)
-            | Body::RequestVoteResponse(_)
-            | Body::AppendEntriesResponse(_)
-            | Body::HeartbeatResponse(_)
-            | Body::InstallSnapshotResponse(_)
+            Body::ReadIndex(request) => Body::ReadIndexResponse(request.refused()),
+            Body::PreVoteResponse(_, _)
+            | Body::RequestVoteResponse(_, _)
+            | Body::AppendEntriesResponse(_, _)
+            | Body::HeartbeatResponse(_, _)
+            | Body::InstallSnapshotResponse(_, _)
+            | Body::ReadIndexResponse(_)
             | Body::TimeoutNow => return,
         };
         self.send(from, answer, actions);
@@ -87,20 +93,8 @@ impl<S: Storage> Node<S> {
                 return false;
             }
         }
+        self.promise();
         true
-    }
-
-    /// A leader is heard by whoever answers it in its term.
-    pub(crate) fn note_answer(&mut self, from: NodeId, body: &Body) {
-        if let Role::Leader(leader) = &mut self.role
-            && matches!(
-                body,
-                Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_) | Body::InstallSnapshotResponse(_)
-            )
-            && let Some(progress) = leader.follower_mut(from)
-        {
-            progress.last_ack = self.now;
-        }
     }
 
     /// Whether a leader was heard within the last election timeout, or leads here.

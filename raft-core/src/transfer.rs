@@ -32,7 +32,9 @@ impl<S: Storage> Node<S> {
         let refusal = match &self.role {
             Role::Leader(leader) => match leader.transfer {
                 _ if target == id => Some(Refusal::Unchanged),
-                _ if !is_voter => Some(Refusal::NotVoter { id: target }),
+                _ if !is_voter || leader.follower(target).is_some_and(|progress| !progress.counts()) => {
+                    Some(Refusal::NotVoter { id: target })
+                }
                 Some(Transfer { target: current, .. }) if current != target => {
                     Some(Refusal::TransferInProgress { target: current })
                 }
@@ -50,8 +52,10 @@ impl<S: Storage> Node<S> {
     pub(crate) fn hand_over(&mut self, actions: &mut Vec<Action>) {
         let id = self.config.id;
         let Role::Leader(leader) = &self.role else { return };
-        let voters =
-            leader.followers().iter().filter(|(follower, _)| self.configurations.current().is_voter(*follower));
+        let voters = leader
+            .followers()
+            .iter()
+            .filter(|(follower, progress)| progress.counts() && self.configurations.current().is_voter(*follower));
         let furthest = voters.max_by_key(|(_, progress)| (progress.match_index(), progress.last_ack));
         if let Some((target, _)) = furthest.filter(|(target, _)| *target != id) {
             self.begin_transfer(*target, actions);
@@ -70,9 +74,12 @@ impl<S: Storage> Node<S> {
         let last = self.log.last().index;
         let is_ready = |leader: &Leader| {
             leader.transfer.is_some_and(|transfer| transfer.target == follower)
-                && leader.follower(follower).is_some_and(|progress| progress.match_index() == last)
+                && leader.counted(follower).is_some_and(|progress| progress.match_index() == last)
         };
-        if matches!(&self.role, Role::Leader(leader) if is_ready(leader)) {
+        if let Role::Leader(leader) = &mut self.role
+            && is_ready(leader)
+        {
+            leader.said_timeout_now = true;
             self.send(follower, Body::TimeoutNow, actions);
         }
     }

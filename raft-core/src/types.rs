@@ -14,6 +14,13 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct NodeId(pub u32);
 
+/// One life of a server's disk (fault M10): drawn at random when the storage is made, the same after every restart. A
+/// server whose disk was lost has another, so that it is not taken for the one that voted and acknowledged under its id.
+/// 0 is [`UNKNOWN`](Self::UNKNOWN): the storage does not tell, and nothing is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
 /// Raft's logical clock (§5.1). 0 is the time before the first election.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -121,6 +128,23 @@ impl LogIndex {
     }
 }
 
+impl Incarnation {
+    /// Not told, or not heard yet.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// Whether it is known.
+    #[must_use]
+    pub const fn is_known(self) -> bool {
+        self.0 != Self::UNKNOWN.0
+    }
+
+    /// Whether a server that says `other` may be the one meant by this: anybody, where this is unknown.
+    #[must_use]
+    pub const fn admits(self, other: Self) -> bool {
+        !self.is_known() || self.0 == other.0
+    }
+}
+
 impl WriteId {
     /// The write after this one.
     #[must_use]
@@ -132,6 +156,12 @@ impl WriteId {
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

@@ -185,9 +185,9 @@ fn path(at: usize, event: &Event) -> String {
     let what = match event {
         Event::Message(message) => match message.body {
             Body::AppendEntries(_) => "AppendEntries",
-            Body::AppendEntriesResponse(_) => "AppendEntriesResponse",
+            Body::AppendEntriesResponse(_, _) => "AppendEntriesResponse",
             Body::Heartbeat(_) => "Heartbeat",
-            Body::HeartbeatResponse(_) => "HeartbeatResponse",
+            Body::HeartbeatResponse(_, _) => "HeartbeatResponse",
             _ => "another message",
         },
         Event::Tick => "Tick",

@@ -15,6 +15,15 @@
 //!   Nothing is changed, and opening fails with [`StorageError::Damaged`] (fault D2). So does a frame whose checksum is
 //!   right and whose content does not follow what stands before it.
 //!
+//! # Snapshots
+//!
+//! Chunks and installs are frames of the same stream. A chunk's bytes stay in the file: in memory is only where they
+//! stand, and each read of them is checked. After an install the chain begins at its anchor, the hash of the block
+//! before the first that is kept; chunks that were not installed when the log was closed are not found again.
+//!
+//! **Nothing is reclaimed**: removed blocks, replaced snapshots and given up chunks stay in the file, and opening reads
+//! and verifies all of it, from block 0 on. So the file, and the time to open it, grow with all that was ever written.
+//!
 //! # What it cannot tell
 //!
 //! * Damage in the last frames, those which no later frame vouches for, looks like a torn tail: they are lost as if
@@ -34,27 +43,28 @@ use raft_core::{
 use crate::block::{Block, ClusterId, Genesis, link};
 use crate::disk::Disk;
 
+mod contents;
 mod error;
 mod frame;
 mod index;
 mod recovery;
+mod snapshot;
 mod write;
 
 pub use error::OpenError;
 
+use contents::Contents;
 use frame::{BLOCK_HEADER_LEN, BlockHeader};
-use index::Index;
 
 /// A [`Storage`] on a [`Disk`], whose entries are hash-chained blocks.
 ///
-/// In memory it keeps 8 bytes a block, and those blocks that are not known to be durable yet.
+/// In memory it keeps 8 bytes a block, the membership blocks, some 32 bytes a chunk of a snapshot, and those blocks that
+/// are not known to be durable yet.
 #[derive(Debug)]
 pub struct BlockLog<D> {
     disk: D,
     genesis: Genesis,
-    genesis_hash: Digest,
-    hard_state: HardState,
-    index: Index,
+    contents: Contents,
     /// The last blocks of the log, those whose frame was not durable when last asked.
     unsynced: VecDeque<Unsynced>,
     /// Writes begun and not reported, each with the durable length that completes it.
@@ -90,7 +100,8 @@ impl<D: Disk> BlockLog<D> {
         let founding = recovery::founding_bytes(&genesis).ok_or_else(|| write::too_long(&disk))?;
         disk.settle(0, &founding)?;
         let synced = disk.len();
-        Ok(Self::assemble(disk, genesis, HardState::default(), Index::default(), synced))
+        let contents = Contents::new(&genesis);
+        Ok(Self::assemble(disk, genesis, contents, synced))
     }
 
     /// Opens a log: verifies all of it and cuts off a torn tail. What it holds is durable on return.
@@ -104,7 +115,7 @@ impl<D: Disk> BlockLog<D> {
         let mut tail = vec![0; usize::try_from(found.end.saturating_sub(found.vouched)).unwrap_or(usize::MAX)];
         disk.read_at(found.vouched, &mut tail)?;
         disk.settle(found.vouched, &tail)?;
-        Ok(Self::assemble(disk, genesis, found.hard_state, found.index, found.end))
+        Ok(Self::assemble(disk, genesis, found.contents, found.end))
     }
 
     /// [`create`](Self::create)s where the file is empty or where a crash tore its founding, else
@@ -123,13 +134,11 @@ impl<D: Disk> BlockLog<D> {
         }
     }
 
-    fn assemble(disk: D, genesis: Genesis, hard_state: HardState, index: Index, synced: u64) -> Self {
+    const fn assemble(disk: D, genesis: Genesis, contents: Contents, synced: u64) -> Self {
         Self {
             disk,
-            genesis_hash: genesis.block().hash,
             genesis,
-            hard_state,
-            index,
+            contents,
             unsynced: VecDeque::new(),
             begun: VecDeque::new(),
             last_write: WriteId(0),
@@ -146,7 +155,7 @@ impl<D: Disk> BlockLog<D> {
         &self.genesis
     }
 
-    /// The block at this height, from the genesis at 0 on.
+    /// The block at this height: the genesis at 0, or one that the log holds.
     ///
     /// # Errors
     /// As for [`Storage::entries`].
@@ -188,8 +197,8 @@ impl<D: Disk> BlockLog<D> {
     }
 
     fn hash_at(&self, height: LogIndex) -> Result<Digest, StorageError> {
-        if height == LogIndex(0) {
-            return Ok(self.genesis_hash);
+        if height == self.contents.index.before().0 {
+            return Ok(self.contents.before_hash);
         }
         match self.unsynced(height) {
             Some(block) => Ok(block.hash),
@@ -220,11 +229,11 @@ impl<D: Disk> BlockLog<D> {
     }
 
     fn locate(&self, height: LogIndex) -> Result<(u64, Term), StorageError> {
-        if height == LogIndex(0) {
-            return Err(StorageError::Compacted { index: height, first: LogIndex(1) });
+        let (first, last) = (self.first_index(), self.last_index());
+        if height < first {
+            return Err(StorageError::Compacted { index: height, first });
         }
-        let last = self.last_index();
-        self.index.locate(height).ok_or(StorageError::OutOfRange { index: height, last })
+        self.contents.index.locate(height).ok_or(StorageError::OutOfRange { index: height, last })
     }
 
     fn unsynced(&self, height: LogIndex) -> Option<&Unsynced> {
@@ -240,29 +249,29 @@ impl<D: Disk> BlockLog<D> {
 
 impl<D: Disk> Storage for BlockLog<D> {
     fn hard_state(&self) -> Result<HardState, StorageError> {
-        Ok(self.hard_state)
+        Ok(self.contents.hard_state)
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        let genesis = SnapshotMeta::genesis(self.genesis.configuration.clone());
-        Ok(SnapshotMeta { digest: Some(self.genesis_hash), ..genesis })
+        Ok(self.contents.snapshots.installed().clone())
     }
 
     fn first_index(&self) -> LogIndex {
-        LogIndex(1)
+        self.contents.index.first()
     }
 
     fn last_index(&self) -> LogIndex {
-        self.index.last()
+        self.contents.index.last()
     }
 
-    fn snapshot_chunk(&self, index: LogIndex, offset: u64, _: usize) -> Result<Bytes, StorageError> {
-        Err(StorageError::NoSnapshot { index, offset })
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        self.contents.snapshots.read(&self.disk, index, offset, max_bytes)
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
-        if index == LogIndex(0) {
-            return Ok(Term(0));
+        let (before, before_term) = self.contents.index.before();
+        if index == before {
+            return Ok(before_term);
         }
         self.locate(index).map(|(_, term)| term)
     }
@@ -288,6 +297,11 @@ impl<D: Disk> Storage for BlockLog<D> {
             }
         }
         Ok(entries)
+    }
+
+    /// From memory.
+    fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
+        self.contents.configurations()
     }
 
     fn link(&self, prev: &Digest, entry: &Entry) -> Option<Digest> {

@@ -11,6 +11,10 @@
 //! With each step goes the number of actions that it gave and a checksum of them, so that [`Replay`] names the first
 //! step that goes another way. The actions themselves are what replaying gives.
 //!
+//! A snapshot that is taken here is an event with all its bytes, and one that is sent is read chunk by chunk: both are in
+//! the recording. A step longer than [`ENCODED_BYTES_MAX`](crate::codec::ENCODED_BYTES_MAX), as that of a large snapshot,
+//! ends it.
+//!
 //! [`Recorder`] is a storage around the server's own; it records from its node's first read to its last step. A
 //! recording is replayed from its start only: so it is not rotated but ends at a size, and each start of a server
 //! begins a file of its own.
@@ -42,7 +46,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use raft_core::{
-    Bytes, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, SnapshotMeta, StorageError, Term,
+    Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError,
+    Term,
 };
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +113,8 @@ pub enum Question {
     Entries(LogIndex, LogIndex, u64),
     /// The membership entries of the log.
     Configurations,
+    /// Which disk it is.
+    Incarnation,
 }
 
 /// What a storage answered.
@@ -131,6 +138,8 @@ pub enum Answer {
     Entries(Vec<Entry>),
     /// To [`Question::Configurations`].
     Configurations(Vec<(LogIndex, Configuration)>),
+    /// To [`Question::Incarnation`].
+    Incarnation(Incarnation),
     /// To any of them.
     Error(StorageError),
 }
@@ -165,6 +174,7 @@ impl fmt::Display for Question {
             Self::Digest(index) => write!(f, "the digest of entry {index}"),
             Self::Entries(first, last, bytes) => write!(f, "entries {first} to {last}, up to {bytes} bytes"),
             Self::Configurations => write!(f, "the membership entries"),
+            Self::Incarnation => write!(f, "the incarnation"),
         }
     }
 }

@@ -213,7 +213,7 @@ impl Client {
 
     async fn on_refusal(&mut self, server: NodeId, refusal: Refusal, search: &mut Search) -> Result<(), ClientError> {
         match refusal {
-            Refusal::NotLeader { leader: Some(leader) }
+            Refusal::NotLeader { leader: Some(leader) } | Refusal::ReadTimeout { leader: Some(leader) }
                 if leader != server && self.servers.contains_key(&leader) && search.hints < self.servers.len() =>
             {
                 search.hints = search.hints.saturating_add(1);
@@ -221,7 +221,7 @@ impl Client {
                 self.target = Some(leader);
                 return Ok(());
             }
-            Refusal::NotLeader { .. } | Refusal::Halted => {
+            Refusal::NotLeader { .. } | Refusal::ReadTimeout { .. } | Refusal::Halted => {
                 search.error = ClientError::NoLeader;
                 self.turn_from(server);
             }

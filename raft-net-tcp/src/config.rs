@@ -15,7 +15,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The other servers. An entry for the server itself is ignored.
     pub peers: BTreeMap<NodeId, SocketAddr>,
-    /// The protocol's own configuration, with this server's id.
+    /// The protocol's own configuration, with this server's id. Leases are refused: see
+    /// [`BindError::Lease`](crate::BindError::Lease).
     pub raft: Config,
     /// What it holds for its clients.
     pub requests: Limits,
@@ -61,14 +62,15 @@ pub struct ConnectionLimits {
 
 impl ServerConfig {
     /// The defaults: ticks of 20 ms, so that an election times out after 300 ms and a leader is heard every 60; no
-    /// delay; election timeouts seeded by the operating system's entropy.
+    /// delay; election timeouts seeded, and the life named, by the operating system's entropy, so that it serves reads
+    /// while it follows.
     #[must_use]
     pub fn new(id: NodeId, cluster: [u8; 16], listen: SocketAddr, peers: BTreeMap<NodeId, SocketAddr>) -> Self {
         Self {
             cluster,
             listen,
             peers,
-            raft: Config { seed: rand::random(), ..Config::new(id) },
+            raft: Config { seed: rand::random(), life: Some(rand::random()), ..Config::new(id) },
             requests: Limits::default(),
             tick: Duration::from_millis(20),
             delay: Duration::ZERO,

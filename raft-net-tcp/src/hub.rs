@@ -303,7 +303,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
                 number: position.number,
                 reply,
             },
-            Outcome::Answered { index, reply } => {
+            Outcome::Answered { index, reply, .. } => {
                 let hash = self.replica.node().digest(index).ok().flatten();
                 ResponseBody::Answered { index, hash, reply }
             }

@@ -9,7 +9,7 @@ use crate::protocol::CloseReason;
 /// What an operator may want to know, as it happens. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// From the protocol: a role change, a diverging peer, a dropped message, a halt.
+    /// From the protocol: a role change, a diverging peer, a snapshot, a dropped message, a halt.
     Raft(Action),
     /// A server is connected.
     PeerConnected(NodeId),
@@ -54,6 +54,18 @@ impl std::fmt::Display for Notice {
             Self::Raft(Action::MessageDropped { from, reason }) => {
                 write!(f, "a message of server {from} was dropped: {reason}")
             }
+            Self::Raft(Action::Restore(meta)) => {
+                write!(f, "a snapshot of entry {} was received: restoring it", meta.last_included_index)
+            }
+            Self::Raft(Action::SnapshotInstalled { index, first_index }) => {
+                write!(f, "the log is compacted: a snapshot of entry {index}, entries from {first_index} on")
+            }
+            Self::Raft(Action::SnapshotRefused(reason)) => write!(f, "a snapshot was not taken: {reason}"),
+            Self::Raft(Action::DiskReplaced { id }) => write!(
+                f,
+                "server {id} has lost the disk that the cluster knows it by: it does not vote until it is removed and \
+                 added again"
+            ),
             Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
             Self::Raft(action) => write!(f, "{action:?}"),
             Self::PeerConnected(peer) => write!(f, "server {peer} is connected"),
@@ -62,6 +74,32 @@ impl std::fmt::Display for Notice {
             Self::Refused { from, reason } => write!(f, "a connection from {from} was refused: {reason}"),
             Self::ClientClosed(client, reason) => write!(f, "the connection of client {client} was closed: {reason}"),
             Self::AcceptFailed(reason) => write!(f, "no connection can be accepted for the moment: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Configuration, LogIndex, Refusal, SnapshotMeta};
+
+    use super::*;
+
+    #[test]
+    fn snapshots_are_told_in_words() {
+        let meta =
+            SnapshotMeta { last_included_index: LogIndex(9), ..SnapshotMeta::genesis(Configuration::new([NodeId(1)])) };
+        for (action, words) in [
+            (Action::Restore(Box::new(meta)), "a snapshot of entry 9 was received: restoring it"),
+            (
+                Action::SnapshotInstalled { index: LogIndex(9), first_index: LogIndex(7) },
+                "the log is compacted: a snapshot of entry 9, entries from 7 on",
+            ),
+            (
+                Action::SnapshotRefused(Refusal::SnapshotInProgress),
+                "a snapshot was not taken: a snapshot is being received: take one once it is installed",
+            ),
+        ] {
+            assert_eq!(Notice::Raft(action).to_string(), words);
         }
     }
 }

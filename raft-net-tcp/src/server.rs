@@ -69,6 +69,10 @@ pub enum BindError {
     /// A tick of no length.
     #[error("the tick must be longer than 0")]
     ZeroTick,
+    /// Leases rest on ticks that keep to a drift bound. This server's fall behind when it is busy, and those that a pause
+    /// swallowed are not made up for (fault P1).
+    #[error("this server's ticks are not fit for leases: leave raft.lease at None")]
+    Lease,
     /// The replica cannot start.
     #[error("{0}")]
     Start(#[from] StartError),
@@ -109,6 +113,9 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
     ) -> Result<Self, BindError> {
         if config.tick.is_zero() {
             return Err(BindError::ZeroTick);
+        }
+        if config.raft.lease.is_some() {
+            return Err(BindError::Lease);
         }
         let listen = |source| BindError::Listen { address: config.listen, source };
         listener.set_nonblocking(true).map_err(listen)?;

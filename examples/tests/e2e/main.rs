@@ -11,5 +11,6 @@
 mod commands;
 mod demo;
 mod failures;
+mod readme;
 mod record;
 mod support;

@@ -211,7 +211,7 @@ impl Model for Cluster {
             Step::Change(at) => {
                 state.left.changes -= 1;
                 let voters = self.wanted.iter().copied().map(NodeId).collect();
-                let change = MembershipChange { voters, learners: Vec::new(), catch_up: false };
+                let change = MembershipChange { voters, learners: Vec::new(), catch_up: false, addresses: Vec::new() };
                 self.step(&mut state, at, Event::ChangeMembership(change));
             }
             Step::Tick(at) => {

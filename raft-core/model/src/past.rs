@@ -67,8 +67,8 @@ impl State {
         let server = Arc::clone(&self.servers[at]);
         let durable = server.node.storage().durable_hard_state().current_term;
         let is_dead = |message: &Message| match &message.body {
-            Body::PreVoteResponse(response) => response.next_term <= durable && message.term <= durable,
-            Body::RequestVoteResponse(_) | Body::AppendEntriesResponse(_) | Body::HeartbeatResponse(_) => {
+            Body::PreVoteResponse(_, response) => response.next_term <= durable && message.term <= durable,
+            Body::RequestVoteResponse(_, _) | Body::AppendEntriesResponse(_, _) | Body::HeartbeatResponse(_, _) => {
                 message.term < durable
             }
             _ => false,
@@ -94,10 +94,10 @@ impl Past {
         let hard_state = disk.durable_hard_state();
         let kept = hard_state.current_term >= message.term
             && match &message.body {
-                Body::RequestVoteResponse(response) => {
+                Body::RequestVoteResponse(_, response) => {
                     !response.vote_granted || hard_state.voted_for == Some(message.to)
                 }
-                Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+                Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
                     disk.durable_term(*match_index).is_some_and(|term| disk.term(*match_index) == Ok(term))
                 }
                 _ => true,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use raft_core::{
-    Action, AppendEntriesResponse, Body, Configuration, Entry, Event, Message, Payload, PreVoteResponse, Storage,
+    Action, AppendEntriesResponse, Body, Configuration, Entry, Event, Incarnation, Message, Payload, PreVoteResponse,
+    Storage,
 };
 
 use crate::state::{Letter, Server, State};
@@ -13,10 +14,10 @@ impl Cluster {
     pub(crate) fn deliver(&self, state: &mut State, message: &Message) {
         let mut message = message.clone();
         match &mut message.body {
-            Body::RequestVoteResponse(response) if self.plant == Plant::GrantsEverything => {
+            Body::RequestVoteResponse(_, response) if self.plant == Plant::GrantsEverything => {
                 response.vote_granted = true;
             }
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
+            Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index })
                 if self.plant == Plant::AcceptsMore =>
             {
                 *match_index = match_index.next();
@@ -84,7 +85,12 @@ impl Cluster {
 
 fn pre_vote_granted(request: &Message) -> Message {
     let granted = PreVoteResponse { next_term: request.term.next(), vote_granted: true };
-    Message { from: request.to, to: request.from, term: request.term, body: Body::PreVoteResponse(granted) }
+    Message {
+        from: request.to,
+        to: request.from,
+        term: request.term,
+        body: Body::PreVoteResponse(Incarnation::UNKNOWN, granted),
+    }
 }
 
 fn without_joint(entry: &Entry) -> Entry {

@@ -11,7 +11,7 @@ use super::{Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 use crate::action::{HardState, Write, WriteOp};
 use crate::error::StorageError;
 use crate::quorum::Configuration;
-use crate::types::{Digest, Entry, LogIndex, Term, WriteId};
+use crate::types::{Digest, Entry, Incarnation, LogIndex, Term, WriteId};
 
 /// A storage in memory: durable as soon as written, gone with the process.
 #[derive(Clone, Debug)]
@@ -21,8 +21,10 @@ pub struct MemStorage {
     /// The entry before the first: its index, term and digest.
     before: (LogIndex, Term, Option<Digest>),
     entries: Vec<(Entry, Option<Digest>)>,
-    receiving: Option<(SnapshotMeta, Vec<u8>)>,
+    /// The snapshot that is being received, and whether that is all of it.
+    receiving: Option<(SnapshotMeta, Vec<u8>, bool)>,
     persisted: WriteId,
+    incarnation: Incarnation,
 }
 
 impl MemStorage {
@@ -37,7 +39,14 @@ impl MemStorage {
             entries: Vec::new(),
             receiving: None,
             persisted: WriteId(0),
+            incarnation: Incarnation::UNKNOWN,
         }
+    }
+
+    /// The same storage, known by this incarnation: a number that no other storage has.
+    #[must_use]
+    pub fn with_incarnation(self, incarnation: Incarnation) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// A storage that holds this hard state and these entries, as after an earlier life.
@@ -91,17 +100,18 @@ impl MemStorage {
     }
 
     fn receive(&mut self, chunk: SnapshotChunk) -> Result<(), StorageError> {
-        let SnapshotChunk { meta, offset, data, .. } = chunk;
+        let SnapshotChunk { meta, offset, data, done } = chunk;
         if meta.last_included_index <= self.snapshot.meta.last_included_index {
             return out_of_order(format!("a snapshot beyond {}", self.snapshot.meta.last_included_index));
         }
         if offset == 0 {
-            self.receiving = Some((meta, data.to_vec()));
+            self.receiving = Some((meta, data.to_vec(), done));
             return Ok(());
         }
         match &mut self.receiving {
-            Some((current, state)) if *current == meta && u64::try_from(state.len()) == Ok(offset) => {
+            Some((current, state, all @ false)) if *current == meta && u64::try_from(state.len()) == Ok(offset) => {
                 state.extend_from_slice(&data);
+                *all = done;
                 Ok(())
             }
             _ => out_of_order(String::from("a chunk at offset 0, or one that continues the last")),
@@ -109,12 +119,13 @@ impl MemStorage {
     }
 
     fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), StorageError> {
-        let Some((meta, state)) = self.receiving.take_if(|(meta, _)| meta.last_included_index == index) else {
+        let Some((meta, _, true)) = self.receiving.as_ref().filter(|(meta, ..)| meta.last_included_index == index)
+        else {
             return out_of_order(String::from("the snapshot that was received"));
         };
         let named = (index, meta.last_included_term, meta.digest);
         if let Some(first) = keep_from {
-            let holds = self.term(index) == Ok(meta.last_included_term);
+            let holds = self.term(index) == Ok(meta.last_included_term) && self.digest(index) == Ok(meta.digest);
             if !holds || first < self.first_index() || first > index.next() {
                 return out_of_order(format!("entries kept from {} to {}", self.first_index(), index.next()));
             }
@@ -125,7 +136,9 @@ impl MemStorage {
             self.before = named;
             self.entries.clear();
         }
-        self.snapshot = Snapshot { meta, state: state.into() };
+        if let Some((meta, state, _)) = self.receiving.take() {
+            self.snapshot = Snapshot { meta, state: state.into() };
+        }
         Ok(())
     }
 
@@ -150,6 +163,10 @@ impl Storage for MemStorage {
         Ok(self.hard_state)
     }
 
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
         Ok(self.snapshot.meta.clone())
     }
@@ -168,7 +185,7 @@ impl Storage for MemStorage {
             Some(Bytes::copy_from_slice(rest.get(..max_bytes).unwrap_or(rest)))
         };
         let found = match &self.receiving {
-            Some((meta, state)) if meta.last_included_index == index => chunk(state),
+            Some((meta, state, _)) if meta.last_included_index == index => chunk(state),
             _ if self.snapshot.meta.last_included_index == index && index.0 > 0 => chunk(&self.snapshot.state),
             _ => None,
         };

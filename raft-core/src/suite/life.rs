@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
-use super::model::{Op, State};
+use super::model::{Op, Place, State};
 use super::{Clause, StorageHarness, Violation, ensure};
 use crate::action::Write;
 use crate::error::StorageError;
@@ -29,13 +29,16 @@ pub(super) struct Life<'a, H: StorageHarness> {
     base: WriteId,
     reported: WriteId,
     trace: VecDeque<String>,
+    /// Snapshots that were being received when it crashed: they may be there or gone.
+    pub(super) forgotten: Vec<LogIndex>,
 }
 
 impl<'a, H: StorageHarness> Life<'a, H> {
     /// Of a storage that holds `state`, durably.
     pub(super) fn new(harness: &'a mut H, storage: H::Storage, state: State) -> Self {
         let (base, reported) = (WriteId(0), WriteId(0));
-        Self { harness, storage, now: state, history: VecDeque::new(), base, reported, trace: VecDeque::new() }
+        let (history, trace, forgotten) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { harness, storage, now: state, history, base, reported, trace, forgotten }
     }
 
     pub(super) fn begun(&self) -> WriteId {
@@ -55,7 +58,7 @@ impl<'a, H: StorageHarness> Life<'a, H> {
     }
 
     /// The states that a crash may leave: from the last reported on.
-    fn possible(&self) -> impl Iterator<Item = &State> {
+    pub(super) fn possible(&self) -> impl Iterator<Item = &State> {
         let from = usize::try_from(self.reported.0.saturating_sub(self.base.0)).unwrap_or(usize::MAX);
         self.history.iter().skip(from).chain([&self.now])
     }
@@ -124,19 +127,6 @@ impl<'a, H: StorageHarness> Life<'a, H> {
         Err(Violation::new(Clause::Reports, format!("{begun} writes begun, but persisted stays at {reported}")))
     }
 
-    /// Compacts everything up to `to`, after everything is reported; whether the storage can.
-    pub(super) fn compact(&mut self, to: LogIndex) -> Result<bool, Violation> {
-        self.settle()?;
-        let compacted = self.harness.compact(&mut self.storage, to);
-        if compacted {
-            self.note(format!("compact to {to}"));
-            self.base = self.begun();
-            self.history.clear();
-            self.now = self.now.compacted(to);
-        }
-        Ok(compacted)
-    }
-
     /// Crashes at this point, opens what is left and holds it against what may be: the next life.
     pub(super) fn crash(mut self, point: u64) -> Result<Self, Violation> {
         self.note(format!("crash at point {point}, {} of {} reported", self.reported.0, self.begun().0));
@@ -145,16 +135,22 @@ impl<'a, H: StorageHarness> Life<'a, H> {
     }
 
     fn reopen(self, point: u64) -> Result<Self, Violation> {
-        let possible: Vec<State> = self.possible().cloned().collect();
+        let possible: Vec<State> = self.possible().map(State::survivor).collect();
         let before = self.history.len().saturating_add(1).saturating_sub(possible.len());
-        let lost: Vec<State> = self.history.iter().take(before).cloned().collect();
+        let lost: Vec<State> = self.history.iter().take(before).map(State::survivor).collect();
+        let receiving = self.possible().filter_map(|state| state.receiving.as_ref());
+        let forgotten = receiving.map(|(snapshot, _)| snapshot.meta.last_included_index).collect();
         let Self { harness, storage, trace, .. } = self;
         let closed = |error| Violation::new(Clause::Crash, format!("it cannot be opened after a crash: {error}"));
         let mut storage = harness.crash(storage, point).map_err(closed)?;
         let found = State::read(&storage, Clause::Crash)?;
         if !possible.contains(&found) {
             let earlier = lost.contains(&found);
-            let clause = if earlier { Clause::Reports } else { Clause::Crash };
+            let clause = match earlier {
+                true => Clause::Reports,
+                false if is_half_installed(&found, &possible) => Clause::Install,
+                false => Clause::Crash,
+            };
             let story = if earlier { "a report was lost" } else { "this was never a state" };
             let last = possible.first().map(State::brief).unwrap_or_default();
             let what = format!("{story}: it holds {}; what was reported is {last}", found.brief());
@@ -162,7 +158,7 @@ impl<'a, H: StorageHarness> Life<'a, H> {
         }
         let persisted = storage.persisted();
         ensure!(persisted == Ok(WriteId(0)), NewLife, "persisted is {persisted:?} before the first write");
-        let next = Self { trace, ..Life::new(harness, storage, found) };
+        let next = Self { trace, forgotten, ..Life::new(harness, storage, found) };
         next.check_reads()?;
         Ok(next)
     }
@@ -175,8 +171,7 @@ impl<H: StorageHarness> Life<'_, H> {
         let hard_state = self.storage.hard_state();
         let known = self.possible().any(|state| hard_state == Ok(state.hard_state));
         ensure!(known, Reads, "the hard state is {hard_state:?}, last written {:?}", self.now.hard_state);
-        let (meta, written) = (self.storage.snapshot_meta(), &self.now.meta);
-        ensure!(meta.as_ref() == Ok(written), Reads, "the snapshot is {meta:?}, not {written:?}");
+        self.check_snapshots()?;
         let last = self.storage.last_index();
         let known = self.possible().any(|state| state.last_index() == last);
         ensure!(known, Reads, "the last index is {last}, not {}", self.now.last_index());
@@ -184,38 +179,27 @@ impl<H: StorageHarness> Life<'_, H> {
         for index in (0..=end.0.saturating_add(2)).chain([u64::MAX]) {
             self.check_index(LogIndex(index))?;
         }
+        let configurations = self.storage.configurations();
+        // While it is not known which log is durable, those of none may be there.
+        let known = self.possible().any(|state| configurations == Ok(state.configurations()));
+        let settled = self.history.is_empty() || self.reported == self.begun();
+        ensure!(known || !settled, Reads, "the configurations are {configurations:?}");
         Ok(())
     }
 
     fn check_index(&self, index: LogIndex) -> Result<(), Violation> {
-        let meta = &self.now.meta;
-        let term = self.storage.term(index);
-        let digest = self.storage.digest(index);
+        let entries: Vec<_> = self.possible().map(|state| state.place(index).map(|(entry, _)| entry)).collect();
         let read = self.storage.entries(index, index, usize::MAX);
-        if index <= meta.last_included_index {
-            let first = meta.last_included_index.next();
-            let compacted = StorageError::Compacted { index, first };
-            ensure!(read == Err(compacted.clone()), Reads, "entry {index} is compacted, but reads as {read:?}");
-            if index < meta.last_included_index {
-                ensure!(term == Err(compacted.clone()), Reads, "entry {index} is compacted, but has term {term:?}");
-                ensure!(digest == Err(compacted), Reads, "entry {index} is compacted, but has digest {digest:?}");
-            } else {
-                ensure!(term == Ok(meta.last_included_term), Reads, "the snapshot's term at {index} is {term:?}");
-                ensure!(digest == Ok(meta.digest), Digests, "the snapshot's digest at {index} is {digest:?}");
-            }
-            return Ok(());
-        }
-        let written: Vec<_> = self.possible().map(|state| state.entry(index)).collect();
-        let entries: Vec<_> = written.iter().map(|held| held.map(|(entry, _)| entry)).collect();
         let one = read.and_then(|mut read| match (read.pop(), read.is_empty()) {
             (Some(entry), true) => Ok(entry),
             (last, _) => Err(StorageError::Io { what: format!("not one entry: {:?}", last.map(|last| last.index)) }),
         });
         judge(Clause::Reads, "entry", index, one.as_ref(), &entries)?;
-        let terms: Vec<_> = written.iter().map(|held| held.map(|(entry, _)| &entry.term)).collect();
-        judge(Clause::Reads, "the term", index, term.as_ref(), &terms)?;
-        let digests: Vec<_> = written.iter().map(|held| held.map(|(_, digest)| digest)).collect();
-        judge(Clause::Digests, "the digest", index, digest.as_ref(), &digests)
+        let marks: Vec<_> = self.possible().map(|state| state.mark(index)).collect();
+        let terms: Vec<_> = marks.iter().map(|mark| mark.as_ref().map(|(term, _)| term)).collect();
+        judge(Clause::Reads, "the term", index, self.storage.term(index).as_ref(), &terms)?;
+        let digests: Vec<_> = marks.iter().map(|mark| mark.as_ref().map(|(_, digest)| digest)).collect();
+        judge(Clause::Digests, "the digest", index, self.storage.digest(index).as_ref(), &digests)
     }
 
     /// `entries` over one range, with limits around every sum of costs. Only once everything is reported.
@@ -241,11 +225,11 @@ impl<H: StorageHarness> Life<'_, H> {
 
     /// Ranges that reach outside of the log.
     pub(super) fn check_bounds(&self) -> Result<(), Violation> {
-        let (snapshot, last) = (self.now.meta.last_included_index, self.now.last_index());
-        let answer = self.storage.entries(snapshot, last.max(snapshot), usize::MAX);
+        let (before, last) = (self.now.before.index, self.now.last_index());
+        let answer = self.storage.entries(before, last, usize::MAX);
         let compacted = matches!(answer, Err(StorageError::Compacted { .. }));
-        ensure!(compacted, Reads, "entries from the snapshot's index {snapshot} on: {}", told(&answer));
-        let answer = self.storage.entries(snapshot.next(), last.next(), usize::MAX);
+        ensure!(compacted, Reads, "entries from {before} on, one before the first: {}", told(&answer));
+        let answer = self.storage.entries(before.next(), last.next(), usize::MAX);
         let out = matches!(answer, Err(StorageError::OutOfRange { .. }));
         ensure!(out, Reads, "entries to {}, one beyond the last: {}", last.next(), told(&answer));
         let answer = self.storage.entries(last.next(), last, usize::MAX);
@@ -254,30 +238,35 @@ impl<H: StorageHarness> Life<'_, H> {
     }
 }
 
-/// Holds an answer against what was written at `index` in each state that may be the durable one: `None` where the
-/// log did not reach so far.
+/// Holds an answer against what stands at `index` in each state that may be the durable one.
 fn judge<T: PartialEq + Debug>(
     clause: Clause,
     name: &str,
     index: LogIndex,
     answer: Result<&T, &StorageError>,
-    written: &[Option<&T>],
+    places: &[Place<&T>],
 ) -> Result<(), Violation> {
-    let what = |expected: &str| format!("{name} at {index} is {answer:?}, not {expected}");
-    let broken = |expected: &str| Err(Violation::new(clause, what(expected)));
-    if written.iter().all(Option::is_none) {
-        let out = matches!(answer, Err(StorageError::OutOfRange { index: asked, .. }) if *asked == index);
-        return if out { Ok(()) } else { broken("OutOfRange") };
-    }
-    let durable = written.first().copied().flatten().filter(|first| written.iter().all(|held| *held == Some(*first)));
-    match (answer, durable) {
-        (Ok(answer), Some(durable)) if answer == durable => Ok(()),
-        (_, Some(durable)) => broken(&format!("{durable:?}")),
+    let is_right = match (answer, places.split_first()) {
+        (answer, Some((one, others))) if others.iter().all(|other| other == one) => match (answer, one) {
+            (Ok(answer), Place::Holds(written)) => answer == *written,
+            (Err(StorageError::Compacted { index: asked, .. }), Place::Removed) => *asked == index,
+            (Err(StorageError::OutOfRange { index: asked, .. }), Place::Beyond) => *asked == index,
+            _ => false,
+        },
         // Neither durable nor gone for certain: an error, or something that was written there.
-        (Err(_), None) => Ok(()),
-        (Ok(answer), None) if written.contains(&Some(answer)) => Ok(()),
-        (Ok(_), None) => broken("anything written there"),
-    }
+        (Ok(answer), _) => places.contains(&Place::Holds(answer)),
+        (Err(_), _) => true,
+    };
+    let what = || format!("{name} at {index} is {answer:?}, not {places:?}");
+    if is_right { Ok(()) } else { Err(Violation::new(clause, what())) }
+}
+
+/// Whether what a crash left is an install that is neither done nor not done: a snapshot that belongs to no state, or to
+/// another state than the log.
+fn is_half_installed(found: &State, possible: &[State]) -> bool {
+    let same_snapshot = |state: &&State| (&state.snapshot, state.before) == (&found.snapshot, found.before);
+    let same_log = |state: &State| state.entries == found.entries && !same_snapshot(&state);
+    !possible.iter().any(|state| same_snapshot(&state)) || possible.iter().any(same_log)
 }
 
 fn told(answer: &Result<Vec<Entry>, StorageError>) -> String {

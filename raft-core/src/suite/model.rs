@@ -1,5 +1,6 @@
 //! What a storage should hold, as plain lists: the oracle.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -11,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Clause, Violation, ensure};
 use crate::action::{HardState, WriteOp};
-use crate::storage::{SnapshotMeta, Storage};
+use crate::quorum::Configuration;
+use crate::storage::{Snapshot, SnapshotChunk, SnapshotMeta, Storage};
 use crate::types::{Digest, Entry, LogIndex, NodeId, Payload, Term};
 
 /// A write, before it has an id and digests.
@@ -20,15 +22,62 @@ pub(super) enum Op {
     HardState(HardState),
     Truncate(LogIndex),
     Append(Vec<Entry>),
+    Chunk(Box<SnapshotChunk>),
+    Install { index: LogIndex, keep_from: Option<LogIndex> },
 }
 
 /// The content of a storage after some write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) hard_state: HardState,
-    pub(super) meta: SnapshotMeta,
-    /// Every entry after the snapshot, with its digest.
+    /// The installed one, or the genesis.
+    pub(super) snapshot: Snapshot,
+    /// The entry before the first.
+    pub(super) before: Before,
     pub(super) entries: Vec<(Entry, Option<Digest>)>,
+    /// The snapshot that is being received, as far as it is, and whether that is all of it.
+    pub(super) receiving: Option<(Snapshot, bool)>,
+}
+
+/// What a storage still knows of the entry before its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) index: LogIndex,
+    pub(super) term: Term,
+    pub(super) digest: Option<Digest>,
+}
+
+impl Before {
+    /// The last entry of a snapshot.
+    pub(super) const fn of(meta: &SnapshotMeta) -> Self {
+        Self { index: meta.last_included_index, term: meta.last_included_term, digest: meta.digest }
+    }
+}
+
+/// What a storage holds at an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place<T> {
+    Removed,
+    Holds(T),
+    Beyond,
+}
+
+impl<T> Place<T> {
+    pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Place<U> {
+        match self {
+            Self::Removed => Place::Removed,
+            Self::Holds(held) => Place::Holds(of(held)),
+            Self::Beyond => Place::Beyond,
+        }
+    }
+
+    pub(super) const fn as_ref(&self) -> Place<&T> {
+        match self {
+            Self::Removed => Place::Removed,
+            Self::Holds(held) => Place::Holds(held),
+            Self::Beyond => Place::Beyond,
+        }
+    }
 }
 
 impl State {
@@ -36,31 +85,99 @@ impl State {
     pub(super) fn read(storage: &impl Storage, clause: Clause) -> Result<Self, Violation> {
         let failed = |error| Violation::new(clause, format!("what it holds cannot be read: {error}"));
         let (hard_state, meta) = (storage.hard_state().map_err(failed)?, storage.snapshot_meta().map_err(failed)?);
-        let first = meta.last_included_index.next();
+        let first = storage.first_index();
+        let index = first.prev();
+        let (term, digest) = (storage.term(index).map_err(failed)?, storage.digest(index).map_err(failed)?);
+        let state = match meta.last_included_index {
+            LogIndex(0) => Bytes::new(),
+            index => storage.snapshot_chunk(index, 0, usize::MAX).map_err(failed)?,
+        };
         let read = storage.entries(first, storage.last_index(), usize::MAX).map_err(failed)?;
         let mut entries = Vec::new();
         for entry in read {
             let digest = storage.digest(entry.index).map_err(failed)?;
             entries.push((entry, digest));
         }
-        Ok(Self { hard_state, meta, entries })
+        let (snapshot, before) = (Snapshot { meta, state }, Before { index, term, digest });
+        Ok(Self { hard_state, snapshot, before, entries, receiving: None })
+    }
+
+    /// A new storage with this genesis.
+    pub(super) fn founded(genesis: SnapshotMeta) -> Self {
+        let (hard_state, before) = (HardState::default(), Before::of(&genesis));
+        let snapshot = Snapshot { meta: genesis, state: Bytes::new() };
+        Self { hard_state, snapshot, before, entries: Vec::new(), receiving: None }
+    }
+
+    /// What a crash leaves of this state: chunks that are not installed may be gone, and nobody counts on them.
+    pub(super) fn survivor(&self) -> Self {
+        Self { receiving: None, ..self.clone() }
+    }
+
+    pub(super) const fn first_index(&self) -> LogIndex {
+        self.before.index.next()
+    }
+
+    pub(super) const fn snapshot_index(&self) -> LogIndex {
+        self.snapshot.meta.last_included_index
     }
 
     pub(super) fn last_index(&self) -> LogIndex {
-        self.entries.last().map_or(self.meta.last_included_index, |(entry, _)| entry.index)
+        self.entries.last().map_or(self.before.index, |(entry, _)| entry.index)
     }
 
     pub(super) fn last_term(&self) -> Term {
-        self.entries.last().map_or(self.meta.last_included_term, |(entry, _)| entry.term)
+        self.entries.last().map_or(self.before.term, |(entry, _)| entry.term)
     }
 
     pub(super) fn last_digest(&self) -> Option<Digest> {
-        self.entries.last().map_or(self.meta.digest, |(_, digest)| *digest)
+        self.entries.last().map_or(self.before.digest, |(_, digest)| *digest)
     }
 
     pub(super) fn entry(&self, index: LogIndex) -> Option<&(Entry, Option<Digest>)> {
-        let at = index.0.checked_sub(self.meta.last_included_index.next().0)?;
+        let at = index.0.checked_sub(self.first_index().0)?;
         self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    pub(super) fn place(&self, index: LogIndex) -> Place<&(Entry, Option<Digest>)> {
+        match self.entry(index) {
+            Some(held) => Place::Holds(held),
+            None if index < self.first_index() => Place::Removed,
+            None => Place::Beyond,
+        }
+    }
+
+    /// Term and digest, which are known of one entry more.
+    pub(super) fn mark(&self, index: LogIndex) -> Place<(Term, Option<Digest>)> {
+        match self.place(index) {
+            Place::Holds((entry, digest)) => Place::Holds((entry.term, *digest)),
+            Place::Removed if index == self.before.index => Place::Holds((self.before.term, self.before.digest)),
+            Place::Removed => Place::Removed,
+            Place::Beyond => Place::Beyond,
+        }
+    }
+
+    /// Whether the log holds the last entry of this snapshot.
+    pub(super) fn holds(&self, meta: &SnapshotMeta) -> bool {
+        let named = (meta.last_included_term, meta.digest);
+        self.entry(meta.last_included_index).is_some_and(|(entry, digest)| (entry.term, *digest) == named)
+    }
+
+    /// The bytes of the snapshot at this index, as far as there are any.
+    pub(super) fn bytes(&self, index: LogIndex) -> Option<&Bytes> {
+        let received = self.receiving.as_ref().map(|(snapshot, _)| snapshot);
+        let mut known = [received, Some(&self.snapshot)].into_iter().flatten();
+        known.find(|known| known.meta.last_included_index == index && index.0 > 0).map(|known| &known.state)
+    }
+
+    /// The configurations that stand in entries after the snapshot.
+    pub(super) fn configurations(&self) -> Vec<(LogIndex, Configuration)> {
+        let after = self.entries.iter().map(|(entry, _)| entry).filter(|entry| entry.index > self.snapshot_index());
+        let configuration = |entry: &Entry| match &entry.payload {
+            Payload::Configuration(bytes) => Some((entry.index, Configuration::from_bytes(bytes)?)),
+            Payload::Noop | Payload::Command(_) => None,
+        };
+        after.filter_map(configuration).collect()
     }
 
     /// The write as a storage takes it, digests and all, and the state after it. A write that does not continue this
@@ -93,20 +210,39 @@ impl State {
                 let digests = digests.filter(|digests| !digests.is_empty()).map(Arc::from);
                 WriteOp::Append { entries: entries.as_slice().into(), digests }
             }
+            Op::Chunk(chunk) => {
+                next.receive(chunk);
+                WriteOp::SnapshotChunk(chunk.clone())
+            }
+            Op::Install { index, keep_from } => {
+                next.install(*keep_from);
+                WriteOp::InstallSnapshot { index: *index, keep_from: *keep_from }
+            }
         };
         Ok((formed, next))
     }
 
-    /// This state with its entries up to `to` compacted.
-    pub(super) fn compacted(&self, to: LogIndex) -> Self {
-        let mut next = self.clone();
-        if let Some((entry, digest)) = self.entry(to) {
-            next.meta.last_included_index = entry.index;
-            next.meta.last_included_term = entry.term;
-            next.meta.digest = *digest;
-            next.entries.retain(|(entry, _)| entry.index > to);
+    fn receive(&mut self, chunk: &SnapshotChunk) {
+        let mut state = match &self.receiving {
+            Some((snapshot, _)) if chunk.offset > 0 => snapshot.state.to_vec(),
+            _ => Vec::new(),
+        };
+        state.extend_from_slice(&chunk.data);
+        self.receiving = Some((Snapshot { meta: chunk.meta.clone(), state: state.into() }, chunk.done));
+    }
+
+    fn install(&mut self, keep_from: Option<LogIndex>) {
+        let Some((snapshot, _)) = self.receiving.take() else { return };
+        let kept = keep_from.and_then(|first| match self.mark(first.prev()) {
+            Place::Holds((term, digest)) => Some(Before { index: first.prev(), term, digest }),
+            Place::Removed | Place::Beyond => None,
+        });
+        if kept.is_none() {
+            self.entries.clear();
         }
-        next
+        self.before = kept.unwrap_or(Before::of(&snapshot.meta));
+        self.entries.retain(|(entry, _)| entry.index > self.before.index);
+        self.snapshot = snapshot;
     }
 
     /// How many entries a read from `first` to `last` returns under a limit.
@@ -128,8 +264,9 @@ impl State {
         let entries: Vec<String> = self.entries.iter().map(|(entry, _)| brief(entry)).collect();
         let HardState { current_term, voted_for } = self.hard_state;
         let vote = voted_for.map_or(0, |id| id.0);
-        let snapshot = self.meta.last_included_index;
-        format!("term {current_term}, vote {vote}, snapshot {snapshot}, entries [{}]", entries.join(" "))
+        let (snapshot, bytes, before) = (self.snapshot_index(), self.snapshot.state.len(), self.before.index);
+        let entries = entries.join(" ");
+        format!("term {current_term}, vote {vote}, snapshot {snapshot} of {bytes}b, after {before} entries [{entries}]")
     }
 }
 
@@ -148,6 +285,14 @@ impl Op {
             }
             Self::Truncate(from) => format!("truncate {from}"),
             Self::Append(entries) => format!("append {}", entries.iter().map(brief).collect::<Vec<_>>().join(" ")),
+            Self::Chunk(chunk) => {
+                let SnapshotChunk { meta, offset, data, done } = &**chunk;
+                let (index, term, last) =
+                    (meta.last_included_index, meta.last_included_term, if *done { "!" } else { "" });
+                format!("chunk of {index}@{term} from {offset}: {}b{last}", data.len())
+            }
+            Self::Install { index, keep_from: Some(first) } => format!("install {index}, keep from {first}"),
+            Self::Install { index, keep_from: None } => format!("install {index} for the log"),
         }
     }
 }
@@ -156,6 +301,8 @@ impl Op {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) rng: ChaCha8Rng,
+    /// The snapshot whose chunks are being written.
+    pub(super) sending: Option<Snapshot>,
 }
 
 impl Writer {
@@ -182,19 +329,28 @@ impl Writer {
     }
 
     pub(super) fn truncate(&mut self, state: &State) -> Option<Op> {
-        let (first, last) = (state.meta.last_included_index.next(), state.last_index());
+        let (first, last) = (state.snapshot_index().next(), state.last_index());
         (first <= last).then(|| Op::Truncate(LogIndex(self.rng.random_range(first.0..=last.0))))
     }
 
-    /// A no-op, an empty command, or random bytes: sometimes more than a sector of them.
+    /// A no-op, a configuration, an empty command, or random bytes: sometimes more than a sector of them.
     pub(super) fn entry(&mut self, index: LogIndex, term: Term) -> Entry {
-        let len = match self.rng.random_range(0..10) {
-            0 => return Entry { index, term, payload: Payload::Noop },
-            1 => 0,
-            2 => self.rng.random_range(500..1500),
-            _ => self.rng.random_range(1..60),
+        let payload = match self.rng.random_range(0..12) {
+            0 => Payload::Noop,
+            1 => Payload::Configuration(self.configuration().to_bytes().into()),
+            2 => Payload::Command(Bytes::new()),
+            3 => Payload::Command(self.bytes(500, 1500)),
+            _ => Payload::Command(self.bytes(1, 60)),
         };
-        let bytes: Vec<u8> = (0..len).map(|_| self.rng.random_range(0..=u8::MAX)).collect();
-        Entry { index, term, payload: Payload::Command(Bytes::from(bytes)) }
+        Entry { index, term, payload }
+    }
+
+    pub(super) fn configuration(&mut self) -> Configuration {
+        Configuration::new((1..=self.rng.random_range(1..9)).map(NodeId))
+    }
+
+    pub(super) fn bytes(&mut self, least: usize, below: usize) -> Bytes {
+        let len = self.rng.random_range(least..below);
+        (0..len).map(|_| self.rng.random_range(0..=u8::MAX)).collect()
     }
 }

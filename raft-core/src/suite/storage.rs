@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::crash::{check_random, check_script};
+use super::crash::{check_random, check_scripts};
 use super::life::Life;
 use super::model::{Op, State, Writer};
+use super::snapshot::{check_snapshots, refuse_snapshot};
 use super::{Clause, Violation, ensure};
-use crate::action::{HardState, Write};
+use crate::action::Write;
 use crate::error::StorageError;
 use crate::quorum::Configuration;
 use crate::storage::{SnapshotMeta, Storage};
@@ -51,14 +52,6 @@ pub trait StorageHarness {
         Err(String::from("this harness cannot crash"))
     }
 
-    /// Removes the entries up to `to`, as after a snapshot there: durable on return. `false` where it cannot.
-    ///
-    /// By default it cannot.
-    fn compact(&mut self, storage: &mut Self::Storage, to: LogIndex) -> bool {
-        let _ = (storage, to);
-        false
-    }
-
     /// Makes the next write or sync of the device fail, once. `false` where it cannot.
     ///
     /// By default it cannot.
@@ -89,7 +82,8 @@ pub fn check_storage(mut harness: impl StorageHarness) -> Result<(), Violation> 
     check_links(&mut harness).map_err(|found| found.during(|| String::from("links of entries that differ")))?;
     check_order(&mut harness)?;
     check_limits(&mut harness)?;
-    check_script(&mut harness)?;
+    check_snapshots(&mut harness)?;
+    check_scripts(&mut harness)?;
     for seed in 0..harness.seeds() {
         check_random(&mut harness, seed)?;
     }
@@ -101,9 +95,9 @@ pub(super) fn found<H: StorageHarness>(harness: &mut H) -> Result<Life<'_, H>, V
     let configuration = Configuration::new([1, 2, 3].map(NodeId));
     let mut storage = harness.create(configuration.clone());
     let held = State::read(&storage, Clause::New)?;
-    let genesis = SnapshotMeta { digest: held.meta.digest, ..SnapshotMeta::genesis(configuration) };
-    let empty = State { hard_state: HardState::default(), meta: genesis, entries: Vec::new() };
-    ensure!(held == empty, New, "it holds {}, snapshot {:?}", held.brief(), held.meta);
+    let genesis = SnapshotMeta { digest: held.snapshot.meta.digest, ..SnapshotMeta::genesis(configuration) };
+    let empty = State::founded(genesis);
+    ensure!(held == empty, New, "it holds {}, snapshot {:?}", held.brief(), held.snapshot.meta);
     let persisted = storage.persisted();
     ensure!(persisted == Ok(WriteId(0)), New, "persisted is {persisted:?} before the first write");
     let life = Life::new(harness, storage, empty);
@@ -112,7 +106,7 @@ pub(super) fn found<H: StorageHarness>(harness: &mut H) -> Result<Life<'_, H>, V
 }
 
 /// Runs one part of the suite in a new storage, and names the part in a violation.
-fn lead<'h, H: StorageHarness>(
+pub(super) fn lead<'h, H: StorageHarness>(
     harness: &'h mut H,
     name: &str,
     part: impl FnOnce(&mut Life<'h, H>) -> Result<(), Violation>,
@@ -124,7 +118,7 @@ fn lead<'h, H: StorageHarness>(
 /// A storage links always or never, the same way each time, and by everything that an entry holds.
 fn check_links(harness: &mut impl StorageHarness) -> Result<(), Violation> {
     let life = found(harness)?;
-    let (storage, prev) = (&life.storage, life.now.meta.digest);
+    let (storage, prev) = (&life.storage, life.now.before.digest);
     let entry = |index, term, payload| Entry { index: LogIndex(index), term: Term(term), payload };
     let command = |bytes: &'static [u8]| Payload::Command(bytes.into());
     let entries = [
@@ -172,14 +166,14 @@ fn check_order<H: StorageHarness>(harness: &mut H) -> Result<(), Violation> {
     })
 }
 
-fn refuse_all<H: StorageHarness>(life: &mut Life<'_, H>, writer: &mut Writer) -> Result<(), Violation> {
+pub(super) fn refuse_all<H: StorageHarness>(life: &mut Life<'_, H>, writer: &mut Writer) -> Result<(), Violation> {
     for kind in 0..REFUSALS {
         refuse(life, writer, kind)?;
     }
     Ok(())
 }
 
-pub(super) const REFUSALS: u32 = 11;
+pub(super) const REFUSALS: u32 = 23;
 
 /// One write that does not continue the log.
 pub(super) fn refuse<H: StorageHarness>(
@@ -188,7 +182,7 @@ pub(super) fn refuse<H: StorageHarness>(
     kind: u32,
 ) -> Result<(), Violation> {
     let (now, begun, id) = (life.now.clone(), life.begun(), life.begun().next());
-    let (snapshot, last, term) = (now.meta.last_included_index, now.last_index(), now.last_term());
+    let (snapshot, last, term) = (now.snapshot_index(), now.last_index(), now.last_term());
     let vote = writer.vote(&now, 0);
     let mut run = |indexes: &[LogIndex], terms: &[Term]| {
         Op::Append(indexes.iter().zip(terms).map(|(index, term)| writer.entry(*index, *term)).collect())
@@ -207,11 +201,12 @@ pub(super) fn refuse<H: StorageHarness>(
         8 => life.refuse(id, &run(&[one, two], &[above, term]), "a term that falls inside an append"),
         9 => life.refuse(id, &Op::Truncate(last.next()), "a truncation beyond the end"),
         10 => life.refuse(id, &Op::Truncate(snapshot), "a truncation of what the snapshot covers"),
-        _ => Ok(()),
+        7 => Ok(()),
+        _ => refuse_snapshot(life, writer, kind),
     }
 }
 
-/// Every range of a short log with every limit that matters; then, where the storage compacts, the same again.
+/// Every range of a short log with every limit that matters.
 fn check_limits<H: StorageHarness>(harness: &mut H) -> Result<(), Violation> {
     lead(harness, "ranges and limits", |life| {
         let mut writer = writer(1);
@@ -223,22 +218,14 @@ fn check_limits<H: StorageHarness>(harness: &mut H) -> Result<(), Violation> {
         }
         life.settle()?;
         check_ranges(life)?;
-        for to in [LogIndex(3), LogIndex(4), LogIndex(8)] {
-            if !life.compact(to)? {
-                return Ok(());
-            }
-            life.check_reads()?;
-            check_ranges(life)?;
-            refuse_all(life, &mut writer)?;
-        }
         life.write(&writer.append(&life.now, 2))?;
         life.settle()?;
         life.check_reads()
     })
 }
 
-fn check_ranges<H: StorageHarness>(life: &Life<'_, H>) -> Result<(), Violation> {
-    let (first, end) = (life.now.meta.last_included_index.next(), life.now.last_index());
+pub(super) fn check_ranges<H: StorageHarness>(life: &Life<'_, H>) -> Result<(), Violation> {
+    let (first, end) = (life.now.first_index(), life.now.last_index());
     for from in first.0..=end.0 {
         for to in from..=end.0 {
             life.check_range(LogIndex(from), LogIndex(to))?;
@@ -309,5 +296,5 @@ fn fail<H: StorageHarness>(life: &mut Life<'_, H>, reported: u64) -> Result<bool
 const FAILURE_WAITS: u32 = 100;
 
 pub(super) fn writer(seed: u64) -> Writer {
-    Writer { rng: ChaCha8Rng::seed_from_u64(seed) }
+    Writer { rng: ChaCha8Rng::seed_from_u64(seed), sending: None }
 }

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::{Clause, Violation, ensure};
 use crate::message::{AppendEntries, AppendEntriesResponse, Body, HeartbeatResponse, Message, PreVoteResponse};
-use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, Term};
 
 /// What the suite asks of an implementor: transports of several servers, connected by healthy links.
 pub trait TransportHarness {
@@ -86,11 +86,17 @@ pub fn check_transport(harness: impl TransportHarness) -> Result<(), Violation> 
 pub fn sample_message(from: NodeId, to: NodeId, number: u64) -> Message {
     let (index, term) = (LogIndex(number), Term(number % 7 + 1));
     let body = match number % 4 {
-        0 => Body::HeartbeatResponse(HeartbeatResponse { round: number }),
-        1 => Body::PreVoteResponse(PreVoteResponse { next_term: Term(number), vote_granted: number % 8 == 1 }),
+        0 => Body::HeartbeatResponse(Incarnation(number), HeartbeatResponse { round: number }),
+        1 => Body::PreVoteResponse(
+            Incarnation(number),
+            PreVoteResponse { next_term: Term(number), vote_granted: number % 8 == 1 },
+        ),
         2 => {
             let (prev_log_index, hint_index, hint_term) = (index, LogIndex(u64::MAX), Term(3));
-            Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            Body::AppendEntriesResponse(
+                Incarnation(number),
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            )
         }
         _ => {
             let len = usize::try_from(number.wrapping_mul(797) % 20_000).unwrap_or_default();

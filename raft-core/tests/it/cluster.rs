@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, MemStorage, Message, Node, NodeId,
-    Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write, WriteId, WriteOp,
+    Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
+    Node, NodeId, Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write,
+    WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -114,6 +115,9 @@ impl Storage for Disk {
     fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
         self.live.snapshot_chunk(index, offset, max_bytes)
     }
+    fn incarnation(&self) -> Incarnation {
+        self.live.incarnation()
+    }
     fn last_index(&self) -> LogIndex {
         self.live.last_index()
     }
@@ -193,7 +197,7 @@ impl Cluster {
         let mut cluster = Self::empty();
         for id in 1..=nodes {
             let seed = seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
+            let config = Config { seed, max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) };
             cluster.add(config, MemStorage::new(genesis.clone()));
         }
         cluster
@@ -210,6 +214,15 @@ impl Cluster {
         cluster
     }
 
+    /// As [`with_founders`](Self::with_founders), and the disk of each node has an incarnation: ten times its id.
+    pub fn with_incarnations(voters: u32, nodes: u32, seed: u64) -> Self {
+        let mut cluster = Self::with_founders(voters, nodes, seed);
+        for id in 1..=nodes {
+            cluster.replace_disk(id, Incarnation(u64::from(id) * 10));
+        }
+        cluster
+    }
+
     pub fn with_logs_in_term(terms: &[&[u64]], at_least: u64) -> Self {
         let voters = Configuration::new((1..=terms.len() as u32).map(NodeId));
         let mut cluster = Self::empty();
@@ -217,7 +230,7 @@ impl Cluster {
             let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least));
             let hard_state = HardState { current_term, voted_for: None };
             let storage = MemStorage::with_log(voters.clone(), hard_state, entries(terms)).unwrap();
-            cluster.add(Config { max_inflight: 4, ..Config::new(NodeId(id)) }, storage);
+            cluster.add(Config { max_inflight: 4, life: Some(1), ..Config::new(NodeId(id)) }, storage);
         }
         cluster
     }
@@ -306,14 +319,16 @@ impl Cluster {
             Action::Restore(meta) => {
                 if self.apply {
                     self.restore(id, &meta);
+                } else {
+                    self.notices.push((id, Action::Restore(meta)));
                 }
             }
             Action::ProposalRefused(refusal) => self.refusals.push(refusal),
-            Action::ReadReady { read, index } => {
-                self.safety.read_ready(id, read, index);
-                self.notices.push((id, Action::ReadReady { read, index }));
-            }
             notice => {
+                if let Action::ReadReady { read, index, .. } = notice {
+                    assert!(self.node(id).last_applied() >= index, "a read is served before its entries are applied");
+                    self.safety.read_ready(id, read, index);
+                }
                 if let Action::ReadFailed { read, .. } = notice {
                     self.safety.read_failed(id, read);
                 }
@@ -354,10 +369,26 @@ impl Cluster {
     pub fn crash(&mut self, id: u32, also: usize) {
         let at = id as usize - 1;
         let disk = self.nodes[at].storage().clone().crash(also);
+        self.configs[at].life = self.configs[at].life.map(|life| life + 1);
         let snapshot = disk.durable_snapshot();
         let state = (snapshot > LogIndex(0)).then(|| disk.snapshot_chunk(snapshot, 0, usize::MAX).unwrap());
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at] = commands_of(&state.unwrap_or_default());
+        self.safety.crashed(id);
+    }
+
+    /// The node's disk is lost, and it comes back with an empty one.
+    pub fn wipe(&mut self, id: u32, incarnation: u64) {
+        self.safety.wiped(self.nodes[id as usize - 1].storage().clone());
+        self.replace_disk(id, Incarnation(incarnation));
+    }
+
+    fn replace_disk(&mut self, id: u32, incarnation: Incarnation) {
+        let at = id as usize - 1;
+        let founding = self.nodes[at].storage().snapshot_meta().unwrap().configuration;
+        let disk = Disk::new(MemStorage::new(founding).with_incarnation(incarnation));
+        self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
+        self.applied[at].clear();
         self.safety.crashed(id);
     }
 

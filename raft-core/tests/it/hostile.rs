@@ -7,9 +7,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Event, HardState,
-    Heartbeat, HeartbeatResponse, InstallSnapshotResponse, LogIndex, MemStorage, MembershipChange, Message, Node,
-    NodeId, Payload, PreVote, PreVoteResponse, ReadId, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta,
-    Storage, Term,
+    Heartbeat, HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, MemStorage, MembershipChange,
+    Message, Node, NodeId, Payload, PreVote, PreVoteResponse, ReadId, RequestVote, RequestVoteResponse, SnapshotChunk,
+    SnapshotMeta, Storage, Term,
 };
 
 use crate::cluster::{Disk, entries};
@@ -28,7 +28,11 @@ fn digest() -> impl Strategy<Value = Option<Digest>> {
 
 fn configuration() -> impl Strategy<Value = Configuration> {
     let ids = || prop::collection::vec((0_u32..5).prop_map(NodeId), 0..4);
-    (ids(), ids(), ids()).prop_map(|(voters, outgoing, learners)| Configuration::joint(voters, outgoing, learners))
+    let pins = prop::collection::vec((0_u32..5, incarnation()), 0..4);
+    (ids(), ids(), ids(), pins).prop_map(|(voters, outgoing, learners, pins)| {
+        let members = Configuration::joint(voters, outgoing, learners);
+        pins.into_iter().fold(members, |members, (id, pin)| members.with_incarnation(NodeId(id), pin))
+    })
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -74,7 +78,7 @@ fn chunk() -> impl Strategy<Value = Body> {
     )
 }
 
-fn append_response() -> impl Strategy<Value = Body> {
+fn append_response() -> impl Strategy<Value = AppendEntriesResponse> {
     prop_oneof![
         index().prop_map(|match_index| AppendEntriesResponse::Accepted { match_index }),
         (index(), index(), term()).prop_map(|(prev_log_index, hint_index, hint_term)| {
@@ -82,7 +86,11 @@ fn append_response() -> impl Strategy<Value = Body> {
         }),
         index().prop_map(|prev_log_index| AppendEntriesResponse::Diverged { prev_log_index }),
     ]
-    .prop_map(Body::AppendEntriesResponse)
+}
+
+/// The server's own is 1; it knows its peers by what they say.
+fn incarnation() -> impl Strategy<Value = Incarnation> {
+    (0_u64..3).prop_map(Incarnation)
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -90,20 +98,26 @@ fn body() -> impl Strategy<Value = Body> {
         1 => (term(), index(), term()).prop_map(|(next_term, last_log_index, last_log_term)| {
             Body::PreVote(PreVote { next_term, last_log_index, last_log_term })
         }),
-        1 => (term(), any::<bool>()).prop_map(|(next_term, vote_granted)| {
-            Body::PreVoteResponse(PreVoteResponse { next_term, vote_granted })
+        1 => (incarnation(), term(), any::<bool>()).prop_map(|(incarnation, next_term, vote_granted)| {
+            Body::PreVoteResponse(incarnation, PreVoteResponse { next_term, vote_granted })
         }),
         1 => (index(), term(), any::<bool>()).prop_map(|(last_log_index, last_log_term, leadership_transfer)| {
             Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
         }),
-        1 => any::<bool>().prop_map(|vote_granted| Body::RequestVoteResponse(RequestVoteResponse { vote_granted })),
+        1 => (incarnation(), any::<bool>()).prop_map(|(incarnation, vote_granted)| {
+            Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted })
+        }),
         4 => append(),
-        4 => append_response(),
+        4 => (incarnation(), append_response()).prop_map(|(incarnation, response)| {
+            Body::AppendEntriesResponse(incarnation, response)
+        }),
         1 => (index(), any::<u64>()).prop_map(|(leader_commit, round)| Body::Heartbeat(Heartbeat { leader_commit, round })),
-        1 => any::<u64>().prop_map(|round| Body::HeartbeatResponse(HeartbeatResponse { round })),
+        1 => (incarnation(), any::<u64>()).prop_map(|(incarnation, round)| {
+            Body::HeartbeatResponse(incarnation, HeartbeatResponse { round })
+        }),
         3 => chunk(),
-        1 => (index(), any::<u64>()).prop_map(|(last_included_index, next_offset)| {
-            Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset })
+        1 => (incarnation(), index(), any::<u64>()).prop_map(|(incarnation, last_included_index, next_offset)| {
+            Body::InstallSnapshotResponse(incarnation, InstallSnapshotResponse { last_included_index, next_offset })
         }),
         1 => Just(Body::TimeoutNow),
     ]
@@ -117,7 +131,7 @@ fn message() -> impl Strategy<Value = Event> {
 fn event() -> impl Strategy<Value = Event> {
     let change = (0_u32..32, any::<bool>()).prop_map(|(mask, catch_up)| {
         let voters = (0..5).filter(|id| mask & (1 << id) != 0).map(NodeId).collect();
-        Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up })
+        Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up, addresses: Vec::new() })
     });
     prop_oneof![
         12 => message(),
@@ -170,6 +184,7 @@ proptest! {
         let hard_state = HardState { current_term: Term(terms.last().copied().unwrap_or(0)), voted_for: None };
         let voters = Configuration::new([1, 2, 3].map(NodeId));
         let storage = MemStorage::with_log(voters, hard_state, entries(&terms)).unwrap();
+        let storage = storage.with_incarnation(Incarnation(1));
         let config = Config { tail_entries: 1, max_chunk_bytes: 2, max_inflight: 2, ..Config::new(NodeId(1)) };
         if linked {
             live(Node::new(config, Disk::new(storage)).unwrap(), events);

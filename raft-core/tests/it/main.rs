@@ -8,13 +8,16 @@
     reason = "a test fails by panicking"
 )]
 
+mod addresses;
 mod cluster;
 mod compaction;
 mod determinism;
 mod hostile;
+mod incarnations;
 mod limits;
 mod paper;
 mod random;
+mod reads;
 mod regressions;
 mod replica;
 mod safety;
@@ -25,3 +28,4 @@ mod suite_passes;
 mod toy;
 mod transfer;
 mod watched;
+mod wipes;

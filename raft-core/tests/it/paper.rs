@@ -6,8 +6,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entry, Event, HardState, Heartbeat,
-    HeartbeatResponse, LogIndex, MemStorage, MembershipChange, NodeId, Payload, PeerFault, PreVoteResponse, ReadId,
-    Refusal, RequestVote, RequestVoteResponse, RoleName, Storage, StorageError, Term, WriteOp,
+    HeartbeatResponse, Incarnation, LogIndex, MemStorage, MembershipChange, NodeId, Payload, PeerFault,
+    PreVoteResponse, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName, Storage, StorageError, Term, WriteOp,
 };
 
 use crate::cluster::{Cluster, all_entries, entries, message, sent_to};
@@ -54,7 +54,7 @@ fn win(cluster: &mut Cluster, id: u32) {
     let elects = |body: &Body| {
         matches!(
             body,
-            Body::PreVote(_) | Body::PreVoteResponse(_) | Body::RequestVote(_) | Body::RequestVoteResponse(_)
+            Body::PreVote(_) | Body::PreVoteResponse(_, _) | Body::RequestVote(_) | Body::RequestVoteResponse(_, _)
         )
     };
     // A refused pre-vote teaches the term that the next attempt starts from.
@@ -85,11 +85,11 @@ fn request_vote((last_log_term, last_log_index): (u64, u64)) -> Body {
 }
 
 fn vote(vote_granted: bool) -> Body {
-    Body::RequestVoteResponse(RequestVoteResponse { vote_granted })
+    Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted })
 }
 
 fn pre_vote_granted(next_term: u64) -> Body {
-    Body::PreVoteResponse(PreVoteResponse { next_term: Term(next_term), vote_granted: true })
+    Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term: Term(next_term), vote_granted: true })
 }
 
 /// An append of entries of these terms after (term, index).
@@ -105,7 +105,10 @@ fn append((prev_term, prev_index): (u64, u64), terms: &[u64], leader_commit: u64
 }
 
 fn accepted(match_index: u64) -> Body {
-    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+    Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) },
+    )
 }
 
 fn heartbeat(leader_commit: u64) -> Body {
@@ -113,11 +116,11 @@ fn heartbeat(leader_commit: u64) -> Body {
 }
 
 fn heartbeat_answer(round: u64) -> Body {
-    Body::HeartbeatResponse(HeartbeatResponse { round })
+    Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round })
 }
 
 fn is_rejection(body: &Body) -> bool {
-    matches!(body, Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { .. }))
+    matches!(body, Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { .. }))
 }
 
 fn appends_in(bodies: Vec<Body>) -> Vec<AppendEntries> {
@@ -417,7 +420,10 @@ fn figure_2_leaders_3_an_inconsistency_is_tried_again_further_back() {
     let mut cluster = leader(&[1, 1]);
     let rejected =
         AppendEntriesResponse::Rejected { prev_log_index: LogIndex(2), hint_index: LogIndex(1), hint_term: Term(1) };
-    let sent = appends_in(sent_to(&cluster.step(1, message(2, 1, 2, Body::AppendEntriesResponse(rejected))), 2));
+    let sent = appends_in(sent_to(
+        &cluster.step(1, message(2, 1, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, rejected))),
+        2,
+    ));
     assert_eq!((sent.len(), sent[0].prev_log_index, sent[0].entries[0].index), (1, LogIndex(1), LogIndex(2)));
 }
 
@@ -682,8 +688,8 @@ fn s5_2_a_split_vote_elects_nobody_and_the_next_term_somebody() {
         cluster.step(id, Event::Campaign);
     }
     // Everybody would vote for both; then 3 votes for 1, and 4 for 2.
-    while cluster.network.iter().any(|message| matches!(message.body, Body::PreVote(_) | Body::PreVoteResponse(_))) {
-        let at = cluster.network.iter().position(|m| matches!(m.body, Body::PreVote(_) | Body::PreVoteResponse(_)));
+    while cluster.network.iter().any(|message| matches!(message.body, Body::PreVote(_) | Body::PreVoteResponse(_, _))) {
+        let at = cluster.network.iter().position(|m| matches!(m.body, Body::PreVote(_) | Body::PreVoteResponse(_, _)));
         cluster.deliver(at.unwrap());
     }
     assert_eq!([1, 2].map(|id| cluster.node(id).role()), [RoleName::Candidate; 2]);
@@ -1042,7 +1048,7 @@ fn s5_6_a_leader_is_steady_while_messages_are_faster_than_the_election_timeout()
 
 fn change(voters: &[u32]) -> Event {
     let voters = voters.iter().copied().map(NodeId).collect();
-    Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: false })
+    Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: false, addresses: Vec::new() })
 }
 
 /// Voters and outgoing voters of a server's configuration.
@@ -1219,7 +1225,15 @@ fn s6_new_servers_catch_up_as_non_voting_members() {
     let voters = [1, 2, 3, 4, 5].map(NodeId).to_vec();
     cluster.cut_off(4);
     cluster.cut_off(5);
-    cluster.step(1, Event::ChangeMembership(MembershipChange { voters, learners: Vec::new(), catch_up: true }));
+    cluster.step(
+        1,
+        Event::ChangeMembership(MembershipChange {
+            voters,
+            learners: Vec::new(),
+            catch_up: true,
+            addresses: Vec::new(),
+        }),
+    );
     cluster.propose(1, "x");
     cluster.run(HEARTBEAT_INTERVAL);
     assert_eq!((cluster.applied[0].len(), halves(&cluster, 1).0), (1, vec![1, 2, 3]), "they hold up nothing");
@@ -1297,7 +1311,11 @@ fn s7_the_snapshots_last_entry_is_checked_like_any_other() {
     solo.take_snapshot("state");
     let wrong = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
     let answers = sent_to(&solo.step(message(2, 1, 2, append((1, 3), &[2], 3))), 2);
-    assert_eq!(answers, [Body::AppendEntriesResponse(wrong)], "what is committed cannot be of another term");
+    assert_eq!(
+        answers,
+        [Body::AppendEntriesResponse(Incarnation::UNKNOWN, wrong)],
+        "what is committed cannot be of another term"
+    );
 }
 
 /// "Once a server completes writing a snapshot, it may delete all log entries up through the last included index, as
@@ -1322,7 +1340,7 @@ fn s7_the_leader_sends_its_snapshot_when_the_next_entry_is_discarded() {
     let rejected = |prev| {
         let (prev_log_index, hint_index, hint_term) = (LogIndex(prev), LogIndex(0), Term(0));
         let answer = AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term };
-        message(3, 1, 3, Body::AppendEntriesResponse(answer))
+        message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, answer))
     };
     let before = sent_to(&solo.step(rejected(2)), 3);
     assert!(matches!(&before[..], [Body::AppendEntries(_)]), "the log still has it: {before:?}");

@@ -1,5 +1,6 @@
 //! Random event sequences into a group of nodes, with the safety properties held after every step: messages lost,
-//! repeated and reordered, links cut, writes that become durable late, crashes that lose what was not durable.
+//! repeated and reordered, links cut, writes that become durable late, crashes that lose what was not durable, logs that are
+//! compacted and snapshots that are sent in small chunks.
 //!
 //! A sequence is a script. One that fails is shortened and printed as such: paste it into a file of `tests/scripts`.
 
@@ -50,12 +51,16 @@ impl fmt::Debug for Story {
 
 /// A new group, of whom the first lead or nobody, whose disks are slow from then on.
 fn start(nodes: u32, voters: u32, seed: u64, led: bool) -> Vec<Command> {
-    let mut start = vec![Command::Nodes { nodes, voters }, Command::Seed(seed)];
+    let mut start = vec![Command::Nodes { nodes, voters }, Command::Seed(seed), limits([("chunk", 8), ("tail", 1)])];
     if led {
         start.push(Command::Elect(1));
     }
     start.push(Command::Sync { on: false, nodes: Vec::new() });
     start
+}
+
+fn limits<const N: usize>(limits: [(&str, u64); N]) -> Command {
+    Command::Limits(limits.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
 fn event(nodes: u32) -> impl Strategy<Value = Command> {
@@ -77,6 +82,7 @@ fn event(nodes: u32) -> impl Strategy<Value = Command> {
         1 => (node(), 0_usize..3).prop_map(|(node, also)| Command::Restart { node, also }),
         1 => (node(), 0_usize..3).prop_map(|(node, also)| Command::Crash { node, also }),
         1 => (node(), node()).prop_map(|(from, to)| Command::Cut(vec![(from, to)])),
+        2 => node().prop_map(Command::Snapshot),
         1 => Just(Command::Heal),
         1 => Just(Command::Settle),
     ]
@@ -105,11 +111,26 @@ fn an_established_leader() -> impl Strategy<Value = Story> {
 
 /// Entries leave memory as soon as they may, so that followers are served from the storage; appends are gathered and cut.
 fn tiny_limits() -> impl Strategy<Value = Story> {
-    let limits = (0_u64..120, 1_u64..120, 1_u64..4);
-    (any::<u64>(), limits, events(event(3))).prop_map(|(seed, (window, append, inflight), events)| {
-        let limits = [("window", window), ("append", append), ("inflight", inflight)];
+    let drawn = (0_u64..120, 1_u64..120, 1_u64..4);
+    (any::<u64>(), drawn, events(event(3))).prop_map(|(seed, (window, append, inflight), events)| {
         let mut start = start(3, 3, seed, true);
-        start.insert(2, Command::Limits(limits.map(|(name, value)| (name.to_owned(), value)).to_vec()));
+        start[2] = limits([("window", window), ("append", append), ("inflight", inflight), ("chunk", 3), ("tail", 0)]);
+        Story::new(start, events)
+    })
+}
+
+/// Node 3 lags behind a log that is compacted again and again, so that it needs snapshots, of chunks of three bytes.
+fn compaction() -> impl Strategy<Value = Story> {
+    let often = prop_oneof![
+        20 => event(3),
+        3 => (1_u32..=3).prop_map(Command::Snapshot),
+        2 => (1_u32..=3).prop_map(|node| Command::Propose { node, payloads: vec![Bytes::new(); 2] }),
+        2 => Just(Command::Settle),
+    ];
+    (any::<u64>(), 0_u64..3, events(often)).prop_map(|(seed, tail, events)| {
+        let mut start = start(3, 3, seed, true);
+        start[2] = limits([("chunk", 3), ("tail", tail)]);
+        start.push(Command::Isolate(3));
         Story::new(start, events)
     })
 }
@@ -120,6 +141,11 @@ fn membership_changes() -> impl Strategy<Value = Story> {
 }
 
 proptest! {
+    #[test]
+    fn the_five_safety_properties_hold_through_compaction(story in compaction()) {
+        story.play();
+    }
+
     #[test]
     fn the_five_safety_properties_hold_over_three_nodes(story in three_nodes()) {
         story.play();
@@ -155,7 +181,17 @@ fn a_failing_sequence_is_shortened_and_printed_as_a_script() {
     let printed = format!("{shortest:?}");
     assert_eq!(
         printed.lines().collect::<Vec<_>>(),
-        ["a script:", "", "nodes 6 voters 3", "seed 0", "elect 1", "sync off", "hand-over 1", "expect recovery"]
+        [
+            "a script:",
+            "",
+            "nodes 6 voters 3",
+            "seed 0",
+            "limits chunk=8 tail=1",
+            "elect 1",
+            "sync off",
+            "hand-over 1",
+            "expect recovery"
+        ]
     );
     let read_back: Vec<Command> = printed.lines().skip(2).map(|line| Command::parse(line).unwrap()).collect();
     assert!(read_back == shortest.0, "it can be pasted");

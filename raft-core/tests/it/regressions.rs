@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Heartbeat, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PreVoteResponse, ReadId, Refusal,
-    RequestVote, RoleName, StartError, StorageError, Term,
+    Heartbeat, Incarnation, LogIndex, MemStorage, MembershipChange, Node, NodeId, Payload, PreVoteResponse, ReadId,
+    Refusal, RequestVote, RoleName, StartError, StorageError, Term,
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
@@ -53,7 +53,7 @@ fn an_entry_with_another_digest_is_not_acknowledged_even_where_it_overlaps() {
     }
     let answer = sent_to(&cluster.step(1, message(2, 1, 1, request)), 2);
     let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(3) };
-    assert_eq!(answer, [Body::AppendEntriesResponse(diverged)]);
+    assert_eq!(answer, [Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)]);
 }
 
 /// Invariant 15: a disk that hangs for hours must not fill the memory with answers.
@@ -99,7 +99,7 @@ fn in_the_last_term_there_is_one_vote_too() {
     cluster.network.clear();
     cluster.step(1, Event::Campaign);
     let granted = PreVoteResponse { next_term: Term(u64::MAX), vote_granted: true };
-    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(granted)));
+    cluster.step(1, message(3, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     assert_ne!(cluster.node(1).role(), RoleName::Candidate, "there is no later term, and this one's vote is given");
 }
 
@@ -114,7 +114,7 @@ fn a_follower_that_refuses_what_it_acknowledged_is_asked_once_a_heartbeat() {
     let last = cluster.node(1).status().last_index;
     let rejected =
         AppendEntriesResponse::Rejected { prev_log_index: last, hint_index: LogIndex(0), hint_term: Term(0) };
-    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(rejected)));
+    let sent = cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation::UNKNOWN, rejected)));
     assert_eq!(sent_to(&sent, 2), [], "or the two would answer each other without end");
 }
 
@@ -151,7 +151,7 @@ fn answers_of_strangers_are_not_kept() {
     let before = size(&cluster);
     for stranger in 100..1_000 {
         let granted = PreVoteResponse { next_term: Term(1), vote_granted: true };
-        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(granted)));
+        cluster.step(1, message(stranger, 1, 0, Body::PreVoteResponse(Incarnation::UNKNOWN, granted)));
     }
     assert_eq!(size(&cluster), before);
     assert_eq!(cluster.notices.iter().filter(|(_, notice)| matches!(notice, Action::Halt(_))).count(), 0);
@@ -217,7 +217,12 @@ fn a_confirmed_read_that_waits_to_be_applied_fails_when_the_node_halts() {
 
 fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
     let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
-    Event::ChangeMembership(MembershipChange { voters: ids(voters), learners: ids(learners), catch_up })
+    Event::ChangeMembership(MembershipChange {
+        voters: ids(voters),
+        learners: ids(learners),
+        catch_up,
+        addresses: Vec::new(),
+    })
 }
 
 fn voters(cluster: &Cluster, id: u32) -> Vec<u32> {
@@ -283,7 +288,10 @@ fn m7_a_removed_leader_hands_over_though_it_was_handing_over_to_another_that_is_
 fn a_leader_that_differs_from_half_is_not_the_one_at_fault() {
     let mut cluster = Cluster::new(2);
     cluster.elect(1);
-    let diverged = Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) });
+    let diverged = Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Diverged { prev_log_index: LogIndex(1) },
+    );
     let actions = cluster.step(1, message(2, 1, 1, diverged));
     assert!(matches!(actions[..], [Action::PeerDiverged { peer: NodeId(2), .. }]), "{actions:?}");
     assert_eq!(cluster.leaders(), [1]);

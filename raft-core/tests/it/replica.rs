@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::{
-    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, Refusal, Replica,
-    RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
+    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, ReadKind, Refusal,
+    Replica, RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
 };
 
 /// Counts: each command is a number to add, each reply the sum.
@@ -238,7 +238,7 @@ fn a_query_is_put_to_the_machine_when_its_reply_is_taken() {
     }
     let server = &mut group.servers[0];
     let first = server.next_reply().unwrap();
-    assert_eq!(first.outcome, Outcome::Answered { index: LogIndex(2), reply: "1".into() });
+    assert_eq!(first.outcome, Outcome::Answered { index: LogIndex(2), reply: "1".into(), kind: ReadKind::Quorum });
     assert_eq!(server.machine().asked.get(), 1, "the others wait");
     let nobody = server.next_reply_if(|_| false).unwrap();
     assert_eq!((nobody.outcome, server.machine().asked.get()), (Outcome::Unknown, 1), "nobody awaits it");

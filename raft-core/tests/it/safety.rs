@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    AppendEntriesResponse, Body, Configuration, Digest, Entry, LogIndex, Message, Node, NodeId, Payload, ReadId,
-    RoleName, Storage, Term,
+    AppendEntriesResponse, Body, Configuration, Digest, Entry, Incarnation, LogIndex, Message, Node, NodeId, Payload,
+    ReadId, RoleName, Storage, Term,
 };
 
 use crate::cluster::{Disk, all_entries, toy_link};
@@ -19,7 +19,9 @@ pub struct Safety {
     /// The first commit seen at each index.
     committed: BTreeMap<LogIndex, (Term, Digest)>,
     applied: BTreeMap<LogIndex, (Term, Digest)>,
-    vote: BTreeMap<(NodeId, Term), NodeId>,
+    vote: BTreeMap<(NodeId, Option<Incarnation>, Term), NodeId>,
+    /// Disks that were lost: what they acknowledged, they held then.
+    lost: Vec<Disk>,
     reads: BTreeMap<(u32, ReadId), LogIndex>,
     /// The configuration of each node, when last looked at.
     configuration: BTreeMap<NodeId, Configuration>,
@@ -77,14 +79,17 @@ impl Safety {
                     assert_eq!(first, seen, "two entries are committed at {index}");
                     continue;
                 }
+                let status = node.status();
+                let configuration = self.configuration.get(&status.id).unwrap_or(&status.configuration);
                 let holds = |id: NodeId| {
                     if self.single || index <= self.trusted {
                         return true;
                     }
-                    nodes[id.0 as usize - 1].storage().holds(index, seen.0)
+                    let pinned = configuration.incarnation(id);
+                    let lost = self.lost.iter().filter(|disk| pinned.is_known() && disk.incarnation() == pinned);
+                    let mut disks = lost.chain([nodes[id.0 as usize - 1].storage()]);
+                    disks.any(|disk| pinned.admits(disk.incarnation()) && disk.holds(index, seen.0))
                 };
-                let status = node.status();
-                let configuration = self.configuration.get(&status.id).unwrap_or(&status.configuration);
                 assert!(configuration.is_quorum(holds), "entry {index} is committed without a durable quorum");
                 self.committed.insert(index, *seen);
             }
@@ -161,12 +166,13 @@ impl Safety {
         let durable = disk.durable_hard_state();
         assert!(durable.current_term >= message.term, "a term is revealed before it is durable: {message:?}");
         match &message.body {
-            Body::RequestVoteResponse(response) if response.vote_granted => {
+            Body::RequestVoteResponse(_, response) if response.vote_granted => {
                 assert_eq!(durable.voted_for, Some(message.to), "a vote is told before it is durable (E2)");
-                let first = *self.vote.entry((message.from, message.term)).or_insert(message.to);
+                let voter = (message.from, message.body.incarnation(), message.term);
+                let first = *self.vote.entry(voter).or_insert(message.to);
                 assert_eq!(first, message.to, "node {} votes twice in term {}", message.from, message.term);
             }
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+            Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
                 assert!(disk.durable_last() >= *match_index, "an entry is acknowledged before it is durable (D5)");
                 if let Some(mine) = all_entries(node).iter().find(|entry| entry.index == *match_index) {
                     let holds = disk.holds(*match_index, mine.term);
@@ -175,6 +181,10 @@ impl Safety {
             }
             _ => {}
         }
+    }
+
+    pub fn wiped(&mut self, disk: Disk) {
+        self.lost.push(disk);
     }
 
     pub fn read_begins(&mut self, id: u32, read: ReadId, nodes: &[Node<Disk>]) {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Event, Fault, HardState,
-    Heartbeat, HeartbeatResponse, InstallSnapshotResponse, LogIndex, MemStorage, Message, Node, NodeId, Payload,
-    PeerFault, ProgressState, Refusal, RequestVoteResponse, Snapshot, SnapshotChunk, SnapshotMeta, Storage,
+    Heartbeat, HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, MemStorage, Message, Node, NodeId,
+    Payload, PeerFault, ProgressState, Refusal, RequestVoteResponse, Snapshot, SnapshotChunk, SnapshotMeta, Storage,
     StorageError, Term, Write, WriteId, WriteOp,
 };
 
@@ -35,9 +35,9 @@ impl Solo {
     pub fn leader(config: Config, terms: &[u64]) -> Self {
         let mut solo = Self::new(config, storage(terms, 2));
         solo.step(Event::Campaign);
-        let vote = |vote_granted| Body::RequestVoteResponse(RequestVoteResponse { vote_granted });
+        let vote = |vote_granted| Body::RequestVoteResponse(Incarnation::UNKNOWN, RequestVoteResponse { vote_granted });
         let pre = raft_core::PreVoteResponse { next_term: Term(3), vote_granted: true };
-        solo.step(message(2, 1, 2, Body::PreVoteResponse(pre)));
+        solo.step(message(2, 1, 2, Body::PreVoteResponse(Incarnation::UNKNOWN, pre)));
         solo.step(message(2, 1, 3, vote(true)));
         let noop = terms.len() as u64 + 1;
         solo.step(message(2, 1, 3, accepted(noop)));
@@ -135,12 +135,15 @@ fn heartbeat(commit: u64) -> Message {
 }
 
 fn accepted(match_index: u64) -> Body {
-    Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) })
+    Body::AppendEntriesResponse(
+        Incarnation::UNKNOWN,
+        AppendEntriesResponse::Accepted { match_index: LogIndex(match_index) },
+    )
 }
 
 fn received(index: u64, next_offset: u64) -> Body {
     let last_included_index = LogIndex(index);
-    Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset })
+    Body::InstallSnapshotResponse(Incarnation::UNKNOWN, InstallSnapshotResponse { last_included_index, next_offset })
 }
 
 fn send(from: u32, to: u32, term: u64, body: Body) -> Action {
@@ -221,12 +224,12 @@ fn compaction_keeps_a_tail_for_followers_that_lag_a_little() {
     let rejected = |hint| {
         let (hint_index, hint_term) = (LogIndex(hint), Term(2));
         let answer = AppendEntriesResponse::Rejected { prev_log_index: LogIndex(5), hint_index, hint_term };
-        message(3, 1, 3, Body::AppendEntriesResponse(answer))
+        message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, answer))
     };
     assert_eq!(sent(&solo.step(rejected(4)), 3), ["append after 4: 1"]);
     let lower =
         AppendEntriesResponse::Rejected { prev_log_index: LogIndex(4), hint_index: LogIndex(3), hint_term: Term(1) };
-    let actions = solo.step(message(3, 1, 3, Body::AppendEntriesResponse(lower)));
+    let actions = solo.step(message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, lower)));
     assert_eq!(sent(&actions, 3), [r#"snapshot 6 from 0: b"s" done"#]);
     // A second snapshot moves the tail along.
     solo.step(Event::Propose(vec!["x".into()]));
@@ -294,11 +297,11 @@ fn sender(state: &'static str) -> (Solo, Vec<Action>) {
 fn empty(prev: u64) -> Message {
     let (hint_index, hint_term) = (LogIndex(0), Term(0));
     let answer = AppendEntriesResponse::Rejected { prev_log_index: LogIndex(prev), hint_index, hint_term };
-    message(3, 1, 3, Body::AppendEntriesResponse(answer))
+    message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, answer))
 }
 
 fn answers(round: u64) -> Message {
-    message(3, 1, 3, Body::HeartbeatResponse(HeartbeatResponse { round }))
+    message(3, 1, 3, Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round }))
 }
 
 #[test]
@@ -683,7 +686,12 @@ fn m8_m9_the_configuration_is_the_snapshots_own() {
 #[test]
 fn m8_the_configuration_is_that_of_the_last_applied_entry() {
     let mut solo = Solo::leader(config(1), &[1, 2]);
-    let change = raft_core::MembershipChange { voters: vec![NodeId(1), NodeId(2)], learners: vec![], catch_up: false };
+    let change = raft_core::MembershipChange {
+        voters: vec![NodeId(1), NodeId(2)],
+        learners: vec![],
+        catch_up: false,
+        addresses: vec![],
+    };
     solo.step(Event::ChangeMembership(change));
     let joint = solo.node.status().configuration;
     assert!(joint.is_joint());
@@ -722,7 +730,7 @@ fn a_chain_that_differs_at_the_snapshots_entry_is_fenced() {
     let actions = node.step(install(&wrong, 0, "s", true));
     let expected = [
         Action::PeerDiverged { peer: NodeId(2), index: LogIndex(2) },
-        send(1, 2, 2, Body::AppendEntriesResponse(diverged)),
+        send(1, 2, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged)),
     ];
     assert_eq!(actions[..2], expected);
     assert_eq!(node.commit_index(), LogIndex(0));
@@ -765,9 +773,9 @@ fn a_leader_that_lacks_what_it_restored_halts() {
     }
     let term = solo.node.status().term.0;
     let pre = raft_core::PreVoteResponse { next_term: Term(term + 1), vote_granted: true };
-    solo.step(message(2, 1, term, Body::PreVoteResponse(pre)));
+    solo.step(message(2, 1, term, Body::PreVoteResponse(Incarnation::UNKNOWN, pre)));
     let vote = RequestVoteResponse { vote_granted: true };
-    solo.step(message(2, 1, term + 1, Body::RequestVoteResponse(vote)));
+    solo.step(message(2, 1, term + 1, Body::RequestVoteResponse(Incarnation::UNKNOWN, vote)));
     assert_eq!(solo.node.role(), raft_core::RoleName::Leader);
     let halt = Action::Halt(Fault::Diverged { index: LogIndex(9) });
     assert_eq!(solo.step(Event::Restored(LogIndex(9))).last(), Some(&halt));

@@ -37,7 +37,7 @@ fn mem_storage_reopened() {
 }
 
 #[test]
-fn a_storage_that_writes_late_links_compacts_crashes_and_fails() {
+fn a_storage_that_writes_late_links_takes_snapshots_crashes_and_fails() {
     for links in [false, true] {
         assert_eq!(check_storage(ToyHarness { fault: Fault::None, links }), Ok(()));
     }

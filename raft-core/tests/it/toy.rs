@@ -1,10 +1,10 @@
-//! A storage that keeps every state it was in, writes late, links, compacts, crashes and fails: right, or wrong in one
+//! A storage that keeps every state it was in, writes late, links, takes snapshots, crashes and fails: right, or wrong in one
 //! way of many.
 
 use raft_core::suite::{Clause, StorageHarness};
 use raft_core::{
-    Configuration, Digest, Entry, HardState, LogIndex, NodeId, Payload, SnapshotMeta, Storage, StorageError, Term,
-    Write, WriteId, WriteOp,
+    Bytes, Configuration, Digest, Entry, HardState, LogIndex, NodeId, Payload, Snapshot, SnapshotChunk, SnapshotMeta,
+    Storage, StorageError, Term, Write, WriteId, WriteOp,
 };
 
 /// How it is wrong.
@@ -40,10 +40,25 @@ pub enum Fault {
     DigestsOfTheFirstAtAnIndex,
     KeepsWritingAfterAFailure,
     RetriesAFailedSync,
+    TakesChunksInAnyOrder,
+    MixesSnapshots,
+    TakesOldSnapshots,
+    InstallsTheUnfinished,
+    InstallsOverAnything,
+    TruncatesTheTail,
+    ServesTheOldBytes,
+    CutsTheStateShort,
+    ReadsBeyondTheState,
+    InstallsHalf,
+    InstallsBeforeItIsTold,
+    LosesTheConfiguration,
+    LosesTheTail,
+    KeepsWhatIsReplaced,
+    ForgetsTheDigestBefore,
 }
 
 /// Every fault, with the clause that it breaks.
-pub const FAULTS: [(Fault, Clause); 29] = [
+pub const FAULTS: [(Fault, Clause); 44] = [
     (Fault::NewWithVote, Clause::New),
     (Fault::TakesGaps, Clause::Order),
     (Fault::TakesFallingTerms, Clause::Order),
@@ -73,13 +88,31 @@ pub const FAULTS: [(Fault, Clause); 29] = [
     (Fault::DigestsOfTheFirstAtAnIndex, Clause::Digests),
     (Fault::KeepsWritingAfterAFailure, Clause::Failure),
     (Fault::RetriesAFailedSync, Clause::Failure),
+    (Fault::TakesChunksInAnyOrder, Clause::Order),
+    (Fault::MixesSnapshots, Clause::Order),
+    (Fault::TakesOldSnapshots, Clause::Order),
+    (Fault::InstallsTheUnfinished, Clause::Order),
+    (Fault::InstallsOverAnything, Clause::Order),
+    (Fault::TruncatesTheTail, Clause::Order),
+    (Fault::ServesTheOldBytes, Clause::Snapshots),
+    (Fault::CutsTheStateShort, Clause::Snapshots),
+    (Fault::ReadsBeyondTheState, Clause::Snapshots),
+    (Fault::InstallsHalf, Clause::Install),
+    (Fault::InstallsBeforeItIsTold, Clause::Install),
+    (Fault::LosesTheConfiguration, Clause::Install),
+    (Fault::LosesTheTail, Clause::Install),
+    (Fault::KeepsWhatIsReplaced, Clause::Reads),
+    (Fault::ForgetsTheDigestBefore, Clause::Digests),
 ];
 
 #[derive(Clone, Debug)]
 struct Held {
     hard_state: HardState,
-    meta: SnapshotMeta,
+    snapshot: Snapshot,
+    /// The entry before the first.
+    before: (LogIndex, Term, Option<Digest>),
     entries: Vec<(Entry, Option<Digest>)>,
+    receiving: Option<(Snapshot, bool)>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +152,7 @@ impl Toy {
     }
 
     fn held(&self, index: LogIndex) -> Result<&(Entry, Option<Digest>), StorageError> {
-        let first = self.now().meta.last_included_index.next();
+        let first = self.first_index();
         if index < first {
             return Err(StorageError::Compacted { index, first });
         }
@@ -138,6 +171,11 @@ impl Toy {
         }
         match &write.op {
             WriteOp::Truncate(from) if *from > last && self.is(Fault::TakesAnyTruncation) => Ok(()),
+            WriteOp::Truncate(from)
+                if *from <= self.now().snapshot.meta.last_included_index && !self.is(Fault::TruncatesTheTail) =>
+            {
+                Err("a truncation beyond the snapshot")
+            }
             WriteOp::Truncate(from) => self.held(*from).map(drop).map_err(|_| "a truncation of what is there"),
             WriteOp::Append { entries, .. } => {
                 let (mut index, mut term) = (last, last_term);
@@ -157,8 +195,69 @@ impl Toy {
                 Ok(())
             }
             WriteOp::HardState(_) => Ok(()),
-            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => Err("no snapshot"),
+            WriteOp::SnapshotChunk(chunk) => self.check_chunk(chunk),
+            WriteOp::InstallSnapshot { index, keep_from } => self.check_install(*index, *keep_from),
         }
+    }
+
+    fn check_chunk(&self, chunk: &SnapshotChunk) -> Result<(), &'static str> {
+        let installed = self.now().snapshot.meta.last_included_index;
+        if chunk.meta.last_included_index <= installed && !self.is(Fault::TakesOldSnapshots) {
+            return Err("a snapshot beyond the installed one");
+        }
+        match &self.now().receiving {
+            _ if chunk.offset == 0 => Ok(()),
+            Some((snapshot, false)) => {
+                let other = snapshot.meta != chunk.meta && !self.is(Fault::MixesSnapshots);
+                let gap = snapshot.state.len() as u64 != chunk.offset && !self.is(Fault::TakesChunksInAnyOrder);
+                if other || gap { Err("the next chunk") } else { Ok(()) }
+            }
+            _ => Err("a first chunk"),
+        }
+    }
+
+    fn check_install(&self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), &'static str> {
+        let received = self.now().receiving.as_ref().filter(|(snapshot, _)| snapshot.meta.last_included_index == index);
+        let Some((Snapshot { meta, .. }, done)) = received else { return Err("what was received") };
+        if !done && !self.is(Fault::InstallsTheUnfinished) {
+            return Err("the rest of it");
+        }
+        let Some(first) = keep_from.filter(|_| !self.is(Fault::InstallsOverAnything)) else { return Ok(()) };
+        let held =
+            self.held(index).is_ok_and(|(e, digest)| (e.term, *digest) == (meta.last_included_term, meta.digest));
+        let follows = (self.first_index()..=index.next()).contains(&first);
+        if held && follows { Ok(()) } else { Err("entries to keep") }
+    }
+
+    fn receive(next: &mut Held, SnapshotChunk { meta, offset, data, done }: SnapshotChunk) {
+        let mut state = match &next.receiving {
+            Some((snapshot, _)) if offset > 0 => snapshot.state.to_vec(),
+            _ => Vec::new(),
+        };
+        state.extend_from_slice(&data);
+        next.receiving = Some((Snapshot { meta, state: state.into() }, done));
+    }
+
+    fn install(&self, next: &mut Held, keep_from: Option<LogIndex>) {
+        let (mut snapshot, _) = next.receiving.take().unwrap();
+        let last = snapshot.meta.last_included_index;
+        let keep_from = keep_from.filter(|first| self.held(*first).is_ok() || self.held(first.prev()).is_ok());
+        let keep_from = keep_from.map(|first| if self.is(Fault::LosesTheTail) { last.next() } else { first });
+        next.before = match keep_from {
+            Some(first) => (first.prev(), self.term(first.prev()).unwrap(), self.digest(first.prev()).unwrap()),
+            None => (last, snapshot.meta.last_included_term, snapshot.meta.digest),
+        };
+        if self.is(Fault::ForgetsTheDigestBefore) {
+            next.before.2 = None;
+        }
+        let kept = keep_from.or(self.is(Fault::KeepsWhatIsReplaced).then_some(last.next()));
+        next.entries.retain(|(entry, _)| kept.is_some_and(|first| entry.index >= first));
+        match self.fault {
+            Fault::ServesTheOldBytes => snapshot.state = next.snapshot.state.clone(),
+            Fault::CutsTheStateShort => snapshot.state.truncate(snapshot.state.len().saturating_sub(1)),
+            _ => {}
+        }
+        next.snapshot = snapshot;
     }
 
     /// What a crash leaves at this point.
@@ -175,11 +274,24 @@ impl Toy {
             Fault::TearsAppends if point > 0 && held.entries.len() > self.states[at - 1].entries.len() + 1 => {
                 held.entries.pop();
             }
+            Fault::InstallsHalf if at > 0 && held.snapshot != self.states[at - 1].snapshot => {
+                held.entries = self.states[at - 1].entries.clone();
+                held.before = self.states[at - 1].before;
+            }
+            Fault::InstallsBeforeItIsTold => {
+                if let Some((snapshot, true)) = held.receiving.take() {
+                    held.snapshot = snapshot;
+                }
+            }
+            Fault::LosesTheConfiguration if held.snapshot.meta.last_included_index.0 > 0 => {
+                held.snapshot.meta.configuration = Configuration::new([NodeId(1)]);
+            }
             Fault::OpensOnWhatIsNotDurable if point == 0 && self.states.len() == 1 => {
                 held = self.underneath.clone().unwrap_or(held);
             }
             _ => {}
         }
+        held.receiving = None;
         held
     }
 }
@@ -190,24 +302,32 @@ impl Storage for Toy {
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {
-        Ok(self.now().meta.clone())
+        Ok(self.now().snapshot.meta.clone())
     }
 
     fn first_index(&self) -> LogIndex {
-        self.now().meta.last_included_index.next()
+        self.now().before.0.next()
     }
 
-    fn snapshot_chunk(&self, index: LogIndex, offset: u64, _: usize) -> Result<raft_core::Bytes, StorageError> {
-        Err(StorageError::NoSnapshot { index, offset })
+    fn snapshot_chunk(&self, index: LogIndex, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
+        let received = self.now().receiving.as_ref().map(|(snapshot, _)| snapshot);
+        let mut known = [received, Some(&self.now().snapshot)].into_iter().flatten();
+        let found = known.find(|known| known.meta.last_included_index == index && index.0 > 0);
+        let rest = found.and_then(|found| match found.state.get(offset as usize..) {
+            None if self.is(Fault::ReadsBeyondTheState) => Some(&[][..]),
+            rest => rest,
+        });
+        let rest = rest.ok_or(StorageError::NoSnapshot { index, offset })?;
+        Ok(Bytes::copy_from_slice(rest.get(..max_bytes).unwrap_or(rest)))
     }
 
     fn last_index(&self) -> LogIndex {
-        LogIndex(self.now().meta.last_included_index.0 + self.now().entries.len() as u64)
+        LogIndex(self.now().before.0.0 + self.now().entries.len() as u64)
     }
 
     fn term(&self, index: LogIndex) -> Result<Term, StorageError> {
-        if index == self.now().meta.last_included_index {
-            return Ok(self.now().meta.last_included_term);
+        if index == self.now().before.0 {
+            return Ok(self.now().before.1);
         }
         match self.held(index) {
             Ok(_) if self.is(Fault::OldTermAfterTruncation) => Ok(self.first_ever(index).unwrap().1),
@@ -219,8 +339,8 @@ impl Storage for Toy {
     }
 
     fn digest(&self, index: LogIndex) -> Result<Option<Digest>, StorageError> {
-        if index == self.now().meta.last_included_index {
-            return Ok(self.now().meta.digest);
+        if index == self.now().before.0 {
+            return Ok(self.now().before.2);
         }
         let digest = self.held(index).map(|(_, digest)| *digest)?;
         let first = self.first_ever(index).filter(|_| self.is(Fault::DigestsOfTheFirstAtAnIndex));
@@ -253,7 +373,7 @@ impl Storage for Toy {
     }
 
     fn link(&self, prev: &Digest, entry: &Entry) -> Option<Digest> {
-        self.now().meta.digest?;
+        self.now().snapshot.meta.digest?;
         if self.is(Fault::LinksSometimes) && entry.payload == Payload::Noop {
             return None;
         }
@@ -288,7 +408,8 @@ impl Storage for Toy {
                     next.entries.push((entry.clone(), digest));
                 }
             }
-            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => {}
+            WriteOp::SnapshotChunk(chunk) => Self::receive(&mut next, *chunk),
+            WriteOp::InstallSnapshot { keep_from, .. } => self.install(&mut next, keep_from),
         }
         self.states.push(next);
         Ok(())
@@ -317,7 +438,9 @@ impl StorageHarness for ToyHarness {
         let voted_for = (self.fault == Fault::NewWithVote).then_some(NodeId(1));
         let hard_state = HardState { current_term: Term(0), voted_for };
         let meta = SnapshotMeta { digest: self.links.then_some(Digest([9; 32])), ..SnapshotMeta::genesis(genesis) };
-        Toy::open(self.fault, Held { hard_state, meta, entries: Vec::new() })
+        let before = (LogIndex(0), Term(0), meta.digest);
+        let snapshot = Snapshot { meta, state: Bytes::new() };
+        Toy::open(self.fault, Held { hard_state, snapshot, before, entries: Vec::new(), receiving: None })
     }
 
     fn advance(&mut self, toy: &mut Toy) {
@@ -339,17 +462,6 @@ impl StorageHarness for ToyHarness {
         opened.first_id = if toy.is(Fault::ContinuesIds) { toy.durable as u64 } else { 0 };
         opened.first_ever = opened.now().entries.iter().map(|(e, digest)| (e.index, e.term, *digest)).collect();
         Ok(opened)
-    }
-
-    fn compact(&mut self, toy: &mut Toy, to: LogIndex) -> bool {
-        let (entry, digest) = toy.held(to).unwrap().clone();
-        let end = toy.states.len() - 1;
-        let held = &mut toy.states[end];
-        held.meta.last_included_index = to;
-        held.meta.last_included_term = entry.term;
-        held.meta.digest = digest;
-        held.entries.retain(|(entry, _)| entry.index > to);
-        true
     }
 
     fn fail(&mut self, toy: &mut Toy) -> bool {

@@ -10,6 +10,10 @@
 //!               1 hard state  term 8 | whether it voted 1 | vote 4
 //!               2 truncate    first index removed 8
 //!               3 append      blocks, to the end of the body
+//!               5 chunk       snapshot's last block: height 8 | term 8 | hash 32 | whether the state has a digest 1 |
+//!                             digest 32 | offset 8 | whether it is the last 1 | configuration length 4 |
+//!                             configuration | data crc32c 4 | data, to the end of the body
+//!               6 install     height 8 | whether blocks are kept 1 | the first of them 8
 //! block         height 8 | term 8 | kind 1 | payload length 4 | hash 32 | payload crc32c 4 | crc32c 4 (of the 57
 //!               before) | payload
 //! ```
@@ -20,7 +24,7 @@
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
-use raft_core::{Digest, Entry, HardState, LogIndex, NodeId, Term};
+use raft_core::{Configuration, Digest, Entry, HardState, LogIndex, NodeId, SnapshotChunk, SnapshotMeta, Term};
 
 use crate::block::{Genesis, payload};
 
@@ -29,7 +33,7 @@ pub(super) const FRAME_HEADER_LEN: usize = 24;
 pub(super) const BLOCK_HEADER_LEN: usize = 61;
 
 /// The version of this format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// A write with a longer body is refused.
 pub(super) const MAX_BODY_LEN: usize = 1 << 30;
@@ -145,6 +149,31 @@ pub(super) fn encode_block(entry: &Entry, hash: &Digest, out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// The data stands last.
+pub(super) fn encode_chunk(chunk: &SnapshotChunk, hash: &Digest, out: &mut Vec<u8>) {
+    let SnapshotChunk { meta, offset, data, done } = chunk;
+    out.push(5);
+    out.extend(meta.last_included_index.0.to_le_bytes());
+    out.extend(meta.last_included_term.0.to_le_bytes());
+    out.extend(hash.0);
+    out.push(u8::from(meta.state.is_some()));
+    out.extend(meta.state.map_or([0; 32], |digest| digest.0));
+    out.extend(offset.to_le_bytes());
+    out.push(u8::from(*done));
+    let configuration = meta.configuration.to_bytes();
+    out.extend(u32::try_from(configuration.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend(configuration);
+    out.extend(crc32c(data).to_le_bytes());
+    out.extend_from_slice(data);
+}
+
+pub(super) fn encode_install(index: LogIndex, keep_from: Option<LogIndex>, out: &mut Vec<u8>) {
+    out.push(6);
+    out.extend(index.0.to_le_bytes());
+    out.push(u8::from(keep_from.is_some()));
+    out.extend(keep_from.map_or(0, |first| first.0).to_le_bytes());
+}
+
 /// A frame's body, read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body<'a> {
@@ -152,6 +181,18 @@ pub(super) enum Body<'a> {
     HardState(HardState),
     Truncate(LogIndex),
     Append(Blocks<'a>),
+    Chunk(Chunk<'a>),
+    Install { index: LogIndex, keep_from: Option<LogIndex> },
+}
+
+/// A part of a snapshot: its data is the end of the body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Chunk<'a> {
+    pub meta: SnapshotMeta,
+    pub offset: u64,
+    pub done: bool,
+    pub crc: u32,
+    pub data: &'a [u8],
 }
 
 impl<'a> Body<'a> {
@@ -167,9 +208,33 @@ impl<'a> Body<'a> {
             }
             2 => Self::Truncate(LogIndex(fields.u64()?)),
             3 => return Some(Self::Append(Blocks { rest, at: 1 })),
+            5 => return Chunk::parse(fields).map(Self::Chunk),
+            6 => {
+                let (index, keeps, first) = (LogIndex(fields.u64()?), fields.u8()?, LogIndex(fields.u64()?));
+                Self::Install { index, keep_from: (keeps != 0).then_some(first) }
+            }
             _ => return None,
         };
         fields.0.is_empty().then_some(body)
+    }
+}
+
+impl<'a> Chunk<'a> {
+    fn parse(mut fields: Fields<'a>) -> Option<Self> {
+        let (index, term) = (LogIndex(fields.u64()?), Term(fields.u64()?));
+        let (hash, has_state, state) = (Digest(fields.array()?), fields.u8()?, Digest(fields.array()?));
+        let (offset, done, configuration_len) = (fields.u64()?, fields.u8()?, fields.u32()?);
+        let (configuration, rest) = fields.0.split_at_checked(usize::try_from(configuration_len).ok()?)?;
+        let mut fields = Fields(rest);
+        let crc = fields.u32()?;
+        let meta = SnapshotMeta {
+            last_included_index: index,
+            last_included_term: term,
+            digest: Some(hash),
+            configuration: Configuration::from_bytes(configuration)?,
+            state: (has_state != 0).then_some(state),
+        };
+        Some(Self { meta, offset, done: done != 0, crc, data: fields.0 })
     }
 }
 

@@ -1,13 +1,14 @@
 //! Reading a log back: what it holds, where it ends, and whether what is bad in it is a torn tail or damage.
 
-use raft_core::{Digest, Entry, HardState, LogIndex, StorageError};
+use raft_core::{Digest, Entry, LogIndex, StorageError};
 
+use super::contents::Contents;
 use super::error::OpenError;
 use super::frame::{
-    BLOCK_HEADER_LEN, BlockHeader, Body, FILE_HEADER_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FileHeader, FrameHeader,
-    VERSION, encode_frame, encode_genesis, file_header, parse_file_header,
+    BLOCK_HEADER_LEN, BlockHeader, Body, Chunk, FILE_HEADER_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FileHeader,
+    FrameHeader, VERSION, encode_frame, encode_genesis, file_header, parse_file_header,
 };
-use super::index::Index;
+use super::snapshot::Piece;
 use crate::block::{Genesis, link};
 use crate::disk::Disk;
 
@@ -21,8 +22,7 @@ const ADVICE: &str = "nothing was changed: put this file back from a copy that i
 /// What a file holds.
 #[derive(Debug)]
 pub(super) struct Recovered {
-    pub hard_state: HardState,
-    pub index: Index,
+    pub contents: Contents,
     /// Where its last good frame ends.
     pub end: u64,
     /// How much of that some frame vouches for: all before was durable in an earlier life.
@@ -56,13 +56,7 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
         return Ok(None);
     }
     let mut at = read_genesis(&mut window, asked)?;
-    let mut replay = Replay {
-        disk,
-        hard_state: HardState::default(),
-        index: Index::default(),
-        genesis_hash: asked.block().hash,
-        last_hash: asked.block().hash,
-    };
+    let mut replay = Replay { disk, contents: Contents::new(asked), last_hash: asked.block().hash };
     let mut vouched = at;
     while at < disk.len() {
         let Some((header, body)) = window.frame(at)? else {
@@ -79,8 +73,9 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
         vouched = vouched.max(header.synced);
         at = body_at.saturating_add(header.len as u64);
     }
-    let Replay { hard_state, index, .. } = replay;
-    Ok(Some(Recovered { hard_state, index, end: at, vouched }))
+    let Replay { mut contents, .. } = replay;
+    contents.snapshots.forget_received();
+    Ok(Some(Recovered { contents, end: at, vouched }))
 }
 
 /// Checks the file's header and that its first frame is this genesis. Answers where that frame ends.
@@ -139,9 +134,7 @@ fn damaged(disk: &impl Disk, at: u64, what: &str) -> StorageError {
 /// The log as far as it is read.
 struct Replay<'a, D> {
     disk: &'a D,
-    hard_state: HardState,
-    index: Index,
-    genesis_hash: Digest,
+    contents: Contents,
     last_hash: Digest,
 }
 
@@ -157,7 +150,7 @@ impl<D: Disk> Replay<'_, D> {
         match Body::parse(body).ok_or(ReplayFault::Content("a frame is of an unknown kind"))? {
             Body::Genesis(_) => Err(ReplayFault::Content("a second block 0")),
             Body::HardState(hard_state) => {
-                self.hard_state = hard_state;
+                self.contents.hard_state = hard_state;
                 Ok(())
             }
             Body::Truncate(from) => self.truncate(from),
@@ -168,36 +161,67 @@ impl<D: Disk> Replay<'_, D> {
                 }
                 Ok(())
             }
+            Body::Chunk(chunk) => {
+                let len = body.len().saturating_sub(chunk.data.len());
+                self.receive(chunk, body_at.saturating_add(len as u64)).map_err(ReplayFault::Content)
+            }
+            Body::Install { index, keep_from } => self.install(index, keep_from),
         }
     }
 
     fn append(&mut self, offset: u64, entry: &Entry, hash: Digest) -> Result<(), &'static str> {
-        if entry.index != self.index.last().next() || entry.term < self.index.last_term() {
+        if self.contents.check_append([entry]).is_err() {
             return Err("a block's height or term does not follow the block before it");
         }
         if link(&self.last_hash, entry) != hash {
             return Err("a block's hash does not link it to the block before it");
         }
-        self.index.push(offset, entry.term);
+        self.contents.append(offset, entry);
         self.last_hash = hash;
         Ok(())
     }
 
     fn truncate(&mut self, from: LogIndex) -> Result<(), ReplayFault> {
-        if from == LogIndex(0) || from > self.index.last() {
+        if self.contents.check_truncate(from).is_err() {
             return Err(ReplayFault::Content("a truncation of blocks that are not there"));
         }
-        self.index.truncate(from);
-        let mut bytes = [0; BLOCK_HEADER_LEN];
-        self.last_hash = match self.index.locate(from.prev()) {
-            Some((offset, _)) => {
-                self.disk.read_at(offset, &mut bytes).map_err(|error| ReplayFault::Storage(error.into()))?;
-                let header = BlockHeader::parse(&bytes).filter(|header| header.height == from.prev());
-                header.ok_or(ReplayFault::Content("a block has changed while it was read"))?.hash
-            }
-            None => self.genesis_hash,
-        };
+        self.contents.truncate(from);
+        self.last_hash = self.hash_at(from.prev())?;
         Ok(())
+    }
+
+    fn receive(&mut self, chunk: Chunk<'_>, at: u64) -> Result<(), &'static str> {
+        let Chunk { meta, offset, done, crc, data } = chunk;
+        if self.contents.snapshots.check_chunk(&meta, offset).is_err() {
+            return Err("a snapshot's chunk does not follow the one before it");
+        }
+        self.contents.snapshots.receive(meta, Piece { offset, at, len: data.len(), crc }, done);
+        Ok(())
+    }
+
+    fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), ReplayFault> {
+        let meta = self.contents.check_install(index, keep_from);
+        let anchor = meta.map_err(|_| ReplayFault::Content("a snapshot is installed that was not received"))?.digest;
+        let Some(first) = keep_from else {
+            self.contents.install(None, None);
+            self.last_hash = self.contents.before_hash;
+            return Ok(());
+        };
+        if Some(self.hash_at(index)?) != anchor {
+            return Err(ReplayFault::Content("a snapshot is not of the block at its height"));
+        }
+        let before_hash = self.hash_at(first.prev())?;
+        self.contents.install(keep_from, Some(before_hash));
+        Ok(())
+    }
+
+    /// Of a block that was read already, or of the one before the first.
+    fn hash_at(&self, height: LogIndex) -> Result<Digest, ReplayFault> {
+        let Some((offset, _)) = self.contents.index.locate(height) else { return Ok(self.contents.before_hash) };
+        let mut bytes = [0; BLOCK_HEADER_LEN];
+        self.disk.read_at(offset, &mut bytes).map_err(|error| ReplayFault::Storage(error.into()))?;
+        let header = BlockHeader::parse(&bytes).filter(|header| header.height == height);
+        Ok(header.ok_or(ReplayFault::Content("a block has changed while it was read"))?.hash)
     }
 }
 

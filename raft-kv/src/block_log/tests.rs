@@ -182,7 +182,7 @@ fn another_version_is_named() {
         bytes[12..16].copy_from_slice(&crc);
     });
     let error = open(disk).unwrap_err();
-    assert_eq!(error, OpenError::Version { place: String::from("memory"), found: 9, known: 1 });
+    assert_eq!(error, OpenError::Version { place: String::from("memory"), found: 9, known: 2 });
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn d9_bytes_that_change_under_a_running_server_are_damage() {
     log.persisted().unwrap();
     let model = &states.last().unwrap().1;
     for entry in &model.entries {
-        let (offset, _) = log.index.locate(entry.index).unwrap();
+        let (offset, _) = log.contents.index.locate(entry.index).unwrap();
         for at in offset as usize..offset as usize + BLOCK_HEADER_LEN + entry.payload.bytes().len() {
             log.disk_mut().corrupt(|bytes| bytes[at] ^= 0x40);
             let error = log.entries(entry.index, entry.index, 1).unwrap_err();
@@ -568,7 +568,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn step_op(log: &Log, step: &Step) -> Option<WriteOp> {
     match step {
         Step::Append(blocks) => {
-            let mut term = log.index.last_term().0.max(1);
+            let mut term = log.contents.index.last_term().0.max(1);
             let rising = |(above, len): &(u64, usize)| {
                 term += above;
                 (term, *len)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use raft_core::{
-    Action, Bytes, Config, Configuration, Digest, Entry, Event, HardState, LogIndex, Payload, SnapshotMeta, Storage,
-    StorageError, Term, Write, WriteId,
+    Action, Bytes, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Payload,
+    SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
 };
 
 use super::format::{START, STEPS, fingerprint};
@@ -142,6 +142,14 @@ impl<S> Recorder<S> {
 impl<S: Storage> Storage for Recorder<S> {
     fn hard_state(&self) -> Result<HardState, StorageError> {
         self.note(Question::HardState, self.inner.hard_state(), Answer::HardState)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        let incarnation = self.inner.incarnation();
+        if let Some(tape) = &self.tape {
+            tape.note(Question::Incarnation, || Answer::Incarnation(incarnation));
+        }
+        incarnation
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {

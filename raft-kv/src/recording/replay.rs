@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::Read;
 
 use raft_core::{
-    Action, Bytes, Configuration, Digest, Entry, Event, HardState, LogIndex, Node, SnapshotMeta, StartError, Storage,
-    StorageError, Term, Write, WriteId,
+    Action, Bytes, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, Node, SnapshotMeta,
+    StartError, Storage, StorageError, Term, Write, WriteId,
 };
 
 use super::format::fingerprint;
@@ -181,6 +181,14 @@ impl Storage for RecordedStorage {
             Answer::HardState(hard_state) => Some(*hard_state),
             _ => None,
         })
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        let incarnation = self.answer(Question::Incarnation, |answer| match answer {
+            Answer::Incarnation(incarnation) => Some(*incarnation),
+            _ => None,
+        });
+        incarnation.unwrap_or_default()
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {

@@ -3,8 +3,9 @@ use std::sync::mpsc::channel;
 
 use proptest::prelude::*;
 use raft_core::{
-    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, MemStorage, MembershipChange, Message,
-    Node, NodeId, ReadId, RoleName, Storage, Write, WriteId,
+    Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, Incarnation, MemStorage,
+    MembershipChange, Message, Node, NodeId, ReadId, RoleName, Snapshot, SnapshotChunk, Storage, Write, WriteId,
+    WriteOp,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -44,6 +45,7 @@ enum Op {
     Change { node: usize, voters: u32, learners: u32, catch_up: bool },
     Transfer { node: usize, to: u32 },
     HandOver { node: usize },
+    Snapshot { node: usize, len: usize },
     Settle,
 }
 
@@ -67,6 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => change,
         2 => (node(), 1..5_u32).prop_map(|(node, to)| Op::Transfer { node, to }),
         1 => node().prop_map(|node| Op::HandOver { node }),
+        3 => (node(), 0..900_usize).prop_map(|(node, len)| Op::Snapshot { node, len }),
         3 => Just(Op::Settle),
     ]
 }
@@ -92,6 +95,8 @@ impl Group {
             max_inflight: 2,
             max_uncommitted_bytes: 2_000,
             max_apply_bytes: 400,
+            max_chunk_bytes: 200,
+            tail_entries: 2,
             ..Config::new(id)
         };
         let members = Configuration::new([1, 2, 3].map(NodeId));
@@ -112,6 +117,11 @@ impl Group {
                         }
                     }
                     Action::Apply { last, .. } => events.push(Event::Applied(last)),
+                    // The state that a test calls broken is restored by nobody.
+                    Action::Restore(meta) if meta.state == Some(BROKEN) => {
+                        events.push(Event::RestoreFailed(meta.last_included_index));
+                    }
+                    Action::Restore(meta) => events.push(Event::Restored(meta.last_included_index)),
                     _ => {}
                 }
             }
@@ -149,12 +159,26 @@ impl Group {
             Op::Restart { node } => self.restart(node),
             Op::Change { node, voters, learners, catch_up } => {
                 let (voters, learners) = (members(voters), members(learners));
-                self.step(node, Event::ChangeMembership(MembershipChange { voters, learners, catch_up }));
+                self.step(
+                    node,
+                    Event::ChangeMembership(MembershipChange { voters, learners, catch_up, addresses: Vec::new() }),
+                );
             }
             Op::Transfer { node, to } => self.step(node, Event::TransferLeadership(NodeId(to))),
             Op::HandOver { node } => self.step(node, Event::HandOver),
+            Op::Snapshot { node, len } => {
+                let state = if number.is_multiple_of(5) { BROKEN } else { Digest([number as u8; 32]) };
+                self.take_snapshot(node, state, len);
+            }
             Op::Settle => self.settle(|_| true),
             Op::Deliver { .. } | Op::Lose { .. } | Op::Repeat { .. } | Op::Fail { .. } => {}
+        }
+    }
+
+    /// Of what is applied, where that can be read.
+    fn take_snapshot(&mut self, at: usize, state: Digest, len: usize) {
+        if let Ok(meta) = self.nodes[at].describe_snapshot(state) {
+            self.step(at, Event::SnapshotTaken(Box::new(Snapshot { meta, state: vec![9; len].into() })));
         }
     }
 
@@ -182,7 +206,12 @@ impl Group {
     /// A cluster whose second server leads servers 1, 2 and 4, after a change and a transfer.
     fn with_other_members() -> Self {
         let mut group = Self::new(1, 0);
-        let change = MembershipChange { voters: members(0b1011), learners: members(0b0100), catch_up: true };
+        let change = MembershipChange {
+            voters: members(0b1011),
+            learners: members(0b0100),
+            catch_up: true,
+            addresses: Vec::new(),
+        };
         let transfer = Event::TransferLeadership(NodeId(2));
         for event in
             [Event::Campaign, Event::Propose(vec![vec![1; 100].into()]), Event::ChangeMembership(change), transfer]
@@ -194,6 +223,25 @@ impl Group {
             group.settle(|_| true);
         }
         assert_eq!(group.nodes[1].role(), RoleName::Leader);
+        group
+    }
+
+    /// A follower that lacks what its leader has compacted, and is sent a snapshot of `len` bytes, then what follows it.
+    fn with_a_snapshot(state: Digest, len: usize) -> Self {
+        let mut group = Self::new(1, 0);
+        group.step(0, Event::Campaign);
+        group.settle(|message| message.to != NodeId(3) && message.from != NodeId(3));
+        for _ in 0..10 {
+            group.step(0, Event::Propose(vec![vec![1; 50].into()]));
+            group.settle(|message| message.to != NodeId(3));
+        }
+        group.take_snapshot(0, state, len);
+        group.sync(0);
+        group.step(0, Event::Propose(vec![vec![2; 50].into()]));
+        for _ in 0..12 {
+            group.step(0, Event::Tick);
+            group.settle(|_| true);
+        }
         group
     }
 
@@ -274,6 +322,9 @@ fn sample() -> Vec<u8> {
     let directory = Group::with_a_lagging_follower().end();
     std::fs::read(directory.path().join("node-1-1.rec")).unwrap()
 }
+
+/// The digest of a state that cannot be restored.
+const BROKEN: Digest = Digest([0xbb; 32]);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -391,6 +442,65 @@ fn changed_members_and_a_transfer_are_replayed_in_this_life_and_the_next() {
         }
         start.answers.remove(&Question::Configurations);
         assert!(matches!(verify_bytes(&written(&start, &steps)), Err(ReplayError::Start(_))));
+    }
+}
+
+/// Taken by the leader, sent in chunks, received, restored and installed; and the next life, which starts from it.
+#[test]
+fn a_snapshot_is_replayed_on_both_sides_and_in_the_next_life() {
+    let mut group = Group::with_a_snapshot(Digest([5; 32]), 700);
+    let follower = group.nodes[2].storage();
+    assert_eq!(
+        (follower.snapshot_meta().unwrap().last_included_index, follower.first_index()),
+        (LogIndex(11), LogIndex(12))
+    );
+    assert_eq!(follower.last_index(), LogIndex(12), "and what follows it");
+    assert_eq!(follower.snapshot_chunk(LogIndex(11), 0, 701).unwrap(), vec![9; 700]);
+    (0..4).for_each(|at| group.restart(at));
+    (0..4).for_each(|at| group.step(at, Event::Tick));
+    let directory = group.end();
+    let paths = files(directory.path());
+    assert_eq!(paths.len(), 8);
+    for path in paths {
+        verify(Recording::open(&path).unwrap()).unwrap();
+    }
+    let (_, leader, _) = read(&directory.path().join("node-1-1.rec"));
+    let chunks =
+        leader.iter().flat_map(|step| &step.answers).filter_map(|(question, answer)| match (question, answer) {
+            (Question::SnapshotChunk(LogIndex(11), offset, 200), Answer::SnapshotChunk(bytes)) => {
+                Some((*offset, bytes.len()))
+            }
+            _ => None,
+        });
+    let chunks: Vec<_> = chunks.filter(|(_, len)| *len > 0).collect();
+    assert_eq!(chunks, [(0, 200), (200, 200), (400, 200), (600, 100)]);
+    let (_, steps, _) = read(&directory.path().join("node-3-1.rec"));
+    assert!(steps.iter().any(|step| step.event == Event::Restored(LogIndex(11))));
+    let (start, ..) = read(&directory.path().join("node-3-2.rec"));
+    assert_eq!(start.answers.get(&Question::FirstIndex), Some(&Answer::FirstIndex(LogIndex(12))));
+    // An answer that is lost, and one that is another.
+    for other in [None, Some(Answer::SnapshotChunk(Bytes::from_static(b"another")))] {
+        let (start, mut leader, _) = read(&directory.path().join("node-1-1.rec"));
+        let question = Question::SnapshotChunk(LogIndex(11), 200, 200);
+        let step = leader.iter_mut().find(|step| step.answers.contains_key(&question)).unwrap();
+        step.answers.remove(&question);
+        step.answers.extend(other.map(|other| (question, other)));
+        let error = verify_bytes(&written(&start, &leader)).unwrap_err();
+        assert!(matches!(error, ReplayError::Differs { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_restored_is_replayed() {
+    let group = Group::with_a_snapshot(BROKEN, 300);
+    assert_eq!(group.nodes[2].storage().snapshot_meta().unwrap().last_included_index, LogIndex(0));
+    let directory = group.end();
+    let (_, steps, _) = read(&directory.path().join("node-3-1.rec"));
+    assert!(steps.iter().any(|step| step.event == Event::RestoreFailed(LogIndex(11))));
+    for path in files(directory.path()) {
+        if !matches!(Recording::open(&path), Err(RecordingError::Empty)) {
+            verify(Recording::open(&path).unwrap()).unwrap();
+        }
     }
 }
 
@@ -618,8 +728,9 @@ fn a_storage_that_links_in_its_own_way_is_refused() {
 fn the_bytes_of_a_recording_are_fixed() {
     let message = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(300), body };
     let ask = Event::Message(message(Body::Heartbeat(Heartbeat { leader_commit: LogIndex(9), round: 4 })));
-    let said = Action::Send(message(Body::HeartbeatResponse(HeartbeatResponse { round: 4 })));
-    let change = MembershipChange { voters: members(0b1001), learners: members(0b0100), catch_up: true };
+    let said = Action::Send(message(Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: 4 })));
+    let addresses = vec![(NodeId(4), "d".into())];
+    let change = MembershipChange { voters: members(0b1001), learners: members(0b0100), catch_up: true, addresses };
     let configuration = change.configuration();
     let mut bytes = Vec::new();
     encode_compact_into(&(Event::Tick, ask), &mut bytes);
@@ -629,19 +740,47 @@ fn the_bytes_of_a_recording_are_fixed() {
     let told = [Event::ChangeMembership(change), transfer, Event::HandOver, Event::Persisted(WriteId(8))];
     told.iter().for_each(|event| encode_compact_into(event, &mut bytes));
     encode_compact_into(&Event::Message(message(Body::TimeoutNow)), &mut bytes);
-    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 10]);
+    assert_eq!(bytes, [5, 2, 1, 4, 1, 3, 1, 1, 4, 1, 100, 6, 2, 7, 8, 8, 1, 2, 1, 251, 44, 1, 10]);
     bytes.clear();
     let held = Answer::Configurations(vec![(LogIndex(5), configuration.clone())]);
     encode_compact_into(&(Question::Configurations, held), &mut bytes);
-    assert_eq!(bytes, [8, 8, 1, 5, 2, 1, 4, 0, 1, 3]);
+    assert_eq!(bytes, [8, 8, 1, 5, 2, 1, 4, 0, 1, 3, 1, 4, 0, 1, 100]);
     let changed = Action::MembershipChanged(Box::new(configuration));
-    assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 2_876_363_449 });
-    assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 1_916_131_019 });
+    assert_eq!(format::fingerprint(&[changed], &mut Vec::new()), Fingerprint { count: 1, crc: 3_315_413_762 });
+    assert_eq!(format::fingerprint(&[said], &mut Vec::new()), Fingerprint { count: 1, crc: 2_166_037_947 });
+    let meta = SnapshotMeta {
+        last_included_index: LogIndex(9),
+        last_included_term: Term(3),
+        digest: None,
+        configuration: Configuration::new([NodeId(1)]),
+        state: None,
+    };
+    let named = [9, 3, 0, 1, 1, 0, 0, 0, 0];
+    let chunk = SnapshotChunk { meta: meta.clone(), offset: 5, data: Bytes::from_static(b"ab"), done: true };
+    bytes.clear();
+    let taken = Event::SnapshotTaken(Snapshot { meta: meta.clone(), state: Bytes::from_static(b"c") }.into());
+    encode_compact_into(&(taken, Event::Restored(LogIndex(9)), Event::RestoreFailed(LogIndex(9))), &mut bytes);
+    assert_eq!(bytes, [&[11][..], &named, &[1, b'c', 12, 9, 13, 9]].concat());
+    bytes.clear();
+    encode_compact_into(
+        &(Body::InstallSnapshot(chunk.clone().into()), WriteOp::SnapshotChunk(chunk.into())),
+        &mut bytes,
+    );
+    let part = [&named[..], &[5, 2, b'a', b'b', 1]].concat();
+    assert_eq!(bytes, [&[8], part.as_slice(), &[2], &part].concat());
+    bytes.clear();
+    let install = |keep_from| WriteOp::InstallSnapshot { index: LogIndex(9), keep_from };
+    encode_compact_into(&(install(None), install(Some(LogIndex(7))), Action::Restore(meta.into())), &mut bytes);
+    assert_eq!(bytes, [&[3, 9, 0, 3, 9, 1, 7, 15][..], &named].concat());
+    bytes.clear();
+    let asked = (Question::SnapshotChunk(LogIndex(9), 5, 2), Answer::SnapshotChunk(Bytes::from_static(b"ab")));
+    encode_compact_into(&(asked, Question::FirstIndex, Answer::FirstIndex(LogIndex(7))), &mut bytes);
+    assert_eq!(bytes, [4, 9, 5, 2, 4, 2, b'a', b'b', 2, 2, 7]);
     let mut config = Vec::new();
     encode_compact_into(&Config::new(NodeId(1)), &mut config);
     let limits = [
         252, 0, 0, 8, 0, 32, 252, 0, 0, 128, 0, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 252, 0, 0, 4, 0,
         251, 0, 16,
     ];
-    assert_eq!(config, [&[1, 15, 3], limits.as_slice(), &[1]].concat());
+    assert_eq!(config, [&[1, 15, 3], limits.as_slice(), &[1, 0, 0]].concat());
 }

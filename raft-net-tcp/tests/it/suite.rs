@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use raft_core::suite::{self, TransportHarness};
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Body, Configuration, Entries, Heartbeat, HeartbeatResponse, LogIndex,
-    Message, NodeId, Term,
+    AppendEntries, AppendEntriesResponse, Body, Configuration, Entries, Heartbeat, HeartbeatResponse, Incarnation,
+    LogIndex, Message, NodeId, Term,
 };
 use raft_kv::KvMachine;
 use raft_net_tcp::frame::{self, FrameReader, Kind};
@@ -139,10 +139,15 @@ impl Tcp {
 /// What server 1 says to this.
 fn answer_to(body: &Body) -> Option<Body> {
     match body {
-        Body::Heartbeat(request) => Some(Body::HeartbeatResponse(HeartbeatResponse { round: request.round })),
+        Body::Heartbeat(request) => {
+            Some(Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: request.round }))
+        }
         Body::AppendEntries(AppendEntries { prev_log_index, .. }) => {
             let (prev_log_index, hint_index, hint_term) = (*prev_log_index, LogIndex(0), Term(0));
-            Some(Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }))
+            Some(Body::AppendEntriesResponse(
+                Incarnation::UNKNOWN,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            ))
         }
         _ => None,
     }
@@ -151,10 +156,10 @@ fn answer_to(body: &Body) -> Option<Body> {
 /// What server 1 must be asked for it to say this.
 fn question_for(body: &Body) -> Body {
     match body {
-        Body::HeartbeatResponse(HeartbeatResponse { round }) => {
+        Body::HeartbeatResponse(_, HeartbeatResponse { round }) => {
             Body::Heartbeat(Heartbeat { leader_commit: LogIndex(0), round: *round })
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, .. }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { prev_log_index, .. }) => {
             let (prev_log_index, prev_log_term) = (*prev_log_index, TERM);
             let (prev_log_hash, leader_commit, entries) = (None, LogIndex(0), Entries::default());
             let request = AppendEntries { prev_log_index, prev_log_term, prev_log_hash, leader_commit, entries };
@@ -171,10 +176,13 @@ impl TransportHarness for Tcp {
 
     fn message(&mut self, from: NodeId, to: NodeId, number: u64) -> Message {
         let answer = if number.is_multiple_of(2) {
-            Body::HeartbeatResponse(HeartbeatResponse { round: number })
+            Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: number })
         } else {
             let (prev_log_index, hint_index, hint_term) = (LogIndex(number), LogIndex(0), Term(0));
-            Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            Body::AppendEntriesResponse(
+                Incarnation::UNKNOWN,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            )
         };
         if from == SERVER {
             return Message { from, to, term: TERM, body: answer };

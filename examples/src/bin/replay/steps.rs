@@ -2,7 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
-    MembershipChange, Message, Node, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage, WriteOp,
+    MembershipChange, Message, Node, NodeId, Payload, ReadKind, ReadToken, SnapshotChunk, SnapshotMeta, Storage,
+    WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -19,10 +20,11 @@ pub(crate) fn step(step: &Replayed<'_>) -> (String, String) {
 pub(crate) fn state<S: Storage>(node: &Node<S>) -> String {
     let status = node.status();
     let transfer = status.transfer.map(|target| format!(", hands over to server {target}")).unwrap_or_default();
+    let lease = status.lease.map(|ticks| format!(", lease for {ticks}")).unwrap_or_default();
     let promotion = status.promotion.map(|change| format!(", waits to have {}", members(&change))).unwrap_or_default();
     let fault = status.fault.map(|fault| format!(", halted: {fault}")).unwrap_or_default();
     format!(
-        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {} members {}{transfer}{promotion}{fault}",
+        "    {} term {} vote {} leader {} last {} durable {} commit {} applied {} members {}{lease}{transfer}{promotion}{fault}",
         status.role,
         status.term,
         id(node.voted_for()),
@@ -65,13 +67,16 @@ fn action(action: &Action) -> String {
         Action::Apply { first, last } => format!("apply {}", span(*first, *last)),
         Action::ProposalAppended { first, last, term } => format!("appended as {} of term {term}", span(*first, *last)),
         Action::ProposalRefused(refusal) => format!("the proposal is refused: {refusal}"),
-        Action::ReadReady { read, index } => format!("read {} may be served at {index}", read.0),
+        Action::ReadReady { read, index, kind } => format!("read {} may be served at {index}, {}", read.0, by(*kind)),
         Action::ReadFailed { read, reason } => format!("read {} fails: {reason}", read.0),
         Action::RoleChanged { role, term, leader } => format!("now {role} of term {term}, leader {}", id(*leader)),
         Action::PeerDiverged { peer, index } => format!("the log of server {peer} differs at {index}"),
         Action::MembershipAppended { index, term } => format!("the change is entry {index} of term {term}"),
         Action::MembershipRefused(refusal) => format!("the change is refused: {refusal}"),
         Action::MembershipChanged(configuration) => format!("members are now {configuration}"),
+        Action::DiskReplaced { id } => {
+            format!("another disk answers as server {id}: it does not count until it is removed and added again")
+        }
         Action::TransferRefused { target, reason } => format!("leadership does not go to server {target}: {reason}"),
         Action::TransferAborted { target } => format!("server {target} did not take leadership: it stays here"),
         Action::Restore(meta) => format!("restore: {}", snapshot(meta)),
@@ -90,31 +95,37 @@ fn content(message: &Message) -> String {
             "pre-vote for term {}? last entry {} of term {}",
             request.next_term, request.last_log_index, request.last_log_term
         ),
-        Body::PreVoteResponse(answer) => {
+        Body::PreVoteResponse(_, answer) => {
             format!("pre-vote for term {}: {}", answer.next_term, yes_or_no(answer.vote_granted))
         }
         Body::RequestVote(request) => {
             let asked = if request.leadership_transfer { "vote, as the leader asks?" } else { "vote?" };
             format!("{asked} last entry {} of term {}", request.last_log_index, request.last_log_term)
         }
-        Body::RequestVoteResponse(answer) => format!("vote: {}", yes_or_no(answer.vote_granted)),
+        Body::RequestVoteResponse(_, answer) => format!("vote: {}", yes_or_no(answer.vote_granted)),
         Body::AppendEntries(request) => append(request),
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
             format!("accepted up to {match_index}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
             format!("rejected after {prev_log_index}, try {hint_index} of term {hint_term}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Diverged { prev_log_index }) => {
             format!("the logs differ at {prev_log_index}")
         }
         Body::Heartbeat(request) => format!("heartbeat {}, commit {}", request.round, request.leader_commit),
-        Body::HeartbeatResponse(answer) => format!("heard heartbeat {}", answer.round),
+        Body::HeartbeatResponse(_, answer) => format!("heard heartbeat {}", answer.round),
         Body::InstallSnapshot(part) => format!("install {}", chunk(part)),
-        Body::InstallSnapshotResponse(answer) => {
+        Body::InstallSnapshotResponse(_, answer) => {
             format!("has {} bytes of the snapshot of entry {}", answer.next_offset, answer.last_included_index)
         }
         Body::TimeoutNow => "campaign now".into(),
+        Body::ReadIndex(request) => format!("may I read? {}", request_of(request.token)),
+        Body::ReadIndexResponse(answer) => {
+            let lease = if answer.lease { ", by lease" } else { "" };
+            let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied{lease}"));
+            format!("{}: {index}", request_of(answer.token))
+        }
     };
     format!("[term {}] {body}", message.term)
 }
@@ -176,7 +187,8 @@ const fn command(entry: &Entry) -> Option<&Bytes> {
 
 fn members(change: &MembershipChange) -> String {
     let catch_up = if change.catch_up { ", once they have caught up" } else { "" };
-    format!("members {}{catch_up}", change.configuration())
+    let at = change.addresses.iter().map(|(id, address)| format!(", {id} at {address}"));
+    format!("members {}{catch_up}{}", change.configuration(), at.collect::<String>())
 }
 
 /// The first command, and how many more there are.
@@ -198,6 +210,19 @@ fn id(id: Option<NodeId>) -> String {
     id.map_or_else(|| "none".into(), |id| id.to_string())
 }
 
+fn request_of(token: ReadToken) -> String {
+    format!("request {} of life {:x}", token.sequence, token.life)
+}
+
+const fn by(kind: ReadKind) -> &'static str {
+    match kind {
+        ReadKind::Quorum => "by a quorum",
+        ReadKind::Lease => "by lease",
+        ReadKind::ForwardedQuorum => "by the leader's quorum",
+        ReadKind::ForwardedLease => "by the leader's lease",
+    }
+}
+
 const fn yes_or_no(granted: bool) -> &'static str {
     if granted { "yes" } else { "no" }
 }
@@ -215,12 +240,16 @@ const TEXT_CHARS_MAX: usize = 160;
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Config, MemStorage, Refusal, RequestVote, Term};
+    use raft_core::{
+        Config, InstallSnapshotResponse, MemStorage, PeerFault, ReadId, ReadIndex, ReadIndexResponse, Refusal,
+        RequestVote, Snapshot, Term, Write, WriteId,
+    };
 
     use super::*;
 
     fn change() -> MembershipChange {
-        MembershipChange { voters: vec![NodeId(1), NodeId(4)], learners: vec![NodeId(5)], catch_up: true }
+        let (voters, learners) = (vec![NodeId(1), NodeId(4)], vec![NodeId(5)]);
+        MembershipChange { voters, learners, catch_up: true, addresses: vec![(NodeId(4), "127.0.0.1:8004".into())] }
     }
 
     #[test]
@@ -228,7 +257,7 @@ mod tests {
         let target = NodeId(3);
         assert_eq!(
             event(&Event::ChangeMembership(change())),
-            "change to members 1,4, learners 5, once they have caught up"
+            "change to members 1,4, learners 5, once they have caught up, 4 at 127.0.0.1:8004"
         );
         assert_eq!(event(&Event::TransferLeadership(target)), "hand leadership to server 3");
         assert_eq!(event(&Event::HandOver), "hand leadership over");
@@ -243,6 +272,10 @@ mod tests {
                 Action::TransferRefused { target, reason: Refusal::NotVoter { id: target } },
                 "leadership does not go to server 3: node 3 is no voter",
             ),
+            (
+                Action::DiskReplaced { id: target },
+                "another disk answers as server 3: it does not count until it is removed and added again",
+            ),
             (Action::TransferAborted { target }, "server 3 did not take leadership: it stays here"),
         ] {
             assert_eq!(action(&said), words);
@@ -252,6 +285,71 @@ mod tests {
         let (last_log_index, last_log_term) = (LogIndex(9), Term(3));
         let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: true });
         assert_eq!(content(&message(vote)), "[term 4] vote, as the leader asks? last entry 9 of term 3");
+    }
+
+    #[test]
+    fn reads_are_told_in_words() {
+        let (token, life) = (ReadToken { life: 0xbeef, sequence: 7 }, "request 7 of life beef");
+        let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(4), body };
+        let said = |body| content(&message(body));
+        assert_eq!(said(Body::ReadIndex(ReadIndex { token })), format!("[term 4] may I read? {life}"));
+        for (index, lease, words) in
+            [(None, false, "no"), (Some(9), false, "once 9 is applied"), (Some(9), true, "once 9 is applied, by lease")]
+        {
+            let answer = ReadIndexResponse { token, index: index.map(LogIndex), lease };
+            assert_eq!(said(Body::ReadIndexResponse(answer)), format!("[term 4] {life}: {words}"));
+        }
+        for (kind, words) in [
+            (ReadKind::Quorum, "by a quorum"),
+            (ReadKind::Lease, "by lease"),
+            (ReadKind::ForwardedQuorum, "by the leader's quorum"),
+            (ReadKind::ForwardedLease, "by the leader's lease"),
+        ] {
+            let ready = Action::ReadReady { read: ReadId(3), index: LogIndex(9), kind };
+            assert_eq!(action(&ready), format!("read 3 may be served at 9, {words}"));
+        }
+    }
+
+    #[test]
+    fn snapshots_are_told_in_words() {
+        let meta = SnapshotMeta {
+            last_included_index: LogIndex(9),
+            last_included_term: Term(3),
+            digest: None,
+            configuration: change().configuration(),
+            state: None,
+        };
+        let named = "the snapshot of entry 9 of term 3, members 1,4, learners 5";
+        let taken = Snapshot { meta: meta.clone(), state: Bytes::from_static(b"state") };
+        assert_eq!(event(&Event::SnapshotTaken(Box::new(taken))), format!("taken: {named}, 5 bytes"));
+        assert_eq!(event(&Event::Restored(LogIndex(9))), "the snapshot of entry 9 is restored");
+        assert_eq!(event(&Event::RestoreFailed(LogIndex(9))), "the snapshot of entry 9 cannot be restored");
+        assert_eq!(action(&Action::Restore(Box::new(meta.clone()))), format!("restore: {named}"));
+        let installed = Action::SnapshotInstalled { index: LogIndex(9), first_index: LogIndex(7) };
+        assert_eq!(action(&installed), "the log follows the snapshot of entry 9, and begins at 7");
+        assert_eq!(
+            action(&Action::SnapshotRefused(Refusal::SnapshotInProgress)),
+            "the snapshot is refused: a snapshot is being received: take one once it is installed"
+        );
+        let dropped = Action::MessageDropped { from: NodeId(2), reason: PeerFault::BadSnapshot };
+        assert!(action(&dropped).ends_with("the snapshot is none of this state machine"), "{}", action(&dropped));
+        let part = |done| SnapshotChunk { meta: meta.clone(), offset: 4, data: Bytes::from_static(b"e"), done };
+        let message = |body| content(&Message { from: NodeId(1), to: NodeId(2), term: Term(4), body });
+        let (first, last) = (format!("1 bytes from 4 on: {named}"), format!("1 bytes from 4 on, the last: {named}"));
+        assert_eq!(message(Body::InstallSnapshot(Box::new(part(false)))), format!("[term 4] install {first}"));
+        let heard = InstallSnapshotResponse { last_included_index: LogIndex(9), next_offset: 5 };
+        assert_eq!(
+            message(Body::InstallSnapshotResponse(raft_core::Incarnation::UNKNOWN, heard)),
+            "[term 4] has 5 bytes of the snapshot of entry 9"
+        );
+        let install = |keep_from| WriteOp::InstallSnapshot { index: LogIndex(9), keep_from };
+        for (op, words) in [
+            (WriteOp::SnapshotChunk(Box::new(part(true))), last.as_str()),
+            (install(Some(LogIndex(7))), "install the snapshot of entry 9, keep from 7 on"),
+            (install(None), "install the snapshot of entry 9 in place of the log"),
+        ] {
+            assert_eq!(action(&Action::Persist(Write { id: WriteId(2), op })), format!("begin write 2: {words}"));
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub enum Command {
     Limits(Vec<(String, u64)>),
     Log { node: u32, terms: Vec<u64>, term: Option<u64> },
     Committed(u64),
+    Incarnations,
     // The nodes.
     Elect(u32),
     Campaign(u32),
@@ -37,6 +38,7 @@ pub enum Command {
     Snapshot(u32),
     Restored { node: u32, index: u64 },
     Crash { node: u32, also: usize },
+    Wipe { node: u32, incarnation: u64 },
     Restart { node: u32, also: usize },
     // The network.
     Deliver(Which),
@@ -80,6 +82,7 @@ impl Command {
             ("committed", [index]) => Ok(Self::Committed(number(index)?)),
             ("nodes", [nodes]) => Ok(Self::Nodes { nodes: number(nodes)?, voters: number(nodes)? }),
             ("nodes", [nodes, "voters", voters]) => Ok(Self::Nodes { nodes: number(nodes)?, voters: number(voters)? }),
+            ("incarnations", []) => Ok(Self::Incarnations),
             ("forge", _) => parse_message(rest).map(Self::Forge),
             ("sync", ["on"]) => Ok(Self::Sync { on: true, nodes: Vec::new() }),
             ("sync", ["off", nodes @ ..]) => {
@@ -137,6 +140,7 @@ impl Command {
             ("restored", [index]) => Self::Restored { node, index: number(index)? },
             ("crash", []) => Self::Crash { node, also: 0 },
             ("crash", [also]) => Self::Crash { node, also: number(also)? },
+            ("wipe", [incarnation]) => Self::Wipe { node, incarnation: number(incarnation)? },
             ("restart", []) => Self::Restart { node, also: 0 },
             ("restart", [also]) => Self::Restart { node, also: number(also)? },
             ("isolate", []) => Self::Isolate(node),
@@ -208,6 +212,7 @@ impl fmt::Display for Command {
             }
             Self::Committed(index) => write!(f, "committed {index}"),
             Self::Elect(node) => write!(f, "elect {node}"),
+            Self::Incarnations => write!(f, "incarnations"),
             Self::Campaign(node) => write!(f, "campaign {node}"),
             Self::Tick { node, times } => write!(f, "tick {node} {times}"),
             Self::Run(times) => write!(f, "run {times}"),
@@ -237,6 +242,7 @@ impl fmt::Display for Command {
             Self::Snapshot(node) => write!(f, "snapshot {node}"),
             Self::Restored { node, index } => write!(f, "restored {node} {index}"),
             Self::Crash { node, also } => write!(f, "crash {node} {also}"),
+            Self::Wipe { node, incarnation } => write!(f, "wipe {node} {incarnation}"),
             Self::Restart { node, also } => write!(f, "restart {node} {also}"),
             Self::Deliver(which) => write!(f, "deliver{which}"),
             Self::Drop(which) => write!(f, "drop{which}"),
@@ -276,7 +282,7 @@ fn joined(numbers: &[impl ToString], between: &str) -> String {
 
 #[test]
 fn every_command_is_read_back_as_it_is_written() {
-    let lines = "nodes 3|nodes 6 voters 3|seed 7|limits inflight=4 append=100|log 1 [1 1 2]|log 2 [] term 8|committed 2|\
+    let lines = "nodes 3|nodes 6 voters 3|seed 7|limits inflight=4 append=100|log 1 [1 1 2]|log 2 [] term 8|committed 2|incarnations|wipe 3 31|\
         elect 1|campaign 1|tick 2 15|run 16|propose 1 x y*20|propose 1|read 1 r7|change 1 voters 1,2 learners 3 catch-up|\
         change 1 voters none|transfer 1 2|hand-over 1|unreachable 1 2|forge 1->2 t1 TimeoutNow|sync off|sync off 1 2|\
         sync on|persist 1|persist 1 2|report 1 4|fail 1 no space left|apply off|apply on|applied 1 2|snapshot 1|restored 1 4|crash 1 2|\

@@ -76,6 +76,7 @@ fn value(world: &mut World, name: &str, rest: &str) -> Result<(String, String), 
             let received = |(index, bytes)| format!("{index}+{bytes}");
             status.receiving.map_or_else(|| "none".to_owned(), received)
         }
+        "lease" => status.lease.map_or_else(|| "none".to_owned(), |ticks| ticks.to_string()),
         "uncommitted" => status.uncommitted_bytes.to_string(),
         "transfer" => trace::or_none(status.transfer),
         "promotion" => trace::promotion(&status),

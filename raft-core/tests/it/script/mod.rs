@@ -6,6 +6,7 @@ mod cases;
 pub mod dsl;
 mod expect;
 mod notation;
+mod setup;
 mod trace;
 pub mod world;
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
-    HeartbeatResponse, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote, PreVoteResponse, Progress,
-    ProgressState, RequestVote, RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
+    HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote,
+    PreVoteResponse, Progress, ProgressState, ReadIndex, ReadIndexResponse, ReadToken, RequestVote,
+    RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
 };
 
 use crate::cluster::state_digest;
@@ -39,39 +40,53 @@ pub fn kind(body: &Body) -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
+/// An answer ends with its sender's incarnation, where that is known: `as=30`.
 pub fn body(body: &Body) -> String {
+    match body.incarnation() {
+        Some(incarnation) if incarnation.is_known() => format!("{} as={}", content(body), incarnation.0),
+        _ => content(body),
+    }
+}
+
+fn content(body: &Body) -> String {
     let granted = |granted: bool| if granted { "granted" } else { "refused" };
     match body {
         Body::PreVote(request) => {
             format!("PreVote next={} last={}@{}", request.next_term, request.last_log_index, request.last_log_term)
         }
-        Body::PreVoteResponse(response) => {
+        Body::PreVoteResponse(_, response) => {
             format!("PreVoteResponse next={} {}", response.next_term, granted(response.vote_granted))
         }
         Body::RequestVote(request) => {
             let transfer = if request.leadership_transfer { " transfer" } else { "" };
             format!("RequestVote last={}@{}{transfer}", request.last_log_index, request.last_log_term)
         }
-        Body::RequestVoteResponse(response) => format!("RequestVoteResponse {}", granted(response.vote_granted)),
+        Body::RequestVoteResponse(_, response) => format!("RequestVoteResponse {}", granted(response.vote_granted)),
         Body::AppendEntries(request) => {
             let (index, term) = (request.prev_log_index, request.prev_log_term);
             let entries = self::entries(&request.entries);
             format!("AppendEntries prev={index}@{term} commit={} {entries}", request.leader_commit)
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }) => {
             format!("Accepted {match_index}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term }) => {
             format!("Rejected prev={prev_log_index} hint={hint_index}@{hint_term}")
         }
-        Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index }) => {
+        Body::AppendEntriesResponse(_, AppendEntriesResponse::Diverged { prev_log_index }) => {
             format!("Diverged {prev_log_index}")
         }
         Body::Heartbeat(request) => format!("Heartbeat commit={} round={}", request.leader_commit, request.round),
-        Body::HeartbeatResponse(response) => format!("HeartbeatResponse round={}", response.round),
+        Body::HeartbeatResponse(_, response) => format!("HeartbeatResponse round={}", response.round),
         Body::TimeoutNow => "TimeoutNow".to_owned(),
+        Body::ReadIndex(ReadIndex { token }) => format!("ReadIndex {}", self::token(*token)),
+        Body::ReadIndexResponse(ReadIndexResponse { token, index, lease }) => {
+            let index = index.map_or_else(|| "none".to_owned(), |index| index.to_string());
+            let lease = if *lease { " lease" } else { "" };
+            format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
+        }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
-        Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset }) => {
+        Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
         }
     }
@@ -80,6 +95,7 @@ pub fn body(body: &Body) -> String {
 pub fn parse_body(text: &str) -> Result<Body, String> {
     let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
     let fields = Fields(rest);
+    let incarnation = fields.value("as").map_or(Ok(0), number).map(Incarnation)?;
     Ok(match kind {
         "PreVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
@@ -87,14 +103,16 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "PreVoteResponse" => {
             let next_term = Term(fields.number("next")?);
-            Body::PreVoteResponse(PreVoteResponse { next_term, vote_granted: fields.granted()? })
+            Body::PreVoteResponse(incarnation, PreVoteResponse { next_term, vote_granted: fields.granted()? })
         }
         "RequestVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
             let leadership_transfer = fields.has("transfer");
             Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
         }
-        "RequestVoteResponse" => Body::RequestVoteResponse(RequestVoteResponse { vote_granted: fields.granted()? }),
+        "RequestVoteResponse" => {
+            Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted: fields.granted()? })
+        }
         "AppendEntries" => {
             let (prev_log_index, prev_log_term) = fields.position("prev")?;
             Body::AppendEntries(AppendEntries {
@@ -107,32 +125,52 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
             })
         }
         "Accepted" => {
-            let match_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(AppendEntriesResponse::Accepted { match_index })
+            let match_index = LogIndex(fields.first()?);
+            Body::AppendEntriesResponse(incarnation, AppendEntriesResponse::Accepted { match_index })
         }
         "Rejected" => {
             let prev_log_index = LogIndex(fields.number("prev")?);
             let (hint_index, hint_term) = fields.position("hint")?;
-            Body::AppendEntriesResponse(AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term })
+            Body::AppendEntriesResponse(
+                incarnation,
+                AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term },
+            )
         }
         "Diverged" => {
-            let prev_log_index = LogIndex(number(rest)?);
-            Body::AppendEntriesResponse(AppendEntriesResponse::Diverged { prev_log_index })
+            let prev_log_index = LogIndex(fields.first()?);
+            Body::AppendEntriesResponse(incarnation, AppendEntriesResponse::Diverged { prev_log_index })
         }
         "Heartbeat" => {
             let leader_commit = LogIndex(fields.number("commit")?);
             Body::Heartbeat(Heartbeat { leader_commit, round: fields.number("round")? })
         }
-        "HeartbeatResponse" => Body::HeartbeatResponse(HeartbeatResponse { round: fields.number("round")? }),
+        "HeartbeatResponse" => {
+            Body::HeartbeatResponse(incarnation, HeartbeatResponse { round: fields.number("round")? })
+        }
         "TimeoutNow" => Body::TimeoutNow,
+        "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
+        "ReadIndexResponse" => Body::ReadIndexResponse(parse_read_answer(&fields)?),
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
-            let last_included_index = LogIndex(number(rest.split(' ').next().unwrap_or_default())?);
+            let last_included_index = LogIndex(fields.first()?);
             let next_offset = fields.number("next")?;
-            Body::InstallSnapshotResponse(InstallSnapshotResponse { last_included_index, next_offset })
+            Body::InstallSnapshotResponse(incarnation, InstallSnapshotResponse { last_included_index, next_offset })
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
+}
+
+/// `life=1 request=2`.
+fn token(token: ReadToken) -> String {
+    format!("life={} request={}", token.life, token.sequence)
+}
+
+fn parse_read_answer(fields: &Fields<'_>) -> Result<ReadIndexResponse, String> {
+    let index = match fields.value("index")? {
+        "none" => None,
+        text => Some(LogIndex(number(text)?)),
+    };
+    Ok(ReadIndexResponse { token: fields.token()?, index, lease: fields.has("lease") })
 }
 
 /// `9@2 {1,2,3} offset=4 data=c,d done`.
@@ -175,6 +213,15 @@ impl Fields<'_> {
 
     fn position(&self, name: &str) -> Result<(LogIndex, Term), String> {
         parse_position(self.value(name)?)
+    }
+
+    fn token(&self) -> Result<ReadToken, String> {
+        Ok(ReadToken { life: self.number("life")?, sequence: self.number("request")? })
+    }
+
+    /// The number that it begins with.
+    fn first(&self) -> Result<u64, String> {
+        number(self.0.split(' ').next().unwrap_or_default())
     }
 
     fn has(&self, word: &str) -> bool {
@@ -339,9 +386,14 @@ fn every_message_is_read_back_as_it_is_written() {
         "2->1 t5 Accepted 4",
         "2->1 t5 Rejected prev=7 hint=6@3",
         "2->1 t5 Diverged 2",
+        "2->1 t5 HeartbeatResponse round=2 as=20",
         "1->2 t5 Heartbeat commit=1 round=2",
         "2->1 t5 HeartbeatResponse round=2",
         "1->2 t5 TimeoutNow",
+        "2->1 t5 ReadIndex life=1 request=2",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=none",
+        "1->2 t5 ReadIndexResponse life=1 request=2 index=9 lease",
         "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
         "2->1 t5 InstallSnapshotResponse 9 next=4",

@@ -53,7 +53,7 @@ fn write(write: &Write) -> String {
         WriteOp::HardState(HardState { current_term, voted_for }) => {
             format!("t{current_term} vote {}", or_none(*voted_for))
         }
-        WriteOp::SnapshotChunk(chunk) => notation::chunk(chunk),
+        WriteOp::SnapshotChunk(chunk) => format!("chunk {}", notation::chunk(chunk)),
         WriteOp::InstallSnapshot { index, keep_from: None } => format!("install {index}"),
         WriteOp::InstallSnapshot { index, keep_from: Some(first) } => format!("install {index} keep {first}.."),
         WriteOp::Truncate(from) => format!("truncate {from}.."),

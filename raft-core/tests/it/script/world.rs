@@ -1,16 +1,15 @@
 //! The group that a script speaks of: carries out its commands and keeps the trace.
 
-use std::collections::BTreeMap;
-
 use raft_core::{
-    Action, Config, Configuration, Event, HardState, LogIndex, MemStorage, MembershipChange, Message, Node, NodeId,
-    ReadId, RoleName, Status, Storage, StorageError, Term, WriteId,
+    Action, Config, Event, LogIndex, MembershipChange, Message, Node, NodeId, ReadId, RoleName, Status, Storage,
+    StorageError, WriteId,
 };
 
 use super::dsl::{Command, Which};
+use super::setup::Setup;
 use super::trace::{self, Detail};
 use super::{expect, notation};
-use crate::cluster::{Cluster, Step, all_entries, entries};
+use crate::cluster::{Cluster, Step, all_entries};
 
 pub struct World {
     setup: Setup,
@@ -24,17 +23,6 @@ pub struct World {
     /// The trace of the command under way.
     lines: Vec<String>,
     config: Config,
-}
-
-/// What a group starts with.
-#[derive(Default)]
-struct Setup {
-    nodes: u32,
-    voters: u32,
-    seed: u64,
-    limits: Vec<(String, u64)>,
-    logs: BTreeMap<u32, (Vec<u64>, Option<u64>)>,
-    committed: u64,
 }
 
 impl World {
@@ -59,7 +47,9 @@ impl World {
         self.last.clear();
         if !self.set_up(command)? {
             self.start()?;
-            self.carry_out(command)?;
+            if !self.disturb(command)? {
+                self.carry_out(command)?;
+            }
         }
         Ok(std::mem::take(&mut self.lines))
     }
@@ -90,54 +80,24 @@ impl World {
 
     /// What speaks of a group that has not started yet. `false` for every other command.
     fn set_up(&mut self, command: &Command) -> Result<bool, String> {
-        if let Command::Nodes { nodes, voters } = *command {
+        if matches!(command, Command::Nodes { .. }) {
             self.cluster = None;
-            self.setup = Setup { nodes, voters, ..Setup::default() };
-            return Ok(true);
         }
-        let setup = &mut self.setup;
-        match command {
-            Command::Seed(seed) => setup.seed = *seed,
-            Command::Limits(limits) => setup.limits.clone_from(limits),
-            Command::Log { node, terms, term } => drop(setup.logs.insert(*node, (terms.clone(), *term))),
-            Command::Committed(index) => setup.committed = *index,
-            _ => return Ok(false),
-        }
-        if self.cluster.is_some() {
+        let is_setup = self.setup.note(command);
+        if is_setup && self.cluster.is_some() {
             return Err("the group has started: nodes 3 begins another".to_owned());
         }
-        Ok(true)
+        Ok(is_setup)
     }
 
     fn start(&mut self) -> Result<(), String> {
-        if self.cluster.is_some() {
-            return Ok(());
+        if self.cluster.is_none() {
+            let (mut cluster, config) = self.setup.build()?;
+            cluster.steps = self.traced.then(Vec::new);
+            self.before = cluster.nodes.iter().map(Node::status).collect();
+            self.config = config;
+            self.cluster = Some(cluster);
         }
-        if self.setup.nodes == 0 {
-            return Err("there is no group: write nodes 3".to_owned());
-        }
-        let genesis = Configuration::new((1..=self.setup.voters).map(NodeId));
-        let mut cluster = Cluster::empty();
-        for id in 1..=self.setup.nodes {
-            let seed = self.setup.seed.wrapping_mul(101).wrapping_add(u64::from(id));
-            let mut config = Config { seed, max_inflight: 4, ..Config::new(NodeId(id)) };
-            for (name, value) in &self.setup.limits {
-                limit(&mut config, name, *value)?;
-            }
-            self.config = config.clone();
-            let (terms, at_least) = self.setup.logs.get(&id).cloned().unwrap_or_default();
-            let current_term = Term(terms.last().copied().unwrap_or(0).max(at_least.unwrap_or(0)));
-            let hard_state = HardState { current_term, voted_for: None };
-            let storage = MemStorage::with_log(genesis.clone(), hard_state, entries(&terms));
-            cluster.add(config, storage.map_err(|error| error.to_string())?);
-        }
-        if self.setup.voters > self.setup.nodes {
-            cluster.safety.single();
-        }
-        cluster.safety.already_committed(self.setup.committed);
-        cluster.steps = self.traced.then(Vec::new);
-        self.before = cluster.nodes.iter().map(Node::status).collect();
-        self.cluster = Some(cluster);
         Ok(())
     }
 
@@ -158,29 +118,25 @@ impl World {
                     return Err(format!("node {node} is not elected"));
                 }
             }
-            Command::Deliver(which) => self.deliver(which)?,
-            Command::Drop(Which::All) => self.cluster()?.network.clear(),
-            Command::Drop(which) => drop(self.take(which)?),
-            Command::Repeat(which) => {
-                let positions = self.positions(which)?;
-                let network = &mut self.cluster()?.network;
-                let again: Vec<Message> = positions.into_iter().map(|at| network[at].clone()).collect();
-                network.extend(again);
-            }
-            Command::Settle => self.settle()?,
-            Command::Cut(links) => self.cluster()?.cut.extend(links),
-            Command::Isolate(node) => self.node(*node)?.cut_off(*node),
-            Command::Heal => self.cluster()?.mend(),
             Command::Sync { on, nodes } => self.set_sync(*on, nodes)?,
             Command::Apply(on) => self.cluster()?.apply = *on,
             Command::Crash { node, also } => {
                 self.crash(*node, *also)?;
                 self.cluster()?.down.insert(*node);
             }
+            Command::Wipe { node, incarnation } => {
+                self.node(*node)?.wipe(*node, *incarnation);
+                self.before[*node as usize - 1] = self.status(*node)?;
+            }
             Command::Restart { node, also } => {
                 if !self.node(*node)?.down.remove(node) {
                     self.crash(*node, *also)?;
                 }
+            }
+            Command::Restored { node, index } => {
+                let (id, index) = (*node, LogIndex(*index));
+                self.node(id)?;
+                self.act(None, Detail::Everything, |cluster| restored(cluster, id, index))?;
             }
             Command::Snapshot(node) => {
                 self.node(*node)?;
@@ -211,6 +167,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What is done to the network. `false` for every other command.
+    fn disturb(&mut self, command: &Command) -> Result<bool, String> {
+        match command {
+            Command::Deliver(which) => self.deliver(which)?,
+            Command::Drop(Which::All) => self.cluster()?.network.clear(),
+            Command::Drop(which) => drop(self.take(which)?),
+            Command::Repeat(which) => {
+                let positions = self.positions(which)?;
+                let network = &mut self.cluster()?.network;
+                let again: Vec<Message> = positions.into_iter().map(|at| network[at].clone()).collect();
+                network.extend(again);
+            }
+            Command::Settle => self.settle()?,
+            Command::Cut(links) => self.cluster()?.cut.extend(links),
+            Command::Isolate(node) => self.node(*node)?.cut_off(*node),
+            Command::Heal => self.cluster()?.mend(),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Lets the group do something, and notes the steps that it took for it.
@@ -351,7 +328,12 @@ fn event(command: &Command) -> Option<(u32, Event)> {
         Command::Propose { node, payloads } => (*node, Event::Propose(payloads.clone())),
         Command::Read { node, read } => (*node, Event::Read(ReadId(*read))),
         Command::Change { node, voters, learners, catch_up } => {
-            let change = MembershipChange { voters: ids(voters), learners: ids(learners), catch_up: *catch_up };
+            let change = MembershipChange {
+                voters: ids(voters),
+                learners: ids(learners),
+                catch_up: *catch_up,
+                addresses: Vec::new(),
+            };
             (*node, Event::ChangeMembership(change))
         }
         Command::Transfer { node, to } => (*node, Event::TransferLeadership(NodeId(*to))),
@@ -360,9 +342,20 @@ fn event(command: &Command) -> Option<(u32, Event)> {
         Command::Forge(message) => (message.to.0, Event::Message(message.clone())),
         Command::Fail { node, what } => (*node, Event::WriteFailed(StorageError::Io { what: what.clone() })),
         Command::Applied { node, index } => (*node, Event::Applied(LogIndex(*index))),
-        Command::Restored { node, index } => (*node, Event::Restored(LogIndex(*index))),
         _ => return None,
     })
+}
+
+/// A machine that was slow has restored what it was told to, or says that it has restored something else.
+fn restored(cluster: &mut Cluster, node: u32, index: LogIndex) {
+    let told = cluster.notices.iter().rev().find_map(|(id, notice)| match notice {
+        Action::Restore(meta) if *id == node && meta.last_included_index == index => Some(meta.clone()),
+        _ => None,
+    });
+    match told {
+        Some(meta) => cluster.restore(node, &meta),
+        None => drop(cluster.step(node, Event::Restored(index))),
+    }
 }
 
 /// One event; a proposal and a change are answered exactly once, and at once.
@@ -377,23 +370,4 @@ fn answered(cluster: &mut Cluster, node: u32, event: Event) {
     let is_down = cluster.down.contains(&node);
     let answers = cluster.step(node, event).iter().filter(|action| is_answer(action)).count();
     assert!(is_down || answers == 1, "answered {answers} times");
-}
-
-fn limit(config: &mut Config, name: &str, value: u64) -> Result<(), String> {
-    let size = usize::try_from(value).map_err(|_| format!("{value} is too large"))?;
-    let ticks = u32::try_from(value).map_err(|_| format!("{value} is too large"))?;
-    match name {
-        "inflight" => config.max_inflight = size,
-        "append" => config.max_append_bytes = size,
-        "window" => config.window_bytes = size,
-        "uncommitted" => config.max_uncommitted_bytes = size,
-        "apply" => config.max_apply_bytes = size,
-        "election" => config.election_timeout_ticks = ticks,
-        "inflight-bytes" => config.max_inflight_bytes = size,
-        "chunk" => config.max_chunk_bytes = size,
-        "tail" => config.tail_entries = value,
-        "heartbeat" => config.heartbeat_ticks = ticks,
-        _ => return Err(format!("there is no limit \"{name}\"")),
-    }
-    Ok(())
 }

@@ -1,0 +1,41 @@
+//! What the README says of the tests is true of them.
+
+use std::path::Path;
+
+/// The last column of the table that compares features: each name in it is a test function, or a scenario script.
+#[test]
+fn the_readme_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let section = readme.split("## How it compares").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ") && !line.contains("shown by")).collect();
+    let mut sources = String::new();
+    for folder in ["raft-core", "raft-kv"] {
+        gather(&root.join(folder).join("src"), &mut sources);
+        gather(&root.join(folder).join("tests"), &mut sources);
+    }
+    let mut named = 0;
+    for row in &rows {
+        let shown_by = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let name = shown_by.trim().trim_matches('`');
+        if name.contains(' ') {
+            assert!(name.starts_with(".ci/run"), "neither a test nor the checks: {row}");
+            continue;
+        }
+        let script = root.join("raft-core/tests/scripts").join(format!("{name}.script"));
+        assert!(sources.contains(&format!("fn {name}(")) || script.exists(), "there is no test {name}");
+        named += 1;
+    }
+    assert!(named >= 15, "{named} rows");
+}
+
+fn gather(folder: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}

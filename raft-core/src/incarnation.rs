@@ -1,0 +1,107 @@
+//! Servers that lost their disks (fault M10; not in the paper, which has servers never forget).
+//!
+//! A server that comes back under its id with an empty disk would vote a second time in a term, and would not know what
+//! it has acknowledged: two leaders, or a committed entry lost. So a storage has an [`Incarnation`], every answer that a
+//! quorum is counted from says it, and a leader *pins* it: the configuration holds, for each member, the incarnation that
+//! was heard first. From then on a voter is not an id, but an id and a disk.
+//!
+//! Why that is enough: wherever a pin is in force, whoever counts a quorum (a candidate, a leader) counts that disk and no
+//! other, so that a new disk under an old id is in truth another server, which the configuration does not name. The proofs
+//! of the paper hold for these servers as they stand: they ask that a *server* votes once a term and keeps what it has
+//! acknowledged, not that an id does. One disk takes another's place as one server takes another's: by a membership change
+//! that removes the member, and one that adds it.
+//!
+//! What it does not cover: where no pin is in force, any disk may answer. That is a member which no leader has heard since
+//! it was added (a new voter that first catches up as a learner is pinned before it votes); and a candidate that does not
+//! hold the pin's entry yet, which asks a new disk that does not hold it either: to these two a cluster whose disks were
+//! lost looks just like one that was founded now. And more than a minority of disks lost at once is more than Raft can
+//! bear, with or without pins. A copy of a disk put back from earlier has the same incarnation and is not recognised.
+//!
+//! Invariants: only a recognised incarnation counts for a vote, an acknowledgement, a read or the leader's being heard;
+//! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a server
+//! whose id is pinned to another disk does not vote, campaign or lead.
+
+use alloc::vec::Vec;
+
+use crate::action::Action;
+use crate::error::{Fault, PeerFault};
+use crate::message::Body;
+use crate::node::Node;
+use crate::quorum::Configuration;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::NodeId;
+
+impl<S: Storage> Node<S> {
+    /// Whether the configuration means another disk than this server's by its id.
+    pub(crate) fn is_replaced(&self) -> bool {
+        !self.configurations.current().incarnation(self.config.id).admits(self.incarnation)
+    }
+
+    /// Whether a vote of `from` may be counted; anything else is for its handler to judge.
+    pub(crate) fn recognises_vote(&self, from: NodeId, body: &Body, actions: &mut Vec<Action>) -> bool {
+        let (Body::PreVoteResponse(incarnation, _) | Body::RequestVoteResponse(incarnation, _)) = body else {
+            return true;
+        };
+        let recognised = self.configurations.current().incarnation(from).admits(*incarnation);
+        if !recognised {
+            actions.push(Action::MessageDropped { from, reason: PeerFault::OtherIncarnation });
+        }
+        recognised
+    }
+
+    /// A leader is heard by whoever answers it in its term. One whose disk is another has its own progress from here on,
+    /// which counts for nothing.
+    pub(crate) fn note_answer(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let (Body::AppendEntriesResponse(incarnation, _)
+        | Body::HeartbeatResponse(incarnation, _)
+        | Body::InstallSnapshotResponse(incarnation, _)) = body
+        else {
+            return;
+        };
+        let pinned = self.configurations.current().incarnation(from);
+        let Some(progress) = leader.follower_mut(from) else { return };
+        let before = (progress.incarnation(), progress.counts());
+        progress.answered(*incarnation, pinned, self.log.last().index.next(), self.now);
+        let (counts, heard) = (progress.counts(), progress.incarnation());
+        if before.1 && !counts {
+            actions.push(Action::DiskReplaced { id: from });
+        }
+        leader.unpinned |= before.0 != heard;
+    }
+
+    /// Pins whom this leader has heard, once a change of the configuration may be begun: none before it has committed in
+    /// its term, none while another is under way.
+    pub(crate) fn pin_heard(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
+        let Role::Leader(leader) = &self.role else { return Ok(()) };
+        let (commit_index, current) = (self.log.commit_index(), self.configurations.current());
+        let is_settled = commit_index >= leader.first_index && self.configurations.index() <= commit_index;
+        if leader.unpinned && is_settled && !current.is_joint() && leader.transfer.is_none() {
+            self.append_configuration(current.clone(), actions)?;
+        }
+        Ok(())
+    }
+
+    /// The configuration, which is about to be appended, with a pin for every member that this leader has heard and for
+    /// itself. One that is there stays.
+    pub(crate) fn pinned(&mut self, mut configuration: Configuration) -> Configuration {
+        let Role::Leader(leader) = &mut self.role else { return configuration };
+        leader.unpinned = false;
+        let heard = leader.followers().iter().map(|(id, progress)| (*id, progress.incarnation()));
+        for (id, incarnation) in heard.chain([(self.config.id, self.incarnation)]) {
+            if !configuration.incarnation(id).is_known() {
+                configuration = configuration.with_incarnation(id, incarnation);
+            }
+        }
+        configuration
+    }
+
+    /// At the end of a step: says once that this server has been replaced.
+    pub(crate) fn say_replaced(&mut self, actions: &mut Vec<Action>) {
+        if core::mem::take(&mut self.configuration_is_new) && self.is_replaced() && !self.said_replaced {
+            self.said_replaced = true;
+            actions.push(Action::DiskReplaced { id: self.config.id });
+        }
+    }
+}

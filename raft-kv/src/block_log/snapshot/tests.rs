@@ -1,0 +1,288 @@
+use std::cell::RefCell;
+
+use raft_core::{
+    Configuration, Digest, Entry, LogIndex, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage, StorageError, Term,
+    Write, WriteId, WriteOp,
+};
+
+use super::*;
+use crate::block::ClusterId;
+use crate::block_log::frame::{encode_chunk, encode_frame, encode_install};
+use crate::block_log::{BlockLog, OpenError};
+use crate::disk::{DiskError, MemDisk};
+
+type Log<D = MemDisk> = BlockLog<D>;
+
+fn servers() -> Configuration {
+    Configuration::new([1, 2, 3].map(NodeId))
+}
+
+fn open(disk: MemDisk) -> Result<Log, OpenError> {
+    Log::open(disk, ClusterId::from_name("test"), servers())
+}
+
+fn write<D: Disk>(log: &mut Log<D>, op: WriteOp) -> Result<(), StorageError> {
+    let id = log.last_write.next();
+    log.write(Write { id, op })
+}
+
+fn append<D: Disk>(log: &mut Log<D>, payloads: &[Payload]) {
+    let entries = payloads.iter().zip(log.last_index().0 + 1..);
+    let entry =
+        |(payload, index): (&Payload, u64)| Entry { index: LogIndex(index), term: Term(1), payload: payload.clone() };
+    write(log, WriteOp::Append { entries: entries.map(entry).collect(), digests: None }).unwrap();
+}
+
+/// Of the block at this height as it stands, or of another chain's.
+fn meta<D: Disk>(log: &Log<D>, index: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last_included_index: LogIndex(index),
+        last_included_term: Term(1),
+        digest: log.digest(LogIndex(index)).unwrap_or(Some(Digest([6; 32]))),
+        configuration: Configuration::new([NodeId(7)]),
+        state: Some(Digest([8; 32])),
+    }
+}
+
+fn chunk(meta: &SnapshotMeta, offset: u64, data: &[u8], done: bool) -> SnapshotChunk {
+    SnapshotChunk { meta: meta.clone(), offset, data: Bytes::copy_from_slice(data), done }
+}
+
+const fn install(index: u64, keep_from: Option<LogIndex>) -> WriteOp {
+    WriteOp::InstallSnapshot { index: LogIndex(index), keep_from }
+}
+
+/// Five blocks, the second of which changes the members, and a snapshot of the third in two chunks: all durable.
+fn filled() -> Log {
+    let mut log = Log::create(MemDisk::new(), ClusterId::from_name("test"), servers()).unwrap();
+    let members = Payload::Configuration(Configuration::new([NodeId(7)]).to_bytes().into());
+    let (noop, later) = (Payload::Noop, Payload::Configuration(servers().to_bytes().into()));
+    append(&mut log, &[noop.clone(), members, noop.clone(), later, noop]);
+    let meta = meta(&log, 3);
+    for part in [chunk(&meta, 0, b"the first", false), chunk(&meta, 9, b"the second", true)] {
+        write(&mut log, WriteOp::SnapshotChunk(part.into())).unwrap();
+        log.disk_mut().sync();
+    }
+    log.persisted().unwrap();
+    log
+}
+
+/// Contract 4: each byte of each chunk in turn, received and installed. A read that needs none of it goes on.
+#[test]
+fn d9_a_snapshots_bytes_are_checked_when_they_are_read() {
+    let mut log = filled();
+    for installed in [false, true] {
+        if installed {
+            write(&mut log, install(3, Some(LogIndex(3)))).unwrap();
+        }
+        let stored =
+            if installed { Some(&log.contents.snapshots.installed) } else { log.contents.snapshots.receiving.as_ref() };
+        let pieces = stored.unwrap().pieces.clone();
+        assert_eq!(log.snapshot_chunk(LogIndex(3), 4, 10).unwrap(), "first".to_owned() + "the s");
+        for (piece, other) in [(pieces[0], 9..19), (pieces[1], 0..9)] {
+            for at in piece.at as usize..piece.at as usize + piece.len {
+                log.disk_mut().corrupt(|bytes| bytes[at] ^= 0x40);
+                let read = |from: u64, len| log.snapshot_chunk(LogIndex(3), from, len);
+                assert!(matches!(read(piece.offset, 1), Err(StorageError::Damaged { .. })), "byte {at}");
+                assert!(matches!(read(0, 19), Err(StorageError::Damaged { .. })), "byte {at}");
+                assert_eq!(read(other.start, 9).unwrap(), b"the firstthe second"[other.start as usize..][..9]);
+                log.disk_mut().corrupt(|bytes| bytes[at] ^= 0x40);
+            }
+        }
+    }
+}
+
+/// The chain goes on from the snapshot's hash, in this life and the next.
+#[test]
+fn a_chain_is_verified_from_its_anchor() {
+    let mut log = filled();
+    let far = SnapshotMeta { digest: Some(Digest([6; 32])), ..meta(&log, 90) };
+    write(&mut log, WriteOp::SnapshotChunk(chunk(&far, 0, b"far", true).into())).unwrap();
+    write(&mut log, install(90, None)).unwrap();
+    append(&mut log, &[Payload::Noop, Payload::Noop]);
+    log.disk_mut().sync();
+    for log in [open(log.disk().clone()).unwrap(), log] {
+        assert_eq!(
+            (log.snapshot_meta(), log.first_index(), log.last_index()),
+            (Ok(far.clone()), LogIndex(91), LogIndex(92))
+        );
+        let blocks: Vec<_> = log.blocks(LogIndex(91)).map(Result::unwrap).collect();
+        assert!(blocks.iter().all(crate::Block::is_intact));
+        assert_eq!((blocks[0].prev_hash, blocks[1].prev_hash), (Digest([6; 32]), blocks[0].hash));
+        assert_eq!(log.block(LogIndex(0)).unwrap(), log.genesis().block(), "what it was founded on is known for ever");
+        let first = LogIndex(91);
+        assert_eq!(log.block(LogIndex(90)), Err(StorageError::Compacted { index: LogIndex(90), first }));
+        assert_eq!(log.snapshot_chunk(LogIndex(90), 0, 9).unwrap(), "far");
+    }
+}
+
+/// Those after the snapshot, from memory: through a truncation, an install and a restart.
+#[test]
+fn membership_blocks_are_answered_without_the_disk() {
+    let mut log = filled();
+    let (first, later) = ((LogIndex(2), Configuration::new([NodeId(7)])), (LogIndex(4), servers()));
+    let asked = |log: &mut Log| {
+        log.disk_mut().fail_reads(true);
+        let answer = log.configurations();
+        log.disk_mut().fail_reads(false);
+        answer.unwrap()
+    };
+    assert_eq!(asked(&mut log), [first, later.clone()]);
+    write(&mut log, install(3, Some(LogIndex(2)))).unwrap();
+    assert_eq!(asked(&mut log), std::slice::from_ref(&later), "block 2 is in the tail, and covered");
+    log.disk_mut().sync();
+    let mut log = open(log.into_disk()).unwrap();
+    assert_eq!((asked(&mut log), log.first_index()), (vec![later], LogIndex(2)));
+    write(&mut log, WriteOp::Truncate(LogIndex(4))).unwrap();
+    assert_eq!(asked(&mut log), []);
+}
+
+#[test]
+fn s3_what_was_not_installed_is_gone_in_the_next_life() {
+    let mut log = open(filled().into_disk()).unwrap();
+    let (index, snapshot) = (LogIndex(3), meta(&log, 3));
+    assert_eq!(log.snapshot_chunk(index, 0, 9), Err(StorageError::NoSnapshot { index, offset: 0 }));
+    let refused = |answer| matches!(answer, Err(StorageError::OutOfOrder { .. }));
+    assert!(refused(write(&mut log, install(3, None))));
+    assert!(refused(write(&mut log, WriteOp::SnapshotChunk(chunk(&snapshot, 9, b"the second", true).into()))));
+    write(&mut log, WriteOp::SnapshotChunk(chunk(&snapshot, 0, b"anew", true).into())).unwrap();
+    write(&mut log, install(3, Some(LogIndex(4)))).unwrap();
+    log.disk_mut().sync();
+    assert_eq!(open(log.into_disk()).unwrap().snapshot_chunk(index, 0, 9).unwrap(), "anew");
+}
+
+/// A frame whose checksums are right, and that does not follow from those before it.
+#[test]
+fn d2_a_snapshots_frame_that_does_not_follow_is_damage() {
+    let log = filled();
+    let (near, far) = (meta(&log, 3), meta(&log, 9));
+    let other = SnapshotMeta { digest: Some(Digest([1; 32])), ..near.clone() };
+    let part = |meta: &SnapshotMeta, offset| {
+        let mut body = Vec::new();
+        encode_chunk(&chunk(meta, offset, b"x", true), &meta.digest.unwrap(), &mut body);
+        body
+    };
+    let installed = |index, keep_from| {
+        let mut body = Vec::new();
+        encode_install(LogIndex(index), keep_from, &mut body);
+        body
+    };
+    for (bodies, is_damage) in [
+        (vec![installed(3, None)], false),
+        (vec![installed(3, Some(LogIndex(1)))], false),
+        (vec![installed(3, Some(LogIndex(4)))], false),
+        (vec![part(&near, 19)], true),
+        (vec![part(&far, 7)], true),
+        (vec![installed(4, None)], true),
+        (vec![installed(3, Some(LogIndex(5)))], true),
+        (vec![installed(3, None), installed(3, None)], true),
+        (vec![installed(3, None), part(&near, 0)], true),
+        (vec![part(&other, 0), installed(3, None)], false),
+        (vec![part(&other, 0), installed(3, Some(LogIndex(4)))], true),
+        (vec![part(&far, 0), installed(9, Some(LogIndex(4)))], true),
+    ] {
+        let mut bytes = log.disk().live_bytes().to_vec();
+        for body in &bodies {
+            encode_frame(bytes.len() as u64, 0, &mut bytes, |out| out.extend_from_slice(body)).unwrap();
+        }
+        let opened = open(MemDisk::from_bytes(bytes)).map(drop);
+        let found = matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. })));
+        assert_eq!((found, opened.is_err()), (is_damage, is_damage), "{bodies:?}: {opened:?}");
+    }
+}
+
+/// Fault D2, where the frames are of a snapshot: every byte changed in turn.
+#[test]
+fn d2_any_changed_byte_of_a_snapshot_is_damage_or_an_unvouched_tail() {
+    let mut log = filled();
+    write(&mut log, install(3, Some(LogIndex(3)))).unwrap();
+    log.disk_mut().sync();
+    log.persisted().unwrap();
+    let last_frame = log.disk().len() as usize;
+    append(&mut log, &[Payload::Noop]);
+    let bytes = log.disk().live_bytes();
+    for at in 0..bytes.len() {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 0x20;
+        match open(MemDisk::from_bytes(bytes)) {
+            Err(error) => assert!(at < last_frame, "byte {at}: {error}"),
+            Ok(log) => {
+                assert!(at >= last_frame, "byte {at} is durable, and a later frame says so");
+                assert_eq!((log.first_index(), log.last_index()), (LogIndex(3), LogIndex(5)));
+                assert_eq!(log.snapshot_chunk(LogIndex(3), 0, 99).unwrap(), "the firstthe second");
+            }
+        }
+    }
+}
+
+/// Takes every byte and keeps none; notes what is asked of it.
+#[derive(Debug, Default)]
+struct Bottomless {
+    len: u64,
+    /// The longest submission, and how often and how much was read.
+    submitted_max: usize,
+    reads: RefCell<Vec<usize>>,
+}
+
+impl Disk for Bottomless {
+    fn place(&self) -> String {
+        String::from("nowhere")
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Everything that is stored there is zeros.
+    fn read_at(&self, _: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.reads.borrow_mut().push(buffer.len());
+        buffer.fill(0);
+        Ok(())
+    }
+
+    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
+        self.submitted_max = self.submitted_max.max(bytes.len());
+        self.len += bytes.len() as u64;
+        Ok(self.len)
+    }
+
+    fn durable(&mut self) -> Result<u64, DiskError> {
+        Ok(self.len)
+    }
+
+    fn settle(&mut self, _: u64, tail: &[u8]) -> Result<(), DiskError> {
+        self.len = tail.len() as u64;
+        Ok(())
+    }
+}
+
+/// A snapshot of 64 MiB passes through one buffer of a chunk's size, and a read takes the chunks that it touches.
+#[test]
+fn a_snapshot_is_not_kept_in_memory() {
+    const CHUNK: usize = 256 << 10;
+    let mut log: Log<Bottomless> = Log::create(Bottomless::default(), ClusterId::from_name("test"), servers()).unwrap();
+    let meta = meta(&log, 9);
+    let zeros = Bytes::from(vec![0; CHUNK]);
+    for number in 0..256 {
+        let part = SnapshotChunk {
+            meta: meta.clone(),
+            offset: number * CHUNK as u64,
+            data: zeros.clone(),
+            done: number == 255,
+        };
+        write(&mut log, WriteOp::SnapshotChunk(part.into())).unwrap();
+    }
+    write(&mut log, install(9, None)).unwrap();
+    assert_eq!(log.persisted(), Ok(WriteId(257)));
+    let disk = log.disk();
+    assert!(disk.len > 256 * CHUNK as u64 && disk.submitted_max < CHUNK + 300 && log.buffer.capacity() <= 2 * CHUNK);
+    assert_eq!((log.contents.snapshots.installed.pieces.len(), log.begun.len(), log.unsynced.len()), (256, 0, 0));
+    for (offset, len, reads) in
+        [(0, CHUNK, 1), (7 * CHUNK, CHUNK, 1), (CHUNK / 2, CHUNK, 2), (255 * CHUNK, 2 * CHUNK, 1)]
+    {
+        log.disk().reads.borrow_mut().clear();
+        let read = log.snapshot_chunk(LogIndex(9), offset as u64, len).unwrap();
+        assert_eq!(read.len(), len.min(256 * CHUNK - offset));
+        assert_eq!(*log.disk().reads.borrow(), vec![CHUNK; reads], "from {offset}");
+    }
+}
