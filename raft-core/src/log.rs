@@ -19,6 +19,7 @@ use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::error::StorageError;
 use crate::storage::Storage;
@@ -94,13 +95,14 @@ impl Log {
         if index == self.last.index {
             return Ok(self.last);
         }
-        if index == self.base.index {
-            return Ok(self.base);
+        match index.cmp(&self.base.index) {
+            Ordering::Less => Ok(Mark { index, term: storage.term(index)?, digest: storage.digest(index)? }),
+            Ordering::Equal => Ok(self.base),
+            Ordering::Greater => {
+                let mark = self.window.run(index).and_then(|run| run.mark(index));
+                mark.ok_or_else(|| self.out_of_range(index))
+            }
         }
-        if index < self.base.index {
-            return Ok(Mark { index, term: storage.term(index)?, digest: storage.digest(index)? });
-        }
-        self.window.run(index).and_then(|run| run.mark(index)).ok_or_else(|| self.out_of_range(index))
     }
 
     /// The entry's term.
@@ -170,7 +172,7 @@ impl Log {
         last: LogIndex,
     ) -> Result<Cow<'_, [Entry]>, StorageError> {
         /// A read from the storage, in bytes.
-        const READ: usize = 1 << 20;
+        const READ: usize = 1_048_576;
         if first > last {
             return Ok(Cow::Borrowed(&[]));
         }
