@@ -340,3 +340,17 @@ fn bytes_that_are_no_configuration_are_damage_and_not_the_founding_configuration
     let storage = MemStorage::with_log(Configuration::new([NodeId(1)]), hard_state, log).unwrap();
     assert!(Node::new(Config::new(NodeId(1)), storage).is_err());
 }
+
+/// A heartbeat says what its receiver has acknowledged; its disk may have been lost since (fault M10), and what a deposed
+/// leader wrote to the new one is not what was acknowledged.
+#[test]
+fn a_heartbeat_to_the_disk_before_commits_nothing_that_another_leader_wrote() {
+    let mut cluster = Cluster::with_logs(&[&[1, 1], &[], &[]]);
+    cluster.safety.single();
+    cluster.step(1, message(2, 1, 2, heartbeat(2)));
+    assert_eq!((cluster.term(1), cluster.commit(1)), (2, 0));
+    let theirs = Entry { index: LogIndex(2), term: Term(2), payload: Payload::Noop };
+    cluster.step(1, message(2, 1, 2, append((1, 1), [theirs].into())));
+    cluster.step(1, message(2, 1, 2, heartbeat(2)));
+    assert_eq!(cluster.commit(1), 2, "the leader's own entry vouches for what is before it");
+}

@@ -27,7 +27,7 @@ impl Solo {
     /// A follower of {1,2,3} in term 2 with entries of these terms, and so many committed and applied.
     pub fn follower(terms: &[u64], commit: u64) -> Self {
         let mut solo = Self::new(config(1), storage(terms, 2));
-        solo.step(heartbeat(commit));
+        solo.step(commits(terms, commit));
         solo
     }
 
@@ -130,8 +130,16 @@ fn install(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> 
     message(2, 1, 2, Body::InstallSnapshot(chunk(meta, offset, data, done).into()))
 }
 
-fn heartbeat(commit: u64) -> Message {
-    message(2, 1, 2, Body::Heartbeat(Heartbeat { leader_commit: LogIndex(commit), round: 0 }))
+/// The leader of term 2 finds its log there up to `commit`, and has committed that.
+fn commits(terms: &[u64], commit: u64) -> Message {
+    let append = AppendEntries {
+        prev_log_index: LogIndex(commit),
+        prev_log_term: Term(commit.checked_sub(1).map_or(0, |at| terms[at as usize])),
+        prev_log_hash: None,
+        leader_commit: LogIndex(commit),
+        entries: [].into(),
+    };
+    message(2, 1, 2, Body::AppendEntries(append))
 }
 
 fn accepted(match_index: u64) -> Body {
@@ -566,7 +574,7 @@ fn nothing_is_applied_while_a_state_is_restored() {
     solo.prompt = false;
     solo.step(install(&meta(9, 2), 0, "s", true));
     solo.step(Event::Persisted(WriteId(1)));
-    assert_eq!(solo.does(heartbeat(2)).len(), 1, "the heartbeat's answer");
+    assert_eq!(solo.does(commits(&[1, 1], 2)).len(), 1, "the append's answer");
     assert_eq!((solo.node.commit_index(), solo.node.last_applied()), (LogIndex(2), LogIndex(1)));
     let refused = solo.describe("mine");
     assert_eq!(
