@@ -622,6 +622,55 @@ fn a_snapshot_given_up_by_its_leader_does_not_hold_up_ones_own() {
     assert_eq!((solo.node.status().snapshot_index, solo.node.status().receiving), (LogIndex(2), None));
 }
 
+/// Two leaders, of whom one is wrong: what is committed here is not taken back.
+#[test]
+fn a_restored_snapshot_that_contradicts_what_was_committed_meanwhile_halts() {
+    let mut solo = Solo::follower(&[1, 1], 1);
+    solo.prompt = false;
+    solo.step(install(&meta(9, 2), 0, "s", true));
+    solo.step(Event::Persisted(WriteId(1)));
+    let append = AppendEntries {
+        prev_log_index: LogIndex(2),
+        prev_log_term: Term(1),
+        prev_log_hash: None,
+        leader_commit: LogIndex(10),
+        entries: (3..=10)
+            .map(|index| Entry { index: LogIndex(index), term: Term(3), payload: Payload::Noop })
+            .collect(),
+    };
+    solo.step(message(3, 1, 3, Body::AppendEntries(append)));
+    assert_eq!(solo.node.commit_index(), LogIndex(10));
+    assert_eq!(solo.step(Event::Restored(LogIndex(9))), [Action::Halt(Fault::Diverged { index: LogIndex(9) })]);
+}
+
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_not_accepted() {
+    let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
+    let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(2) };
+    let answer = send(1, 2, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged));
+    assert_eq!(solo.does(install(&meta(2, 2), 0, "other", true)), [answer]);
+}
+
+/// Node 2 lost its disk, which only the configuration in the snapshot tells: its vote was counted before.
+#[test]
+fn m10_a_candidate_that_restores_a_snapshot_has_no_votes() {
+    let mut solo = Solo::follower(&[1], 1);
+    let pinned = SnapshotMeta { configuration: three().with_incarnation(NodeId(2), Incarnation(20)), ..meta(9, 2) };
+    solo.prompt = false;
+    solo.step(install(&pinned, 0, "s", true));
+    solo.step(Event::Persisted(WriteId(1)));
+    solo.step(Event::Campaign);
+    let pre = raft_core::PreVoteResponse { next_term: Term(3), vote_granted: true };
+    solo.step(message(3, 1, 2, Body::PreVoteResponse(Incarnation(30), pre)));
+    let vote = RequestVoteResponse { vote_granted: true };
+    solo.step(message(2, 1, 3, Body::RequestVoteResponse(Incarnation(21), vote)));
+    assert_eq!(solo.node.role(), raft_core::RoleName::Candidate, "its own vote is not durable yet");
+    solo.step(Event::Restored(LogIndex(9)));
+    solo.step(Event::Persisted(WriteId(3)));
+    assert_eq!(solo.node.role(), raft_core::RoleName::Follower);
+    assert_eq!(solo.node.status().configuration, pinned.configuration);
+}
+
 #[test]
 fn a_chunk_that_no_leader_sends_is_dropped() {
     let wrong = [
