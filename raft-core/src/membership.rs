@@ -61,7 +61,6 @@ impl Configurations {
     }
 
     /// The one before it, where a truncation may bring that back.
-    #[cfg(debug_assertions)]
     pub(crate) fn before(&self) -> Option<&(LogIndex, Configuration)> {
         self.earlier.last()
     }
@@ -249,6 +248,9 @@ impl<S: Storage> Node<S> {
         let configuration = self.configurations.current();
         if let Role::Leader(leader) = &mut self.role {
             leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
+            // Nobody had to hear from a learner: as a voter it has an election timeout from now on.
+            let voted = |id| self.configurations.before().is_none_or(|(_, before)| before.is_voter(id));
+            leader.count_as_heard(|id| configuration.is_voter(id) && !voted(id), now);
         }
         actions.push(Action::MembershipChanged(configuration.clone().into()));
         self.configuration_is_new = true;
