@@ -87,7 +87,10 @@ impl<S: Storage> Node<S> {
             Some(Refusal::Unchanged)
         } else if self.receiving.is_some() {
             Some(Refusal::SnapshotInProgress)
-        } else if !self.is_applied_here(&snapshot.meta)? {
+        } else if !self
+            .is_applied_here(&snapshot.meta)
+            .inspect_err(|_| actions.push(Action::SnapshotRefused(Refusal::Halted)))?
+        {
             Some(Refusal::NotApplied)
         } else {
             None

@@ -275,7 +275,11 @@ fn s5_a_snapshot_of_what_was_not_applied_is_refused() {
     let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
     solo.step(Event::SnapshotTaken(earlier.into()));
     assert_eq!((solo.node.status().snapshot_index, solo.terms()), (LogIndex(2), vec![2, 2]));
-    // A halted node answers too.
+    // A node that halts for it answers, and so does a halted one.
+    let mut unreadable = Solo::follower(&[1, 1, 2, 2], 3);
+    *unreadable.node.storage_mut() = MemStorage::new(three());
+    let actions = unreadable.step(Event::SnapshotTaken(right.clone().into()));
+    assert!(matches!(actions[..], [Action::SnapshotRefused(Refusal::Halted), Action::Halt(_)]), "{actions:?}");
     solo.step(Event::WriteFailed(StorageError::Io { what: "gone".into() }));
     refused(&mut solo, right, Refusal::Halted);
 }
