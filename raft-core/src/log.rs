@@ -316,6 +316,14 @@ impl Log {
         self.last_applied = self.last_applied.max(index);
     }
 
+    /// Whether a write is under way for whatever is not durable, and all that is not durable is in memory.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_being_written(&self) -> bool {
+        let ends = self.in_flight.iter().map(|(_, last)| *last);
+        let all = self.persisted_index.max(ends.clone().next_back().unwrap_or_default()) == self.last.index;
+        all && ends.is_sorted() && self.base.index <= self.persisted_index.max(self.snapshot_index)
+    }
+
     #[cfg(debug_assertions)]
     pub(crate) const fn applying(&self) -> LogIndex {
         self.applying
