@@ -8,7 +8,7 @@ use std::time::Duration;
 use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
 use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, FileDisk, KvMachine};
-use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker};
+use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker, draw_incarnation};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -77,7 +77,8 @@ fn run(args: &Args) -> Result<(), String> {
     let notify = waker.clone();
     let disk = FileDisk::open(&directory, move || notify.wake()).map_err(|error| error.to_string())?;
     let members = Configuration::new(addresses.keys().copied());
-    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members).map_err(|error| error.to_string())?;
+    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation())
+        .map_err(|error| error.to_string())?;
 
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
     config.delay = Duration::from_millis(args.delay_ms);

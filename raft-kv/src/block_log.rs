@@ -15,6 +15,11 @@
 //!   Nothing is changed, and opening fails with [`StorageError::Damaged`] (fault D2). So does a frame whose checksum is
 //!   right and whose content does not follow what stands before it.
 //!
+//! # Which disk this is
+//!
+//! A log is given an incarnation when it is founded and keeps it for good, so that a server that comes back with a new
+//! log is not taken for the one that voted (fault M10). A file that is copied or put back takes its incarnation along.
+//!
 //! # Snapshots
 //!
 //! Chunks and installs are frames of the same stream. A chunk's bytes stay in the file: in memory is only where they
@@ -37,7 +42,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft_core::{
-    Configuration, Digest, Entry, HardState, LogIndex, SnapshotMeta, Storage, StorageError, Term, Write, WriteId,
+    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, SnapshotMeta, Storage, StorageError, Term, Write,
+    WriteId,
 };
 
 use crate::block::{Block, ClusterId, Genesis, link};
@@ -64,6 +70,7 @@ use frame::{BLOCK_HEADER_LEN, BlockHeader};
 pub struct BlockLog<D> {
     disk: D,
     genesis: Genesis,
+    incarnation: Incarnation,
     contents: Contents,
     /// The last blocks of the log, those whose frame was not durable when last asked.
     unsynced: VecDeque<Unsynced>,
@@ -88,20 +95,26 @@ struct Unsynced {
 }
 
 impl<D: Disk> BlockLog<D> {
-    /// Founds a log in an empty file: durable on return.
+    /// Founds a log in an empty file: durable on return. `incarnation` is a number that no other log has, drawn at random;
+    /// [`UNKNOWN`](Incarnation::UNKNOWN) is for tests, where nobody loses a disk.
     ///
     /// # Errors
     /// The file is not empty, or could not be written.
-    pub fn create(mut disk: D, cluster: ClusterId, configuration: Configuration) -> Result<Self, OpenError> {
+    pub fn create(
+        mut disk: D,
+        cluster: ClusterId,
+        configuration: Configuration,
+        incarnation: Incarnation,
+    ) -> Result<Self, OpenError> {
         if disk.len() != 0 {
             return Err(OpenError::Exists { place: disk.place() });
         }
         let genesis = Genesis { cluster, configuration };
-        let founding = recovery::founding_bytes(&genesis).ok_or_else(|| write::too_long(&disk))?;
+        let founding = recovery::founding_bytes(&genesis, incarnation).ok_or_else(|| write::too_long(&disk))?;
         disk.settle(0, &founding)?;
         let synced = disk.len();
         let contents = Contents::new(&genesis);
-        Ok(Self::assemble(disk, genesis, contents, synced))
+        Ok(Self::assemble(disk, genesis, incarnation, contents, synced))
     }
 
     /// Opens a log: verifies all of it and cuts off a torn tail. What it holds is durable on return.
@@ -115,29 +128,35 @@ impl<D: Disk> BlockLog<D> {
         let mut tail = vec![0; usize::try_from(found.end.saturating_sub(found.vouched)).unwrap_or(usize::MAX)];
         disk.read_at(found.vouched, &mut tail)?;
         disk.settle(found.vouched, &tail)?;
-        Ok(Self::assemble(disk, genesis, found.contents, found.end))
+        Ok(Self::assemble(disk, genesis, found.incarnation, found.contents, found.end))
     }
 
-    /// [`create`](Self::create)s where the file is empty or where a crash tore its founding, else
-    /// [`open`](Self::open)s.
+    /// [`create`](Self::create)s with the incarnation `new` where the file is empty or where a crash tore its founding,
+    /// else [`open`](Self::open)s, and `new` is not used.
     ///
     /// # Errors
     /// As for these two.
-    pub fn open_or_create(mut disk: D, cluster: ClusterId, configuration: Configuration) -> Result<Self, OpenError> {
+    pub fn open_or_create(
+        mut disk: D,
+        cluster: ClusterId,
+        configuration: Configuration,
+        new: Incarnation,
+    ) -> Result<Self, OpenError> {
         let genesis = Genesis { cluster, configuration };
         if recovery::is_torn_founding(&disk, &genesis)? {
             disk.settle(0, &[])?;
         }
         match disk.len() {
-            0 => Self::create(disk, genesis.cluster, genesis.configuration),
+            0 => Self::create(disk, genesis.cluster, genesis.configuration, new),
             _ => Self::open(disk, genesis.cluster, genesis.configuration),
         }
     }
 
-    const fn assemble(disk: D, genesis: Genesis, contents: Contents, synced: u64) -> Self {
+    const fn assemble(disk: D, genesis: Genesis, incarnation: Incarnation, contents: Contents, synced: u64) -> Self {
         Self {
             disk,
             genesis,
+            incarnation,
             contents,
             unsynced: VecDeque::new(),
             begun: VecDeque::new(),
@@ -250,6 +269,10 @@ impl<D: Disk> BlockLog<D> {
 impl<D: Disk> Storage for BlockLog<D> {
     fn hard_state(&self) -> Result<HardState, StorageError> {
         Ok(self.contents.hard_state)
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     fn snapshot_meta(&self) -> Result<SnapshotMeta, StorageError> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use raft_core::{Config, Limits, NodeId};
+use raft_core::{Config, Incarnation, Limits, NodeId};
 
 /// What a server is told when it starts.
 #[derive(Clone, Debug)]
@@ -26,6 +27,12 @@ pub struct ServerConfig {
     pub delay: Duration,
     /// What connections may cost.
     pub connections: ConnectionLimits,
+}
+
+/// What a storage is founded with: drawn from the operating system's entropy, so that no other has it (fault M10).
+#[must_use]
+pub fn draw_incarnation() -> Incarnation {
+    Incarnation(rand::random::<NonZeroU64>().get())
 }
 
 /// What connections may cost, in number, memory and time. Servers and clients have budgets of their own (fault N7).

@@ -43,7 +43,7 @@ mod waker;
 pub use client::{Answer, Client, ClientError, ClientOptions};
 pub use client_connection::{ClientConnection, ConnectionError, Identity};
 pub use codec::CodecError;
-pub use config::{ConnectionLimits, ServerConfig};
+pub use config::{ConnectionLimits, ServerConfig, draw_incarnation};
 pub use control::{Control, ServerHandle, Stopped};
 pub use kv_client::{KvAnswer, KvClient, KvError, Page};
 pub use links::{Link, LinkError, LinkFaults};

@@ -150,6 +150,8 @@ fn a_server_without_a_terminal_lives_on_and_stops_when_told() {
 fn a_server_shows_its_chain_its_store_and_its_links() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
+    // Everybody has been heard: no block that pins one of them comes behind the put.
+    cluster.converged();
     let put = cluster.client(7, &["put", "'a'", "[1]"]).ok();
     cluster.converged();
     let hash = format!("  hash {}", put["hash"].as_str().unwrap());

@@ -28,6 +28,7 @@ pub struct Cluster {
 struct Server {
     child: Child,
     printed: Lines,
+    told: Lines,
 }
 
 /// The lines that a process has printed so far.
@@ -84,6 +85,11 @@ impl Cluster {
         self.dir.path().join("data")
     }
 
+    /// Removes the files of a server that does not run.
+    pub fn lose_disk(&self, id: u16) {
+        std::fs::remove_dir_all(self.data_dir().join(format!("server-{id}"))).unwrap();
+    }
+
     pub fn record_dir(&self) -> PathBuf {
         self.dir.path().join("recordings")
     }
@@ -91,14 +97,14 @@ impl Cluster {
     pub fn start_server(&mut self, id: u16) {
         let mut child = self.server_command(id).spawn().unwrap();
         let printed = collect(child.stdout.take().unwrap());
-        let complaints = collect(child.stderr.take().unwrap());
+        let told = collect(child.stderr.take().unwrap());
         wait_for(&format!("server {id} to listen"), || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("server {id} ended with {status}: {:?}", complaints.lock().unwrap());
+                panic!("server {id} ended with {status}: {:?}", told.lock().unwrap());
             }
             printed.lock().unwrap().iter().any(|line| line.contains("listens")).then_some(())
         });
-        self.servers[usize::from(id) - 1] = Some(Server { child, printed });
+        self.servers[usize::from(id) - 1] = Some(Server { child, printed, told });
     }
 
     /// Ends a server by SIGKILL.
@@ -106,6 +112,14 @@ impl Cluster {
         let mut server = self.servers[usize::from(id) - 1].take().unwrap_or_else(|| panic!("server {id} runs"));
         server.child.kill().unwrap();
         server.child.wait().unwrap();
+    }
+
+    /// Waits until a server tells its operator something in which these words stand.
+    pub fn told(&self, id: u16, words: &str) {
+        let server = self.servers[usize::from(id) - 1].as_ref().unwrap();
+        wait_for(&format!("server {id} to say: {words}"), || {
+            server.told.lock().unwrap().iter().any(|line| line.contains(words)).then_some(())
+        });
     }
 
     /// The process id of a running server.

@@ -10,6 +10,7 @@
 //!               1 hard state  term 8 | whether it voted 1 | vote 4
 //!               2 truncate    first index removed 8
 //!               3 append      blocks, to the end of the body
+//!               4 incarnation 8: directly behind the genesis, and nowhere else
 //!               5 chunk       snapshot's last block: height 8 | term 8 | hash 32 | whether the state has a digest 1 |
 //!                             digest 32 | offset 8 | whether it is the last 1 | configuration length 4 |
 //!                             configuration | data crc32c 4 | data, to the end of the body
@@ -24,7 +25,9 @@
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
-use raft_core::{Configuration, Digest, Entry, HardState, LogIndex, NodeId, SnapshotChunk, SnapshotMeta, Term};
+use raft_core::{
+    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotChunk, SnapshotMeta, Term,
+};
 
 use crate::block::{Genesis, payload};
 
@@ -32,8 +35,11 @@ pub(super) const FILE_HEADER_LEN: usize = 16;
 pub(super) const FRAME_HEADER_LEN: usize = 24;
 pub(super) const BLOCK_HEADER_LEN: usize = 61;
 
+/// A frame with an incarnation.
+pub(super) const INCARNATION_LEN: usize = FRAME_HEADER_LEN + 9;
+
 /// The version of this format.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// A write with a longer body is refused.
 pub(super) const MAX_BODY_LEN: usize = 1 << 30;
@@ -117,6 +123,11 @@ pub(super) fn encode_genesis(genesis: &Genesis, out: &mut Vec<u8>) {
     out.extend(genesis.to_bytes());
 }
 
+pub(super) fn encode_incarnation(incarnation: Incarnation, out: &mut Vec<u8>) {
+    out.push(4);
+    out.extend(incarnation.0.to_le_bytes());
+}
+
 pub(super) fn encode_hard_state(hard_state: HardState, out: &mut Vec<u8>) {
     out.push(1);
     out.extend(hard_state.current_term.0.to_le_bytes());
@@ -181,6 +192,7 @@ pub(super) enum Body<'a> {
     HardState(HardState),
     Truncate(LogIndex),
     Append(Blocks<'a>),
+    Incarnation(Incarnation),
     Chunk(Chunk<'a>),
     Install { index: LogIndex, keep_from: Option<LogIndex> },
 }
@@ -208,6 +220,7 @@ impl<'a> Body<'a> {
             }
             2 => Self::Truncate(LogIndex(fields.u64()?)),
             3 => return Some(Self::Append(Blocks { rest, at: 1 })),
+            4 => Self::Incarnation(Incarnation(fields.u64()?)),
             5 => return Chunk::parse(fields).map(Self::Chunk),
             6 => {
                 let (index, keeps, first) = (LogIndex(fields.u64()?), fields.u8()?, LogIndex(fields.u64()?));
@@ -358,6 +371,9 @@ mod tests {
     fn the_widths_are_the_documented_ones() {
         assert_eq!(file_header().len(), FILE_HEADER_LEN);
         assert_eq!(framed(0, 0, &[]).len(), FRAME_HEADER_LEN + 1);
+        let mut incarnation = Vec::new();
+        encode_frame(0, 0, &mut incarnation, |out| encode_incarnation(Incarnation(1), out)).unwrap();
+        assert_eq!(incarnation.len(), INCARNATION_LEN);
         let noop = Entry { index: LogIndex(1), term: Term(1), payload: Payload::Noop };
         assert_eq!(framed(0, 0, &[noop]).len(), FRAME_HEADER_LEN + 1 + BLOCK_HEADER_LEN);
     }

@@ -1,12 +1,13 @@
 //! Reading a log back: what it holds, where it ends, and whether what is bad in it is a torn tail or damage.
 
-use raft_core::{Digest, Entry, LogIndex, StorageError};
+use raft_core::{Digest, Entry, Incarnation, LogIndex, StorageError};
 
 use super::contents::Contents;
 use super::error::OpenError;
 use super::frame::{
     BLOCK_HEADER_LEN, BlockHeader, Body, Chunk, FILE_HEADER_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FileHeader,
-    FrameHeader, VERSION, encode_frame, encode_genesis, file_header, parse_file_header,
+    FrameHeader, INCARNATION_LEN, VERSION, encode_frame, encode_genesis, encode_incarnation, file_header,
+    parse_file_header,
 };
 use super::snapshot::Piece;
 use crate::block::{Genesis, link};
@@ -22,6 +23,7 @@ const ADVICE: &str = "nothing was changed: put this file back from a copy that i
 /// What a file holds.
 #[derive(Debug)]
 pub(super) struct Recovered {
+    pub incarnation: Incarnation,
     pub contents: Contents,
     /// Where its last good frame ends.
     pub end: u64,
@@ -29,24 +31,38 @@ pub(super) struct Recovered {
     pub vouched: u64,
 }
 
-/// What a new file holds: its header, and a frame with the genesis.
-pub(super) fn founding_bytes(genesis: &Genesis) -> Option<Vec<u8>> {
+/// What a new file holds: its header, a frame with the genesis, and one with the incarnation, which is no part of the
+/// chain: block 0 is the same on every server.
+pub(super) fn founding_bytes(genesis: &Genesis, incarnation: Incarnation) -> Option<Vec<u8>> {
+    let mut bytes = genesis_bytes(genesis)?;
+    encode_frame(bytes.len() as u64, 0, &mut bytes, |out| encode_incarnation(incarnation, out))?;
+    Some(bytes)
+}
+
+fn genesis_bytes(genesis: &Genesis) -> Option<Vec<u8>> {
     let mut bytes = file_header();
     encode_frame(FILE_HEADER_LEN as u64, 0, &mut bytes, |out| encode_genesis(genesis, out))?;
     Some(bytes)
 }
 
 /// Whether the file is what a crash leaves of founding this log: a part of its founding bytes, with zeros for those
-/// that never reached the device. Founding is durable before anything else is written, so nothing is lost in it.
+/// that never reached the device. Which incarnation was drawn is not known where its frame is torn, so anything may
+/// stand there. Founding is durable before anything else is written, so nothing is lost in it, and nobody can rely on an
+/// incarnation that no server has run with.
 pub(super) fn is_torn_founding(disk: &impl Disk, genesis: &Genesis) -> Result<bool, OpenError> {
-    let expected = founding_bytes(genesis).unwrap_or_default();
-    let Some(expected_part) = usize::try_from(disk.len()).ok().and_then(|len| expected.get(..len)) else {
+    let expected = genesis_bytes(genesis).unwrap_or_default();
+    let whole = expected.len().saturating_add(INCARNATION_LEN);
+    let Some(len) = usize::try_from(disk.len()).ok().filter(|len| (1..=whole).contains(len)) else {
         return Ok(false);
     };
-    let mut found = expected_part.to_vec();
+    let mut found = vec![0; len];
     disk.read_at(0, &mut found)?;
-    let torn = found.iter().zip(expected_part).all(|(found, expected)| found == expected || *found == 0);
-    Ok(torn && found != expected)
+    let torn = found.iter().zip(&expected).all(|(found, expected)| found == expected || *found == 0);
+    let is_whole = found.starts_with(&expected) && {
+        let mut window = Window { disk, start: 0, bytes: found };
+        read_incarnation(&mut window, expected.len() as u64)?.is_some()
+    };
+    Ok(torn && !is_whole)
 }
 
 /// Reads the whole file; `None` where it is empty.
@@ -55,7 +71,10 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
     if disk.len() == 0 {
         return Ok(None);
     }
-    let mut at = read_genesis(&mut window, asked)?;
+    let genesis_end = read_genesis(&mut window, asked)?;
+    let incarnation = read_incarnation(&mut window, genesis_end)?
+        .ok_or_else(|| damaged(disk, genesis_end, "which disk this is, is not as it was written"))?;
+    let mut at = genesis_end.saturating_add(INCARNATION_LEN as u64);
     let mut replay = Replay { disk, contents: Contents::new(asked), last_hash: asked.block().hash };
     let mut vouched = at;
     while at < disk.len() {
@@ -75,7 +94,7 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
     }
     let Replay { mut contents, .. } = replay;
     contents.snapshots.forget_received();
-    Ok(Some(Recovered { contents, end: at, vouched }))
+    Ok(Some(Recovered { incarnation, contents, end: at, vouched }))
 }
 
 /// Checks the file's header and that its first frame is this genesis. Answers where that frame ends.
@@ -98,6 +117,14 @@ fn read_genesis(window: &mut Window<'_, impl Disk>, asked: &Genesis) -> Result<u
         return Err(OpenError::OtherGenesis { place, found: Box::new(found), asked: Box::new(asked.clone()) });
     }
     Ok(at.saturating_add(FRAME_HEADER_LEN as u64).saturating_add(header.len as u64))
+}
+
+/// The incarnation whose frame is at `at`; `None` where none is.
+fn read_incarnation(window: &mut Window<'_, impl Disk>, at: u64) -> Result<Option<Incarnation>, StorageError> {
+    Ok(window.frame(at)?.and_then(|(_, body)| match Body::parse(body) {
+        Some(Body::Incarnation(incarnation)) => Some(incarnation),
+        _ => None,
+    }))
 }
 
 /// Looks behind a bad frame at `bad` for a frame that was formed when the file was durable beyond `bad`.
@@ -149,6 +176,7 @@ impl<D: Disk> Replay<'_, D> {
     fn apply(&mut self, body_at: u64, body: &[u8]) -> Result<(), ReplayFault> {
         match Body::parse(body).ok_or(ReplayFault::Content("a frame is of an unknown kind"))? {
             Body::Genesis(_) => Err(ReplayFault::Content("a second block 0")),
+            Body::Incarnation(_) => Err(ReplayFault::Content("a second incarnation")),
             Body::HardState(hard_state) => {
                 self.contents.hard_state = hard_state;
                 Ok(())

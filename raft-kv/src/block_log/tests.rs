@@ -10,6 +10,8 @@ use crate::disk::{DiskError, MemDisk};
 
 type Log = BlockLog<MemDisk>;
 
+const DISK: Incarnation = Incarnation(0x1122_3344_5566_7788);
+
 fn cluster() -> ClusterId {
     ClusterId::from_name("test")
 }
@@ -23,7 +25,7 @@ fn open(disk: MemDisk) -> Result<Log, OpenError> {
 }
 
 fn create() -> Log {
-    Log::create(MemDisk::new(), cluster(), servers()).unwrap()
+    Log::create(MemDisk::new(), cluster(), servers(), DISK).unwrap()
 }
 
 /// What a log holds, plainly: the oracle.
@@ -157,7 +159,7 @@ fn a_new_log_holds_its_genesis_alone() {
 #[test]
 fn n3_a_log_of_another_cluster_or_founding_is_refused_with_both_named() {
     let disk = create().into_disk();
-    let error = Log::open_or_create(disk.clone(), ClusterId::from_name("other"), servers()).unwrap_err();
+    let error = Log::open_or_create(disk.clone(), ClusterId::from_name("other"), servers(), DISK).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, OpenError::OtherGenesis { .. }) && text.starts_with("memory was created for"), "{text}");
     assert!(text.contains(&cluster().to_string()) && text.contains("with servers 1,2,3"), "{text}");
@@ -169,7 +171,7 @@ fn n3_a_log_of_another_cluster_or_founding_is_refused_with_both_named() {
 #[test]
 fn opening_nothing_and_creating_twice_are_refused() {
     assert_eq!(open(MemDisk::new()).unwrap_err(), OpenError::Missing { place: String::from("memory") });
-    let error = Log::create(create().into_disk(), cluster(), servers()).unwrap_err();
+    let error = Log::create(create().into_disk(), cluster(), servers(), DISK).unwrap_err();
     assert_eq!(error, OpenError::Exists { place: String::from("memory") });
 }
 
@@ -182,7 +184,7 @@ fn another_version_is_named() {
         bytes[12..16].copy_from_slice(&crc);
     });
     let error = open(disk).unwrap_err();
-    assert_eq!(error, OpenError::Version { place: String::from("memory"), found: 9, known: 2 });
+    assert_eq!(error, OpenError::Version { place: String::from("memory"), found: 9, known: 3 });
 }
 
 #[test]
@@ -340,7 +342,7 @@ fn d9_a_read_error_is_a_fault_and_never_an_empty_answer() {
     // Nor is a log that cannot be read an empty one.
     let disk = log.into_disk();
     assert!(matches!(
-        Log::open_or_create(disk, cluster(), servers()),
+        Log::open_or_create(disk, cluster(), servers(), DISK),
         Err(OpenError::Disk(DiskError::Io { .. }) | OpenError::Storage(StorageError::Io { .. }))
     ));
 }
@@ -389,16 +391,53 @@ fn d1_a_founding_torn_at_every_byte_is_founded_again() {
         for zeros_from in 0..=len {
             let mut bytes = founding[..len].to_vec();
             bytes[zeros_from..].fill(0);
-            let log = Log::open_or_create(MemDisk::from_bytes(bytes), cluster(), servers()).unwrap();
-            assert_eq!(log.disk().durable_bytes(), founding);
+            let is_whole = bytes == founding;
+            let new = if is_whole { Incarnation(9) } else { DISK };
+            let log = Log::open_or_create(MemDisk::from_bytes(bytes), cluster(), servers(), new).unwrap();
+            assert_eq!((log.disk().durable_bytes(), log.incarnation()), (&founding[..], DISK), "{len}, {zeros_from}");
         }
+    }
+}
+
+/// Fault M10: a log is one disk for as long as it lives, whatever is drawn when it is opened; the chain knows nothing of it.
+#[test]
+fn m10_a_log_keeps_its_incarnation_and_the_chain_is_founded_alike() {
+    let mut log = create();
+    let op = append_op(&log, &[(1, 3)]);
+    write(&mut log, op).unwrap();
+    log.disk_mut().sync();
+    let log = open(log.into_disk()).unwrap();
+    assert_eq!(log.incarnation(), DISK);
+    let log = Log::open_or_create(log.into_disk(), cluster(), servers(), Incarnation(9)).unwrap();
+    assert_eq!((log.incarnation(), log.last_index()), (DISK, LogIndex(1)));
+    let other = Log::create(MemDisk::new(), cluster(), servers(), Incarnation(9)).unwrap();
+    assert_eq!((other.incarnation(), other.digest(LogIndex(0))), (Incarnation(9), create().digest(LogIndex(0))));
+    assert_ne!(other.disk().durable_bytes(), create().disk().durable_bytes());
+}
+
+/// Fault M10: nobody knows which disk this was. Where nothing was written, it becomes another; where anything stands
+/// behind, that is damage.
+#[test]
+fn m10_an_incarnation_that_cannot_be_read_is_drawn_again_only_where_nothing_was_written() {
+    let founding = create().into_disk().live_bytes().to_vec();
+    for at in founding.len() - frame::INCARNATION_LEN..founding.len() {
+        let mut bytes = founding.clone();
+        bytes[at] ^= 0x10;
+        let opened = open(MemDisk::from_bytes(bytes.clone()));
+        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "byte {at}");
+        let disk = MemDisk::from_bytes(bytes.clone());
+        let log = Log::open_or_create(disk, cluster(), servers(), Incarnation(9)).unwrap();
+        assert_eq!((log.incarnation(), log.disk().len()), (Incarnation(9), founding.len() as u64), "byte {at}");
+        bytes.push(0);
+        let opened = Log::open_or_create(MemDisk::from_bytes(bytes), cluster(), servers(), Incarnation(9));
+        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "byte {at}");
     }
 }
 
 #[test]
 fn a_file_that_is_no_log_is_refused_and_kept() {
     for bytes in [&b"my only copy of the thesis"[..], &[7; 4000], &[0; 4000]] {
-        let error = Log::open_or_create(MemDisk::from_bytes(bytes.to_vec()), cluster(), servers()).unwrap_err();
+        let error = Log::open_or_create(MemDisk::from_bytes(bytes.to_vec()), cluster(), servers(), DISK).unwrap_err();
         assert!(matches!(&error, OpenError::Storage(StorageError::Damaged { .. })), "{error}");
     }
 }
@@ -515,6 +554,7 @@ fn d2_a_frame_that_does_not_follow_is_damage_even_at_the_end() {
         (false, Box::new(|out, _| frame::encode_truncate(LogIndex(2), out))),
         (false, Box::new(|out, _| frame::encode_truncate(LogIndex(0), out))),
         (false, Box::new(move |out, _| frame::encode_genesis(&genesis, out))),
+        (false, Box::new(|out, _| frame::encode_incarnation(DISK, out))),
         (false, Box::new(|out, _| out.push(77))),
         (false, Box::new(|out, _| out.extend([3, 1, 2, 3]))),
     ];

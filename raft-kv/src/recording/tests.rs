@@ -100,7 +100,7 @@ impl Group {
             ..Config::new(id)
         };
         let members = Configuration::new([1, 2, 3].map(NodeId));
-        let log = BlockLog::open_or_create(disk, ClusterId::from_name("test"), members).unwrap();
+        let log = BlockLog::open_or_create(disk, ClusterId::from_name("test"), members, Incarnation::UNKNOWN).unwrap();
         let recorder = Recorder::start(log, &config, self.directory.path(), u64::MAX, |what| panic!("{what}")).unwrap();
         Node::new(config, recorder).unwrap()
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Configuration, Digest, Entry, HardState, LogIndex, NodeId, Payload, Storage, StorageError, Term, Write, WriteId,
-    WriteOp,
+    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, Storage, StorageError, Term,
+    Write, WriteId, WriteOp,
 };
 use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, OpenError, link};
 
@@ -28,7 +28,12 @@ const IN_FLIGHT: u64 = 8;
 
 fn try_open(dir: &Path, notify: impl Fn() + Send + 'static) -> Result<BlockLog<FileDisk>, OpenError> {
     let disk = FileDisk::open(dir, notify).map_err(OpenError::Disk)?;
-    BlockLog::open_or_create(disk, ClusterId::from_name("files"), Configuration::new([1, 2, 3].map(NodeId)))
+    BlockLog::open_or_create(
+        disk,
+        ClusterId::from_name("files"),
+        Configuration::new([1, 2, 3].map(NodeId)),
+        Incarnation(1),
+    )
 }
 
 fn open(dir: &Path) -> BlockLog<FileDisk> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use raft_core::suite::{self, StorageHarness};
-use raft_core::{Config, Configuration, MemStorage, NodeId, StorageError};
+use raft_core::{Config, Configuration, Incarnation, MemStorage, NodeId, StorageError};
 use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, MemDisk};
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ impl StorageHarness for InMemory {
     type Storage = BlockLog<MemDisk>;
 
     fn create(&mut self, genesis: Configuration) -> Self::Storage {
-        BlockLog::create(MemDisk::new(), cluster(), genesis).unwrap()
+        BlockLog::create(MemDisk::new(), cluster(), genesis, Incarnation::UNKNOWN).unwrap()
     }
 
     fn advance(&mut self, log: &mut Self::Storage) {
@@ -103,7 +103,7 @@ impl StorageHarness for OnAForgetfulDisk {
     type Storage = BlockLog<Forgetful>;
 
     fn create(&mut self, genesis: Configuration) -> Self::Storage {
-        BlockLog::create(Forgetful::default(), cluster(), genesis).unwrap()
+        BlockLog::create(Forgetful::default(), cluster(), genesis, Incarnation::UNKNOWN).unwrap()
     }
 
     fn advance(&mut self, log: &mut Self::Storage) {
@@ -148,7 +148,7 @@ impl OnFiles {
 
 fn open(dir: &Path) -> Result<BlockLog<FileDisk>, String> {
     let disk = FileDisk::open(dir, || ()).map_err(|error| error.to_string())?;
-    BlockLog::open_or_create(disk, cluster(), members()).map_err(|error| error.to_string())
+    BlockLog::open_or_create(disk, cluster(), members(), Incarnation::UNKNOWN).map_err(|error| error.to_string())
 }
 
 impl StorageHarness for OnFiles {

@@ -1,8 +1,8 @@
 use std::cell::RefCell;
 
 use raft_core::{
-    Configuration, Digest, Entry, LogIndex, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage, StorageError, Term,
-    Write, WriteId, WriteOp,
+    Configuration, Digest, Entry, Incarnation, LogIndex, NodeId, Payload, SnapshotChunk, SnapshotMeta, Storage,
+    StorageError, Term, Write, WriteId, WriteOp,
 };
 
 use super::*;
@@ -54,7 +54,7 @@ const fn install(index: u64, keep_from: Option<LogIndex>) -> WriteOp {
 
 /// Five blocks, the second of which changes the members, and a snapshot of the third in two chunks: all durable.
 fn filled() -> Log {
-    let mut log = Log::create(MemDisk::new(), ClusterId::from_name("test"), servers()).unwrap();
+    let mut log = Log::create(MemDisk::new(), ClusterId::from_name("test"), servers(), Incarnation::UNKNOWN).unwrap();
     let members = Payload::Configuration(Configuration::new([NodeId(7)]).to_bytes().into());
     let (noop, later) = (Payload::Noop, Payload::Configuration(servers().to_bytes().into()));
     append(&mut log, &[noop.clone(), members, noop.clone(), later, noop]);
@@ -260,7 +260,8 @@ impl Disk for Bottomless {
 #[test]
 fn a_snapshot_is_not_kept_in_memory() {
     const CHUNK: usize = 256 << 10;
-    let mut log: Log<Bottomless> = Log::create(Bottomless::default(), ClusterId::from_name("test"), servers()).unwrap();
+    let mut log: Log<Bottomless> =
+        Log::create(Bottomless::default(), ClusterId::from_name("test"), servers(), Incarnation::UNKNOWN).unwrap();
     let meta = meta(&log, 9);
     let zeros = Bytes::from(vec![0; CHUNK]);
     for number in 0..256 {
