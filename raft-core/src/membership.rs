@@ -273,3 +273,62 @@ fn step_towards(current: &Configuration, wanted: &Configuration) -> Configuratio
 
 /// The longest address of a member, in bytes: a host name of 253 and a port, with room to spare.
 const MAX_ADDRESS_LEN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn of(ids: &[u32]) -> Configuration {
+        Configuration::new(ids.iter().copied().map(NodeId))
+    }
+
+    /// {1} from the beginning, {2} from entry 5, {3} from entry 9, which is active.
+    fn three() -> Configurations {
+        let mut configurations = Configurations { current: (LogIndex(0), of(&[1])), earlier: Vec::new() };
+        configurations.push(LogIndex(5), of(&[2]));
+        configurations.push(LogIndex(9), of(&[3]));
+        configurations
+    }
+
+    #[test]
+    fn a_server_is_needed_until_what_replaces_it_is_committed() {
+        let may_lead = |id, commit| three().may_lead(NodeId(id), Incarnation::UNKNOWN, LogIndex(commit));
+        for (commit, needed) in [(0, [true, true, true]), (4, [true, true, true]), (5, [false, true, true])] {
+            assert_eq!([1, 2, 3].map(|id| may_lead(id, commit)), needed, "{commit} is committed");
+        }
+        assert_eq!([1, 2, 3].map(|id| may_lead(id, 8)), [false, true, true]);
+        assert_eq!([1, 2, 3].map(|id| may_lead(id, 9)), [false, false, true]);
+    }
+
+    #[test]
+    fn what_came_before_the_applied_configuration_is_forgotten() {
+        for (applied, kept) in [(0, 2), (4, 2), (5, 1), (8, 1), (9, 0), (10, 0)] {
+            let mut configurations = three();
+            configurations.settle(LogIndex(applied));
+            assert_eq!(configurations.earlier.len(), kept, "{applied} is applied");
+            for index in applied..12 {
+                assert_eq!(configurations.at(LogIndex(index)), three().at(LogIndex(index)), "at {index}");
+            }
+        }
+        assert_eq!(
+            [4, 5, 8, 9].map(|index| three().at(LogIndex(index)).cloned()),
+            [1, 2, 2, 3].map(|id| Some(of(&[id])))
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_was_removed_never_was() {
+        let mut configurations = three();
+        assert!(!configurations.truncate(LogIndex(10)));
+        assert!(configurations.truncate(LogIndex(9)));
+        assert_eq!((configurations.index(), configurations.current()), (LogIndex(5), &of(&[2])));
+        assert_eq!(configurations.before(), Some(&(LogIndex(0), of(&[1]))));
+        configurations.replace(LogIndex(7), of(&[4]));
+        assert_eq!(
+            (configurations.index(), configurations.current(), configurations.before()),
+            (LogIndex(7), &of(&[4]), None)
+        );
+    }
+}
