@@ -44,7 +44,8 @@ enum Format {
 }
 
 const AFTER_HELP: &str = "\
-Commands: get <key>, put <key> <value>, del <key>, cas <key> <expected> <new>, scan [prefix] [limit], status, help, exit
+Commands: get <key>, put <key> <value>, del <key>, cas <key> <expected> <new>, scan [prefix] [limit], status, members,
+  add <id> <host:port>, remove <id>, help, exit
 Keys and values are Python literals; the shell takes one level of quotes away: client 1 put \"'key'\" 5
 Exit codes: 0 ok, 1 the command failed, 2 usage, 3 nobody reachable or no leader, 4 timed out, outcome unknown";
 

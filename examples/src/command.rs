@@ -1,5 +1,6 @@
 //! The client's commands, as people write them: a word, then Python literals with spaces inside them or not.
 
+use raft_core::NodeId;
 use raft_kv::literal::{Literal, LiteralError};
 
 /// One command of a client.
@@ -22,6 +23,12 @@ pub enum Command {
     },
     /// `status`
     Status,
+    /// `members`
+    Members,
+    /// `add <id> <host:port>`
+    Add(NodeId, String),
+    /// `remove <id>`
+    Remove(NodeId),
     /// `help`
     Help,
     /// `exit`
@@ -33,7 +40,8 @@ pub enum Command {
 pub struct CommandError(pub String);
 
 /// The names, for completion.
-pub const NAMES: [&str; 8] = ["get", "put", "del", "cas", "scan", "status", "help", "exit"];
+pub const NAMES: [&str; 11] =
+    ["get", "put", "del", "cas", "scan", "status", "members", "add", "remove", "help", "exit"];
 
 /// What `help` prints.
 pub const HELP: &str = "\
@@ -43,6 +51,9 @@ del <key>                   removes the key: success, or KEY_DOES_NOT_EXIST
 cas <key> <expected> <new>  stores <new> if the value equals <expected>
 scan [prefix] [limit]       the keys, in order, with their values (limit: 100)
 status                      what each server says of itself
+members                     who takes part, and where
+add <id> <host:port>        a server takes part: start it first, with --join
+remove <id>                 a server takes part no more: stop it then
 help                        this
 exit                        ends
 Keys and values are Python literals: 1  'text'  [1, (2, 3), None]  {'a': 1.5}";
@@ -72,6 +83,9 @@ impl Command {
             }
             "scan" => scan(rest),
             "status" => alone(rest, Self::Status),
+            "members" => alone(rest, Self::Members),
+            "add" => add(rest),
+            "remove" => remove(rest),
             "help" => alone(rest, Self::Help),
             "exit" | "quit" => alone(rest, Self::Exit),
             _ => Err(CommandError(format!("no such command: {}; try help", line.split(' ').next().unwrap_or(line)))),
@@ -98,6 +112,9 @@ impl Command {
             Self::Cas(..) => "cas",
             Self::Scan { .. } => "scan",
             Self::Status => "status",
+            Self::Members => "members",
+            Self::Add(..) => "add",
+            Self::Remove(_) => "remove",
             Self::Help => "help",
             Self::Exit => "exit",
         }
@@ -145,6 +162,27 @@ fn scan(text: &str) -> Result<Command, CommandError> {
     Ok(Command::Scan { prefix: Some(prefix), limit })
 }
 
+fn add(text: &str) -> Result<Command, CommandError> {
+    const USAGE: &str = "usage: add <id> <host:port>, a server's id and where it listens: add 4 127.0.0.1:8004";
+    let usage = || CommandError(USAGE.into());
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [id, address] = words[..] else { return Err(usage()) };
+    let (host, port) = address.rsplit_once(':').ok_or_else(usage)?;
+    let is_address = !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let id = server(id).filter(|_| is_address).ok_or_else(usage)?;
+    Ok(Command::Add(id, address.into()))
+}
+
+fn remove(text: &str) -> Result<Command, CommandError> {
+    let usage = || CommandError("usage: remove <id>, a server's id: remove 4".into());
+    server(text.trim()).map(Command::Remove).ok_or_else(usage)
+}
+
+/// A server's id.
+fn server(word: &str) -> Option<NodeId> {
+    word.parse().ok().filter(|id| *id > 0).map(NodeId)
+}
+
 fn alone(rest: &str, command: Command) -> Result<Command, CommandError> {
     if rest.trim().is_empty() {
         Ok(command)
@@ -189,6 +227,20 @@ mod tests {
         assert_eq!(parse("scan b'a' 3"), scan(Some("b'a'"), 3));
         for wrong in ["scan 0", "scan [1]", "scan 'a' 'b'", "scan 'a' 0", "scan 99999999999"] {
             assert!(Command::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_added_where_it_listens_and_removed_by_its_id() {
+        assert_eq!(parse("add 4 127.0.0.1:8004"), Command::Add(NodeId(4), "127.0.0.1:8004".into()));
+        assert_eq!(parse("add 4 [::1]:8004"), Command::Add(NodeId(4), "[::1]:8004".into()));
+        assert_eq!(parse("remove 1"), Command::Remove(NodeId(1)));
+        assert_eq!(parse("members"), Command::Members);
+        for wrong in ["add", "add 4", "add 4 8004", "add 0 a:1", "add x a:1", "add 4 a:", "add 4 a:0", "add 4 :1"] {
+            assert!(Command::parse(wrong).unwrap_err().0.starts_with("usage: add <id>"), "{wrong}");
+        }
+        for wrong in ["remove", "remove 0", "remove 1 2", "remove all"] {
+            assert!(Command::parse(wrong).unwrap_err().0.starts_with("usage: remove <id>"), "{wrong}");
         }
     }
 

@@ -3,7 +3,7 @@
 use raft_core::{Digest, NodeId};
 use raft_kv::literal::Literal;
 use raft_kv::{Key, Outcome, Pair, Value};
-use raft_net_tcp::protocol::ServerStatus;
+use raft_net_tcp::protocol::{MemberStatus, ServerStatus};
 use raft_net_tcp::{ClientError, KvAnswer, KvClient, KvError};
 use serde_json::{Map, Value as Json, json};
 
@@ -56,6 +56,9 @@ pub async fn execute(client: &mut KvClient, command: &Command) -> Response {
         }
         Command::Scan { prefix, limit } => scan(client, prefix.as_ref(), *limit).await,
         Command::Status => Ok(status(client).await),
+        Command::Members => members(name, client.operator().members().await),
+        Command::Add(id, address) => members(name, client.operator().add_member(*id, address).await),
+        Command::Remove(id) => members(name, client.operator().remove_member(*id).await),
         Command::Help | Command::Exit => Ok(Response::ok(name, String::new(), [])),
     };
     result.unwrap_or_else(|error| Response::failed(name, &error))
@@ -83,7 +86,9 @@ impl Response {
     fn failed(name: &str, error: &KvError) -> Self {
         let exit = match error {
             error if error.is_unknown() => Exit::Unknown,
-            KvError::Client(ClientError::Refused(_)) | KvError::Malformed { .. } => Exit::Failed,
+            KvError::Client(ClientError::Refused(_) | ClientError::Unfinished) | KvError::Malformed { .. } => {
+                Exit::Failed
+            }
             _ => Exit::Unreachable,
         };
         Self::error(name, &error.to_string(), exit)
@@ -151,6 +156,17 @@ async fn status(client: &mut KvClient) -> Response {
     }
     let result: Vec<Json> = servers.iter().map(object).collect();
     Response::ok("status", text.join("\n"), [("result", json!(result))])
+}
+
+/// Who takes part: now, or from now on.
+fn members(name: &str, members: Result<Vec<MemberStatus>, ClientError>) -> Result<Response, KvError> {
+    let members = members?;
+    let address = |member: &MemberStatus| member.address.clone().unwrap_or_else(|| "address unknown".into());
+    let line = |member: &MemberStatus| format!("server {}: {}, {}", member.id, address(member), member.standing);
+    let text: Vec<String> = members.iter().map(line).collect();
+    let object = |member: &MemberStatus| json!({"server": member.id.0, "address": member.address, "standing": member.standing.to_string()});
+    let result: Vec<Json> = members.iter().map(object).collect();
+    Ok(Response::ok(name, text.join("\n"), [("result", json!(result))]))
 }
 
 /// Why a server says nothing of itself. That nothing was done goes without saying.

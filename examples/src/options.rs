@@ -9,7 +9,7 @@ use raft_kv::ClusterId;
 /// The options that servers, clients and the demo share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClusterArgs {
-    /// How many servers the cluster has
+    /// How many servers the cluster was founded with
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
     pub servers: u16,
     /// Server N listens on 127.0.0.1, at this port plus N
@@ -24,18 +24,25 @@ pub struct ClusterArgs {
 pub const CLIENT_MAX: u16 = 999;
 
 impl ClusterArgs {
-    /// Every server's address.
+    /// Every founding server's address.
     ///
     /// # Errors
-    /// The last server's port is beyond 65535.
+    /// A server's port is beyond 65535.
     pub fn addresses(&self) -> Result<BTreeMap<NodeId, SocketAddr>, String> {
-        let address = |id: u16| {
-            let port = self.base_port.checked_add(id).ok_or_else(|| {
-                format!("--base-port {} is too high for {} servers: ports end at 65535", self.base_port, self.servers)
-            })?;
-            Ok((NodeId(u32::from(id)), SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
-        };
+        let address = |id: u16| Ok((NodeId(u32::from(id)), self.address(id)?));
         (1..=self.servers).map(address).collect()
+    }
+
+    /// Where server `id` listens, a founder or not.
+    ///
+    /// # Errors
+    /// Its port is beyond 65535.
+    pub fn address(&self, id: u16) -> Result<SocketAddr, String> {
+        let port = self
+            .base_port
+            .checked_add(id)
+            .ok_or_else(|| format!("--base-port {} is too high for server {id}: ports end at 65535", self.base_port))?;
+        Ok((Ipv4Addr::LOCALHOST, port).into())
     }
 
     /// The cluster's id.

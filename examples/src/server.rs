@@ -8,6 +8,7 @@ use std::time::Duration;
 use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
 use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, FileDisk, KvMachine};
+use raft_net_tcp::protocol::MemberStatus;
 use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker, draw_incarnation};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,10 +21,13 @@ use crate::options::{CLIENT_MAX, ClusterArgs};
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "server", version, args_override_self = true)]
 pub struct Args {
-    /// This server: 1 to N
+    /// This server: 1 to N, or above with --join
     id: u16,
     #[command(flatten)]
     cluster: ClusterArgs,
+    /// This server is no founder: it waits until a client adds it (add ID 127.0.0.1:PORT). To be given at every start
+    #[arg(long)]
+    join: bool,
     /// Its files are under DIR/server-ID
     #[arg(long, value_name = "DIR", default_value = "data")]
     data_dir: PathBuf,
@@ -64,13 +68,10 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    let servers = args.cluster.servers;
-    if args.id == 0 || args.id > servers {
-        return Err(format!("no such server: ids are 1 to {servers} (--servers says how many there are)"));
-    }
+    check_id(args)?;
     let addresses = args.cluster.addresses()?;
     let id = NodeId(u32::from(args.id));
-    let listen = *addresses.get(&id).ok_or("it has no address")?;
+    let listen = args.cluster.address(args.id)?;
     let directory = args.data_dir.join(format!("server-{id}"));
 
     let waker = Waker::new();
@@ -80,6 +81,7 @@ fn run(args: &Args) -> Result<(), String> {
     let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation())
         .map_err(|error| error.to_string())?;
 
+    let is_new = log.last_index() == LogIndex(0);
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
     config.delay = Duration::from_millis(args.delay_ms);
     config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
@@ -95,11 +97,28 @@ fn run(args: &Args) -> Result<(), String> {
     let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
     let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
     say(&format!("server {id} listens on {listen}, its files are in {}{recording}", directory.display()));
+    if is_new && args.join {
+        say(&format!("it waits until a client adds it: add {id} {listen}"));
+    }
     let (handle, prompt) = (server.handle(), args.clone());
     std::thread::spawn(move || read_commands(&prompt, &handle));
     let ran = server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"));
     printer.finish();
     ran
+}
+
+fn check_id(args: &Args) -> Result<(), String> {
+    let Args { id, join, cluster: ClusterArgs { servers, .. }, .. } = args;
+    match (1..=*servers).contains(id) {
+        false if *id == 0 || !join => Err(format!(
+            "no such server: ids are 1 to {servers} (--servers says how many there are; one that is added later has \
+             another id and --join)"
+        )),
+        true if *join => Err(format!(
+            "server {id} is a founder, which does not join: leave --join out, also where it has lost its files"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// SIGINT or SIGTERM.
@@ -140,14 +159,15 @@ fn answer(args: &Args, handle: &Handle, command: Console) -> Result<String, Stop
         }
         Console::FailLink(port) => change_link(args, handle, port, true)?,
         Console::FixLink(port) => change_link(args, handle, port, false)?,
-        Console::Print(what) => print(args, handle, what)?,
+        Console::Print(what) => print(handle, what)?,
         Console::Status => handle.with_blocking(|control| console::status(&control.replica().status()))?,
         Console::Help => console::HELP.into(),
     })
 }
 
 fn change_link(args: &Args, handle: &Handle, port: u16, cut: bool) -> Result<String, Stopped> {
-    let Some(link) = link_of(args, port) else {
+    let members = members(handle)?;
+    let Some(link) = link_of(args, &members, port) else {
         let ports = |base: u16, count: u16| format!("{}-{}", base.saturating_add(1), base.saturating_add(count));
         let servers = ports(args.cluster.base_port, args.cluster.servers);
         let clients = ports(args.client_base_port, CLIENT_MAX);
@@ -163,17 +183,26 @@ fn change_link(args: &Args, handle: &Handle, port: u16, cut: bool) -> Result<Str
     })
 }
 
-fn link_of(args: &Args, port: u16) -> Option<Link> {
-    let behind = |base: u16, count: u16| port.checked_sub(base).filter(|id| (1..=count).contains(id));
-    let server = behind(args.cluster.base_port, args.cluster.servers);
-    match server {
+fn link_of(args: &Args, members: &[MemberStatus], port: u16) -> Option<Link> {
+    let is_server = |id: u16| {
+        let is_member = members.iter().any(|member| member.id.0 == u32::from(id));
+        is_member || (1..=args.cluster.servers).contains(&id) || id == args.id
+    };
+    match port.checked_sub(args.cluster.base_port).filter(|id| is_server(*id)) {
         Some(id) if id != args.id => Some(Link::Server(NodeId(u32::from(id)))),
         Some(_) => None,
-        None => behind(args.client_base_port, CLIENT_MAX).map(|id| Link::Client(u64::from(id))),
+        None => {
+            let client = port.checked_sub(args.client_base_port).filter(|id| (1..=CLIENT_MAX).contains(id));
+            client.map(|id| Link::Client(u64::from(id)))
+        }
     }
 }
 
-fn print(args: &Args, handle: &Handle, what: Print) -> Result<String, Stopped> {
+fn members(handle: &Handle) -> Result<Vec<MemberStatus>, Stopped> {
+    handle.with_blocking(|control| control.status().members)
+}
+
+fn print(handle: &Handle, what: Print) -> Result<String, Stopped> {
     match what {
         Print::Blockchain => print_blocks(handle),
         Print::KvStore => handle.with_blocking(|control| {
@@ -187,9 +216,11 @@ fn print(args: &Args, handle: &Handle, what: Print) -> Result<String, Stopped> {
             if links.is_empty() { "no link is broken".into() } else { links.join("\n") }
         }),
         Print::ServerList => {
-            let addresses = args.cluster.addresses().unwrap_or_default();
-            let line = |(id, address): (&NodeId, _)| format!("server {id}: {address}");
-            Ok(addresses.iter().map(line).collect::<Vec<_>>().join("\n"))
+            let line = |member: &MemberStatus| {
+                let address = member.address.as_deref().unwrap_or("address unknown");
+                format!("server {}: {address}", member.id)
+            };
+            Ok(members(handle)?.iter().map(line).collect::<Vec<_>>().join("\n"))
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// Who takes part.
     pub configuration: Configuration,
+    /// The entry that says so: committed or not; where the snapshot does, its last one.
+    pub configuration_index: LogIndex,
     /// Last entry that the snapshot covers; 0 where there is none.
     pub snapshot_index: LogIndex,
     /// First entry that the log still holds, or would.
@@ -77,6 +79,7 @@ impl<S: Storage> Node<S> {
             term: self.current_term,
             leader: self.leader(),
             configuration: self.configurations.current().clone(),
+            configuration_index: self.configurations.index(),
             snapshot_index: self.log.snapshot_index(),
             first_index: self.log.start().next(),
             receiving: self.receiving.as_ref().map(|receiving| (receiving.index(), receiving.next_offset())),

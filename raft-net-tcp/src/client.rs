@@ -14,6 +14,8 @@ use crate::handshake::{HandshakeError, HandshakeRefusal};
 use crate::peers::Backoff;
 use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
 
+mod members;
+
 /// A client of a cluster: one request at a time, to whoever leads.
 #[derive(Debug)]
 pub struct Client {
@@ -73,6 +75,9 @@ pub enum ClientError {
         /// The command was sent: it may have been applied, or may be yet. Otherwise it did not happen.
         unknown: bool,
     },
+    /// A change of the members was begun, and came to another end: its leader was lost, or another change came after it.
+    #[error("the change was begun and not finished: look at the members, and try again")]
+    Unfinished,
     /// The request can be taken by no server. It did not happen.
     #[error("{0}")]
     Refused(Refusal),
@@ -168,7 +173,10 @@ impl Client {
     /// There is no answer.
     pub async fn status(&mut self, server: NodeId) -> Result<ServerStatus, ClientError> {
         match self.attempt(server, RequestBody::Status, self.options.attempt_max).await {
-            Attempt::Answered(ResponseBody::Status(status)) => Ok(*status),
+            Attempt::Answered(ResponseBody::Status(status)) => {
+                self.learn(&status.members).await;
+                Ok(*status)
+            }
             Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
             Attempt::Answered(_) | Attempt::Lost => Err(ClientError::Timeout { unknown: false }),
         }
@@ -193,12 +201,15 @@ impl Client {
                 | Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
                     return Ok(Answer { server, index, hash, reply, repeated: search.unknown });
                 }
+                Attempt::Answered(ResponseBody::ChangeBegun { index }) => {
+                    return Ok(Answer { server, index, hash: None, reply: Bytes::new(), repeated: search.unknown });
+                }
                 Attempt::Answered(ResponseBody::Refused(refusal)) => {
                     self.on_refusal(server, refusal, &mut search).await?;
                 }
                 Attempt::Answered(ResponseBody::Unknown | ResponseBody::Status(_)) | Attempt::Lost => {
                     search.patience = search.patience.saturating_mul(2);
-                    search.unknown |= matches!(body, RequestBody::Submit(_));
+                    search.unknown |= !matches!(body, RequestBody::Query(_) | RequestBody::Status);
                     search.error = ClientError::Timeout { unknown: false };
                     if search.unknown && copies == Copies::One {
                         return Err(search.give_up());
@@ -212,6 +223,12 @@ impl Client {
     }
 
     async fn on_refusal(&mut self, server: NodeId, refusal: Refusal, search: &mut Search) -> Result<(), ClientError> {
+        if let Refusal::NotLeader { leader: Some(leader) } = refusal
+            && !self.servers.contains_key(&leader)
+        {
+            // It was added later: who names it knows where it is.
+            drop(self.status(server).await);
+        }
         match refusal {
             Refusal::NotLeader { leader: Some(leader) } | Refusal::ReadTimeout { leader: Some(leader) }
                 if leader != server && self.servers.contains_key(&leader) && search.hints < self.servers.len() =>
@@ -226,15 +243,16 @@ impl Client {
                 self.turn_from(server);
             }
             Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
-            Refusal::Busy => search.error = ClientError::Refused(Refusal::Busy),
+            // What is over soon, as a rule: the leader notes whom it hears by changes of its own.
+            Refusal::Busy | Refusal::ChangeInProgress | Refusal::NoCommitInTerm => {
+                search.error = ClientError::Refused(refusal);
+            }
             Refusal::TransferInProgress { target } => {
                 search.error = ClientError::NoLeader;
                 self.target = Some(target).filter(|target| self.servers.contains_key(target));
             }
             Refusal::Empty
             | Refusal::TooLarge { .. }
-            | Refusal::ChangeInProgress
-            | Refusal::NoCommitInTerm
             | Refusal::EmptyVoters
             | Refusal::NotVoter { .. }
             | Refusal::SnapshotInProgress

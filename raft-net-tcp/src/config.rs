@@ -14,7 +14,8 @@ pub struct ServerConfig {
     pub cluster: [u8; 16],
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The other servers. An entry for the server itself is ignored.
+    /// Where the other founding members are reached, and whoever else the cluster's configuration names no address for.
+    /// An entry for the server itself is ignored.
     pub peers: BTreeMap<NodeId, SocketAddr>,
     /// The protocol's own configuration, with this server's id. Leases are refused: see
     /// [`BindError::Lease`](crate::BindError::Lease).

@@ -1,7 +1,8 @@
 //! How connections come about, from either side, and the task that reads each: accept or dial, shake hands, read.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::connection::ConnectionId;
 use crate::frame::{CLIENT_FRAME_BYTES_MAX, FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind, PEER_FRAME_BYTES_MAX};
-use crate::handshake::{self, Guest, HandshakeError, Hello, PROTOCOL_VERSION, Role};
+use crate::handshake::{self, Guest, HandshakeError, HandshakeRefusal, Hello, PROTOCOL_VERSION, Role};
 use crate::hub::Hub;
 use crate::notice::Notice;
 use crate::peers::Backoff;
@@ -72,7 +73,8 @@ async fn welcome<S: Storage, M: StateMachine>(
 ) -> Result<Guest, HandshakeError> {
     socket.set_nodelay(true)?;
     let hello = handshake::hear(socket, frames).await?;
-    let (this, admitted) = (hub.borrow().id(), hub.borrow().admit(&hello));
+    let this = hub.borrow().id();
+    let admitted = hub.borrow_mut().admit(&hello);
     match admitted {
         Ok(guest) => {
             handshake::send(socket, Kind::Hello, &hello.answer(this)).await?;
@@ -82,17 +84,43 @@ async fn welcome<S: Storage, M: StateMachine>(
     }
 }
 
-/// Keeps a connection to one server of a lower id, for ever.
-pub(crate) async fn dial<S: Storage + 'static, M: StateMachine + 'static>(
-    hub: Shared<S, M>,
-    peer: NodeId,
-    address: SocketAddr,
-) {
-    let limits = hub.borrow().config.connections;
+/// Keeps a connection to every other member, as the members change.
+pub(crate) async fn dial_members<S: Storage + 'static, M: StateMachine + 'static>(hub: Shared<S, M>) {
+    let mut dialling: BTreeMap<NodeId, (String, JoinHandle<()>)> = BTreeMap::new();
+    loop {
+        let (wanted, changed) = hub.borrow().addresses();
+        dialling.retain(|peer, (address, task)| {
+            let stays = wanted.get(peer) == Some(address);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for (peer, address) in wanted {
+            if let Entry::Vacant(free) = dialling.entry(peer) {
+                let task = spawn_local(dial(hub.clone(), peer, address.clone()));
+                free.insert((address, task));
+            }
+        }
+        changed.notified().await;
+    }
+}
+
+/// Keeps a connection to one server, for ever. The higher id dials first: the other one only where that takes so long
+/// that it may not know of this one.
+async fn dial<S: Storage + 'static, M: StateMachine + 'static>(hub: Shared<S, M>, peer: NodeId, address: String) {
+    let (this, limits) = (hub.borrow().id(), hub.borrow().config.connections);
     let mut backoff = Backoff::new(limits.redial_min, limits.redial_max);
     let mut told = None;
     loop {
-        let reached = timeout(limits.handshake_deadline, reach(&hub, peer, address)).await;
+        if !hub.borrow_mut().is_connected(peer) && peer > this {
+            sleep(limits.redial_max.saturating_mul(2)).await;
+        }
+        if hub.borrow_mut().is_connected(peer) {
+            sleep(limits.redial_max).await;
+            continue;
+        }
+        let reached = timeout(limits.handshake_deadline, reach(&hub, peer, &address)).await;
         match reached.unwrap_or(Err(HandshakeError::Deadline)) {
             Ok((socket, frames)) => {
                 told = None;
@@ -106,6 +134,9 @@ pub(crate) async fn dial<S: Storage + 'static, M: StateMachine + 'static>(
                     hub.borrow_mut().notice(Notice::PeerUnreachable { peer, reason: reason.clone() });
                     told = Some(reason);
                 }
+                if matches!(error, HandshakeError::Refused(HandshakeRefusal::UnknownServer { .. })) {
+                    sleep(UNKNOWN_PAUSE).await;
+                }
             }
         }
         sleep(backoff.pause()).await;
@@ -115,7 +146,7 @@ pub(crate) async fn dial<S: Storage + 'static, M: StateMachine + 'static>(
 async fn reach<S: Storage, M: StateMachine>(
     hub: &Shared<S, M>,
     peer: NodeId,
-    address: SocketAddr,
+    address: &str,
 ) -> Result<(TcpStream, FrameReader), HandshakeError> {
     let hello = Hello {
         version: PROTOCOL_VERSION,
@@ -180,6 +211,9 @@ async fn discard(mut socket: OwnedReadHalf) {
     let mut scratch = [0; 4096];
     while socket.read(&mut scratch).await.is_ok_and(|count| count > 0) {}
 }
+
+/// How long a server rests that is no member where it has dialled: nobody waits for it there.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long accepting rests after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

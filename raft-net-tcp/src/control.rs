@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use raft_core::{Replica, StateMachine, Storage};
+use raft_core::{LogIndex, MembershipChange, Refusal, Replica, StateMachine, Storage};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::hub::Hub;
@@ -100,6 +100,14 @@ impl<'a, S: Storage, M: StateMachine> Control<'a, S, M> {
     /// Stands for election now.
     pub fn campaign(&mut self) {
         self.hub.replica.campaign();
+    }
+
+    /// Begins a change of the members; the index of its first entry. [`ServerStatus::is_changing`] tells when it is done.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn change_members(&mut self, change: MembershipChange) -> Result<LogIndex, Refusal> {
+        self.hub.change_members(change)
     }
 
     /// How the server is.

@@ -10,9 +10,7 @@
 //! Both sides have a deadline for the whole of it, and take no frame above
 //! [`HANDSHAKE_FRAME_BYTES_MAX`] meanwhile.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 
 use raft_core::NodeId;
 use serde::{Deserialize, Serialize};
@@ -22,7 +20,7 @@ use crate::codec;
 use crate::frame::{self, FrameError, FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
 
 /// The version of everything that travels. It is the first field of a [`Hello`] in every version.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Says who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +68,8 @@ pub enum HandshakeRefusal {
         /// Who refuses.
         this: u64,
     },
-    /// No server of this id is known here (fault N6).
-    #[error("no server {id} is known here")]
+    /// No server of this id is a member here (fault N6).
+    #[error("no server {id} is a member here: was it added, or was it removed?")]
     UnknownServer {
         /// As claimed.
         id: u64,
@@ -116,12 +114,11 @@ fn in_words(error: &io::Error) -> String {
     }
 }
 
-/// Who answers here, and whom it admits.
+/// Who answers here.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Doorkeeper<'a> {
+pub(crate) struct Doorkeeper {
     pub(crate) cluster: [u8; 16],
     pub(crate) this: NodeId,
-    pub(crate) peers: &'a BTreeMap<NodeId, SocketAddr>,
 }
 
 /// Somebody admitted.
@@ -132,8 +129,9 @@ pub(crate) enum Guest {
     Admin(u64),
 }
 
-impl Doorkeeper<'_> {
-    pub(crate) fn admit(&self, hello: &Hello) -> Result<Guest, HandshakeRefusal> {
+impl Doorkeeper {
+    /// Whether this hello is welcome, where servers are those that `knows` knows.
+    pub(crate) fn admit(self, hello: &Hello, knows: impl Fn(NodeId) -> bool) -> Result<Guest, HandshakeRefusal> {
         let this = u64::from(self.this.0);
         if hello.cluster != self.cluster {
             return Err(HandshakeRefusal::WrongCluster);
@@ -151,7 +149,7 @@ impl Doorkeeper<'_> {
             Role::Server => u32::try_from(hello.sender)
                 .ok()
                 .map(NodeId)
-                .filter(|id| self.peers.contains_key(id))
+                .filter(|id| knows(*id))
                 .map(Guest::Server)
                 .ok_or(HandshakeRefusal::UnknownServer { id: hello.sender }),
         }
@@ -284,8 +282,7 @@ mod tests {
     }
 
     fn admit(hello: &Hello) -> Result<Guest, HandshakeRefusal> {
-        let peers = BTreeMap::from([(NodeId(2), ([127, 0, 0, 1], 1).into())]);
-        Doorkeeper { cluster: [7; 16], this: NodeId(1), peers: &peers }.admit(hello)
+        Doorkeeper { cluster: [7; 16], this: NodeId(1) }.admit(hello, |id| id == NodeId(2))
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::codec;
 use crate::config::ServerConfig;
 use crate::connection::{Connection, ConnectionId};
 use crate::frame::{CLIENT_FRAME_BYTES_MAX, FrameReader, Kind, PEER_FRAME_BYTES_MAX};
-use crate::handshake::{Doorkeeper, Guest, HandshakeRefusal, Hello, Role};
+use crate::handshake::{Guest, Role};
 use crate::links::Link;
 use crate::notice::{Notice, NoticeSink};
 use crate::output::{Output, Queue};
@@ -29,12 +29,17 @@ use crate::peers::Peers;
 use crate::protocol::{CloseReason, Request, RequestBody, ResponseBody, ServerStatus};
 use crate::waker::Waker;
 
+mod members;
+
+use members::Members;
+
 /// See the module.
 pub(crate) struct Hub<S, M> {
     pub(crate) replica: Replica<S, Peers, M>,
     pub(crate) config: ServerConfig,
     pub(crate) waker: Waker,
     clients: Clients,
+    members: Members,
     notices: NoticeSink,
     last_connection: ConnectionId,
     last_tick: Option<Instant>,
@@ -45,7 +50,11 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     pub(crate) fn new(config: ServerConfig, replica: Replica<S, Peers, M>, waker: Waker, notices: NoticeSink) -> Self {
         let clients = Clients::new(config.connections);
         let last_connection = ConnectionId(0);
-        Self { replica, config, waker, clients, notices, last_connection, last_tick: None, ticks: 0 }
+        let members = Members::default();
+        let mut hub =
+            Self { replica, config, waker, clients, members, notices, last_connection, last_tick: None, ticks: 0 };
+        hub.meet_members();
+        hub
     }
 
     pub(crate) const fn id(&self) -> NodeId {
@@ -59,24 +68,13 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     pub(crate) fn status(&mut self) -> ServerStatus {
         let status = self.replica.status();
         let peers = self.replica.transport_mut();
-        ServerStatus::new(status, peers.connected().collect(), peers.links().iter().collect())
+        let (connected, cut) = (peers.connected().collect(), peers.links().iter().collect());
+        ServerStatus::new(&status, connected, cut, |id| self.address_of(&status.configuration, id))
     }
 }
 
 // Connections come and go.
 impl<S: Storage, M: StateMachine> Hub<S, M> {
-    /// Whether this hello is welcome, and as whose.
-    pub(crate) fn admit(&self, hello: &Hello) -> Result<Guest, HandshakeRefusal> {
-        let doorkeeper = Doorkeeper { cluster: self.config.cluster, this: self.id(), peers: &self.config.peers };
-        let guest = doorkeeper.admit(hello)?;
-        match guest {
-            Guest::Server(id) if id == self.id() => Err(HandshakeRefusal::UnknownServer { id: hello.sender }),
-            Guest::Server(_) => Ok(guest),
-            Guest::Client(_) => self.clients.has_room(Role::Client).map(|()| guest),
-            Guest::Admin(_) => self.clients.has_room(Role::Admin).map(|()| guest),
-        }
-    }
-
     /// Takes the sending half of a connection whose handshake has agreed.
     pub(crate) fn connect(&mut self, guest: Guest, socket: tokio::net::tcp::OwnedWriteHalf) -> ConnectionId {
         let limits = &self.config.connections;
@@ -191,7 +189,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         while let Some(frame) = frames.next_frame().map_err(malformed)? {
             match (guest, frame.kind) {
                 (Guest::Server(peer), Kind::Message) => self.on_message(peer, frame.body)?,
-                (Guest::Client(_) | Guest::Admin(_), Kind::Request) => self.on_request(id, frame.body)?,
+                (Guest::Client(_) | Guest::Admin(_), Kind::Request) => self.on_request(guest, id, frame.body)?,
                 (_, Kind::Ping) => {}
                 (_, Kind::Goodbye) => return Err(codec::decode(frame.body).map_err(malformed)?),
                 _ => return Err(CloseReason::NotAllowed),
@@ -210,7 +208,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         Ok(())
     }
 
-    fn on_request(&mut self, id: ConnectionId, body: &[u8]) -> Result<(), CloseReason> {
+    fn on_request(&mut self, guest: Guest, id: ConnectionId, body: &[u8]) -> Result<(), CloseReason> {
         let Request { number, body } = codec::decode(body).map_err(malformed)?;
         let is_cut = |link| self.replica.transport_mut().links().is_cut(link);
         if self.clients.link(id).is_none_or(is_cut) {
@@ -218,6 +216,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         }
         let response = match body {
             RequestBody::Status => ResponseBody::Status(Box::new(self.status())),
+            RequestBody::AddMember { .. } | RequestBody::RemoveMember { .. } => self.on_change(guest, &body)?,
             RequestBody::Submit(command) => match self.clients.begin(id, number) {
                 Some(request) => {
                     self.replica.submit(request, command);
@@ -276,9 +275,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         if answered >= TURN_BYTES_MAX {
             self.waker.wake();
         }
-        while let Some(notice) = self.replica.next_notice() {
-            self.notice(Notice::Raft(notice));
-        }
+        self.take_notices();
         if self.replica.transport_mut().discard_for_cut_links() {
             self.clients.discard_for_cut_links(self.replica.transport_mut().links());
         }

@@ -159,14 +159,20 @@ impl KvClient {
         }
     }
 
-    /// Asks every server how it is.
+    /// Asks every server how it is, those of whom others tell included.
     pub async fn status(&mut self) -> Vec<(NodeId, Result<ServerStatus, ClientError>)> {
-        let servers: Vec<NodeId> = self.client.servers().collect();
-        let mut found = Vec::with_capacity(servers.len());
-        for server in servers {
-            found.push((server, self.client.status(server).await));
+        let mut found: BTreeMap<NodeId, _> = BTreeMap::new();
+        loop {
+            let next = self.client.servers().find(|server| !found.contains_key(server));
+            let Some(server) = next else { return found.into_iter().collect() };
+            found.insert(server, self.client.status(server).await);
         }
-        found
+    }
+
+    /// The same client as an operator, who may change the members.
+    #[must_use]
+    pub fn operator(&self) -> Client {
+        self.client.operator()
     }
 
     /// The next write's name, and what it acknowledges: everything before it was answered or given up.

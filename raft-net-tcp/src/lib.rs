@@ -13,6 +13,7 @@
 //! | `output.rs` | what waits to be sent on one connection: budget and delay |
 //! | `connection.rs` `peers.rs` `clients.rs` | the connections, as the loop sees them |
 //! | `hub.rs` | what a server's tasks share, and the turn of its loop |
+//! | `hub/members.rs` | who takes part: whom to dial, whom to admit, what an operator changes |
 //! | `connecting.rs` | how connections come about, and the task that reads each |
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |

@@ -66,6 +66,11 @@ impl std::fmt::Display for Notice {
                 "server {id} has lost the disk that the cluster knows it by: it does not vote until it is removed and \
                  added again"
             ),
+            Self::Raft(Action::MembershipChanged(configuration)) => write!(f, "the members are {configuration}"),
+            Self::Raft(Action::MembershipAppended { index, .. }) => {
+                write!(f, "a change of the members begins with entry {index}")
+            }
+            Self::Raft(Action::MembershipRefused(reason)) => write!(f, "the members were not changed: {reason}"),
             Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
             Self::Raft(action) => write!(f, "{action:?}"),
             Self::PeerConnected(peer) => write!(f, "server {peer} is connected"),

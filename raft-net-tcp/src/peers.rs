@@ -1,7 +1,7 @@
 //! The other servers: [`Transport`] over at most one connection to each.
 //!
-//! Of two servers the one with the higher id dials, so that there is one connection between them and no two that
-//! meet half-way. It carries messages both ways. A new one takes the place of the old one: the old one is dead, or the
+//! Of two servers the one with the higher id dials first, and the other only where that takes too long (the first may
+//! not know it yet), so that there is one connection between them and no two that meet half-way. It carries messages both ways. A new one takes the place of the old one: the old one is dead, or the
 //! other side would not have dialled.
 //!
 //! Memory is bounded by a budget a server: what does not fit, or has no connection, is lost, and the node is told that
@@ -47,9 +47,26 @@ impl Transport for Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(ids: impl Iterator<Item = NodeId>, limits: ConnectionLimits) -> Self {
-        let peers = ids.map(|id| (id, Peer::default())).collect();
-        Self { links: LinkFaults::default(), peers, limits, discarded_generation: 0 }
+    /// Nobody is a peer yet.
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Self { links: LinkFaults::default(), peers: BTreeMap::new(), limits, discarded_generation: 0 }
+    }
+
+    /// From now on these are the peers; others stay only while they are connected, and only if `strangers` may. Answers
+    /// whose connections were closed.
+    pub(crate) fn keep(&mut self, ids: &[NodeId], strangers: bool) -> Vec<NodeId> {
+        let mut closed = Vec::new();
+        self.peers.retain(|id, peer| {
+            let stays = ids.contains(id) || (strangers && peer.connection.is_some());
+            if !stays && peer.connection.is_some() {
+                closed.push(*id);
+            }
+            stays
+        });
+        for id in ids {
+            self.peers.entry(*id).or_default();
+        }
+        closed
     }
 
     /// The links that are broken on purpose.
@@ -70,9 +87,8 @@ impl Peers {
 
     /// Takes a new connection, in place of the old one.
     pub(crate) fn connect(&mut self, id: NodeId, connection: Connection) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.lost |= peer.connection.replace(connection).is_some();
-        }
+        let peer = self.peers.entry(id).or_default();
+        peer.lost |= peer.connection.replace(connection).is_some();
     }
 
     pub(crate) fn connection_mut(&mut self, id: NodeId, connection: ConnectionId) -> Option<&mut Connection> {
@@ -212,6 +228,12 @@ mod tests {
         Message { from: NodeId(1), to: PEER, term: Term(1), body: Body::AppendEntries(append) }
     }
 
+    fn peers() -> Peers {
+        let mut peers = Peers::new(ConnectionLimits::default());
+        assert_eq!(peers.keep(&[PEER], false), []);
+        peers
+    }
+
     async fn connected() -> (Peers, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -219,7 +241,7 @@ mod tests {
         let (reading, writing) = near.into_split();
         std::mem::forget(reading);
         let output = Output::new(writing, Queue::new(Duration::ZERO, PEER_FRAME_BYTES_MAX, BUDGET));
-        let mut peers = Peers::new([PEER].into_iter(), ConnectionLimits::default());
+        let mut peers = peers();
         peers.connect(PEER, Connection::new(ConnectionId(1), output, Instant::now()));
         (peers, far)
     }
@@ -261,9 +283,21 @@ mod tests {
 
     #[test]
     fn without_a_connection_a_message_is_lost_and_that_is_told() {
-        let mut peers = Peers::new([PEER].into_iter(), ConnectionLimits::default());
+        let mut peers = peers();
         peers.send(message(10));
         assert_eq!((peers.next_lost(), peers.next_lost()), (Some(PEER), None));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_stays_while_it_is_connected_and_may() {
+        let (mut peers, _far) = connected().await;
+        let other = NodeId(3);
+        assert_eq!(peers.keep(&[other], true), []);
+        assert_eq!(peers.connected().collect::<Vec<_>>(), [PEER]);
+        assert_eq!(peers.keep(&[other], false), [PEER]);
+        assert_eq!(peers.connected().count(), 0);
+        peers.send(message(10));
+        assert_eq!(peers.next_lost(), None, "what is for a stranger is nobody's loss");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! closes leaves its requests without an answer: each may have happened or not.
 
 use bytes::Bytes;
-use raft_core::{Digest, Fault, LogIndex, NodeId, Refusal, RoleName, Status, Term};
+use raft_core::{Configuration, Digest, Fault, LogIndex, NodeId, Refusal, RoleName, Status, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::links::Link;
@@ -28,6 +28,20 @@ pub enum RequestBody<'a> {
     Query(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// Say how this server is.
     Status,
+    /// Have this server take part, as a voter once it has caught up. For operators ([`Role::Admin`]) only.
+    ///
+    /// [`Role::Admin`]: crate::handshake::Role::Admin
+    AddMember {
+        /// The server.
+        id: NodeId,
+        /// Where it listens: host and port.
+        address: &'a str,
+    },
+    /// Have this server take part no more. For operators only.
+    RemoveMember {
+        /// The server.
+        id: NodeId,
+    },
 }
 
 /// A server's response to a [`Request`].
@@ -70,6 +84,50 @@ pub enum ResponseBody {
     Unknown,
     /// How the server is.
     Status(Box<ServerStatus>),
+    /// The change of the members stands in the log: [`ServerStatus::is_changing`] tells when it is done.
+    ChangeBegun {
+        /// Its first entry.
+        index: LogIndex,
+    },
+}
+
+/// One who takes part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The server.
+    pub id: NodeId,
+    /// As what.
+    pub standing: Standing,
+    /// Where it is reached, where whoever says this knows.
+    pub address: Option<String>,
+}
+
+/// As what a server takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It votes.
+    Voter,
+    /// It votes until the change of the members that is under way is done.
+    Leaving,
+    /// It receives the log, and will vote once it has caught up.
+    CatchingUp,
+    /// It receives the log.
+    Learner,
+    /// It has lost the disk that it is known by: it receives the log and does not count until it is removed and added
+    /// again (fault M10).
+    Replaced,
+}
+
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "votes",
+            Self::Leaving => "is leaving",
+            Self::CatchingUp => "is catching up, votes then",
+            Self::Learner => "receives, does not vote",
+            Self::Replaced => "has lost its disk, does not count: remove it and add it again",
+        })
+    }
 }
 
 /// How a server is.
@@ -84,7 +142,10 @@ pub struct ServerStatus {
     /// The leader of that term, where known.
     pub leader: Option<NodeId>,
     /// Everybody who takes part.
-    pub members: Vec<NodeId>,
+    pub members: Vec<MemberStatus>,
+    /// A change of the members is under way, as far as this server knows; that new ones are catching up only the leader
+    /// does.
+    pub is_changing: bool,
     /// Last entry in its log, durable or not.
     pub last_index: LogIndex,
     /// Last entry that is durable there.
@@ -123,6 +184,9 @@ pub enum CloseReason {
     /// Nothing was said for too long.
     #[error("nothing was said for too long")]
     Idle,
+    /// It is no member of the cluster any more.
+    #[error("it is no member any more")]
+    NotMember,
     /// Too much waited to be read, or nothing was read for too long.
     #[error("too much waited to be read")]
     TooSlow,
@@ -135,13 +199,21 @@ pub enum CloseReason {
 }
 
 impl ServerStatus {
-    pub(crate) fn new(status: Status, connected: Vec<NodeId>, cut: Vec<Link>) -> Self {
+    pub(crate) fn new(
+        status: &Status,
+        connected: Vec<NodeId>,
+        cut: Vec<Link>,
+        address: impl Fn(NodeId) -> Option<String>,
+    ) -> Self {
+        let ids = status.configuration.members().into_iter();
+        let is_settled = !status.configuration.is_joint() && status.configuration_index <= status.commit_index;
         Self {
             id: status.id,
             role: status.role,
             term: status.term,
             leader: status.leader,
-            members: status.configuration.members(),
+            members: ids.map(|id| MemberStatus { id, standing: standing(status, id), address: address(id) }).collect(),
+            is_changing: !is_settled || status.promotion.is_some(),
             last_index: status.last_index,
             persisted_index: status.persisted_index,
             commit_index: status.commit_index,
@@ -150,7 +222,28 @@ impl ServerStatus {
             followers: status.followers.iter().map(|(id, progress)| (*id, progress.match_index())).collect(),
             connected,
             cut,
-            fault: status.fault,
+            fault: status.fault.clone(),
         }
+    }
+}
+
+/// As what a member takes part, as far as this server knows.
+fn standing(status: &Status, id: NodeId) -> Standing {
+    let configuration: &Configuration = &status.configuration;
+    let counts = |(_, progress): &(NodeId, raft_core::Progress)| progress.counts();
+    let is_replaced = match id == status.id {
+        true => status.is_replaced,
+        false => status.followers.iter().find(|(follower, _)| *follower == id).is_some_and(|found| !counts(found)),
+    };
+    if is_replaced {
+        Standing::Replaced
+    } else if configuration.voters().contains(&id) {
+        Standing::Voter
+    } else if configuration.is_voter(id) {
+        Standing::Leaving
+    } else if status.promotion.as_ref().is_some_and(|change| change.voters.contains(&id)) {
+        Standing::CatchingUp
+    } else {
+        Standing::Learner
     }
 }

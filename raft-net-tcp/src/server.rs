@@ -33,7 +33,7 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::ServerConfig;
-use crate::connecting::{Shared, accept, dial};
+use crate::connecting::{Shared, accept, dial_members};
 use crate::control::{Control, Job, ServerHandle};
 use crate::hub::Hub;
 use crate::notice::Notice;
@@ -121,7 +121,7 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         config.peers.remove(&config.raft.id);
-        let peers = Peers::new(config.peers.keys().copied(), config.connections);
+        let peers = Peers::new(config.connections);
         let replica = Replica::new(config.raft.clone(), config.requests, storage, peers, machine)?;
         let (handle, jobs) = ServerHandle::new();
         let hub = Hub::new(config, replica, waker, Box::new(notices));
@@ -196,10 +196,7 @@ fn start<S: Storage + 'static, M: StateMachine + 'static>(
     spawn_local(turns(hub.clone()));
     spawn_local(clock(hub.clone()));
     spawn_local(run_jobs(hub.clone(), jobs));
-    let this = hub.borrow().id();
-    for (peer, address) in hub.borrow().config.peers.range(..this) {
-        spawn_local(dial(hub.clone(), *peer, *address));
-    }
+    spawn_local(dial_members(hub.clone()));
     spawn_local(accept(hub.clone(), listener))
 }
 

@@ -1,9 +1,34 @@
-//! Who takes part: servers that lose their disks.
+//! Who takes part: servers that lose their disks, servers that are added and removed.
 
-use crate::support::Cluster;
+use serde_json::Value;
+
+use crate::support::{Cluster, Ran};
+
+fn address(cluster: &Cluster, id: u16) -> String {
+    format!("127.0.0.1:{}", cluster.base_port + id)
+}
+
+fn add(cluster: &Cluster, id: u16) -> Ran {
+    cluster.client(9, &["--timeout=30s", "add", &id.to_string(), &address(cluster, id)])
+}
+
+fn remove(cluster: &Cluster, id: u16) -> Ran {
+    cluster.client(9, &["--timeout=30s", "remove", &id.to_string()])
+}
+
+/// Who votes, by a line that lists the members; everybody's address must be there.
+fn voters(cluster: &Cluster, line: &Value) -> Vec<u64> {
+    let members = line["result"].as_array().unwrap();
+    for member in members {
+        let id = member["server"].as_u64().unwrap();
+        assert_eq!(member["address"], address(cluster, id as u16), "{line}");
+    }
+    let votes = members.iter().filter(|member| member["standing"] == "votes");
+    votes.map(|member| member["server"].as_u64().unwrap()).collect()
+}
 
 /// Fault M10 on real disks: a server whose files are gone is a stranger under a member's id. It receives the log, says
-/// what is the matter, and is no part of any majority.
+/// what is the matter, and is no part of any majority, until it is removed and added again.
 #[test]
 fn m10_a_server_that_lost_its_files_receives_and_does_not_count() {
     let mut cluster = Cluster::start(3);
@@ -18,6 +43,8 @@ fn m10_a_server_that_lost_its_files_receives_and_does_not_count() {
     cluster.told(leader, &words);
     cluster.told(lost, &words);
     cluster.converged();
+    let members = cluster.client(9, &["members"]).ok();
+    assert_eq!(voters(&cluster, &members).len(), 2, "{members}");
 
     cluster.kill(other);
     let put = cluster.client(1, &["--timeout=2s", "put", "'a'", "2"]);
@@ -26,6 +53,61 @@ fn m10_a_server_that_lost_its_files_receives_and_does_not_count() {
 
     cluster.start_server(other);
     cluster.client(1, &["put", "'a'", "3"]).ok();
-    assert_eq!(cluster.client(2, &["get", "'a'"]).ok()["result"], "3");
     cluster.converged();
+    remove(&cluster, lost).ok();
+    let members = add(&cluster, lost).ok();
+    assert_eq!(voters(&cluster, &members), [1, 2, 3], "{members}");
+    cluster.converged();
+    cluster.kill(other);
+    cluster.client(1, &["--timeout=30s", "put", "'a'", "4"]).ok();
+    assert_eq!(cluster.client(2, &["get", "'a'"]).ok()["result"], "4");
+}
+
+#[test]
+fn a_server_that_is_added_takes_the_place_of_one_that_died() {
+    let mut cluster = Cluster::with_room(3, 4);
+    (1..=3).for_each(|id| cluster.start_server(id));
+    cluster.leader();
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+
+    cluster.start_server(4);
+    let added = add(&cluster, 4).ok();
+    assert_eq!(voters(&cluster, &added), [1, 2, 3, 4]);
+    let again = add(&cluster, 4);
+    assert_eq!(again.status.code(), Some(1), "{}", again.stdout);
+    assert_eq!(again.lines()[0]["error"], "it is so already");
+    cluster.converged();
+
+    let dead = cluster.leader();
+    cluster.kill(dead);
+    let rest: Vec<u64> = (1..=4).filter(|id| *id != u64::from(dead)).collect();
+    let removed = remove(&cluster, dead).ok();
+    assert_eq!(voters(&cluster, &removed), rest);
+    cluster.client(1, &["--timeout=30s", "put", "'a'", "2"]).ok();
+    cluster.converged();
+
+    // Two of three: without the new one this would be no majority. It starts again, as a member.
+    cluster.kill(4);
+    cluster.start_server(4);
+    cluster.converged();
+    let another = rest[0] as u16;
+    cluster.kill(another);
+    cluster.client(1, &["--timeout=30s", "put", "'a'", "3"]).ok();
+    assert_eq!(cluster.client(2, &["--timeout=30s", "get", "'a'"]).ok()["result"], "3");
+    let members = cluster.client(9, &["members"]).ok();
+    assert_eq!(voters(&cluster, &members), rest);
+}
+
+#[test]
+fn who_cannot_join_is_told_what_to_do() {
+    let cluster = Cluster::new(3);
+    let complaint = |id: u16| {
+        let ran = crate::support::finish(cluster.server_command(id).arg("--join"), "");
+        assert!(!ran.status.success());
+        ran.stderr
+    };
+    assert!(complaint(3).contains("server 3 is a founder"));
+    assert!(complaint(0).contains("ids are 1 to 3"));
+    assert_eq!(add(&cluster, 4).status.code(), Some(3), "nobody is there");
+    assert_eq!(cluster.client(9, &["add", "4"]).status.code(), Some(2));
 }

@@ -16,6 +16,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Servers 1 to N, some of them running.
 pub struct Cluster {
     servers: Vec<Option<Server>>,
+    /// Servers above are added later.
+    founders: u16,
     pub base_port: u16,
     pub dir: tempfile::TempDir,
     /// Whether servers started from now on are recorded, in [`record_dir`](Self::record_dir).
@@ -54,10 +56,16 @@ impl Cluster {
 
     /// A cluster whose servers do not run yet.
     pub fn new(count: u16) -> Self {
+        Self::with_room(count, count)
+    }
+
+    /// The same, with ports for servers that are added later.
+    pub fn with_room(founders: u16, count: u16) -> Self {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = (0..count).map(|_| None).collect();
         Self {
             servers,
+            founders,
             base_port: free_ports(count),
             dir: tempfile::tempdir().unwrap(),
             record: false,
@@ -66,14 +74,17 @@ impl Cluster {
         }
     }
 
-    pub fn size(&self) -> u16 {
-        self.servers.len() as u16
-    }
-
     pub fn server_command(&self, id: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
-        command.args([id.to_string(), format!("--servers={}", self.size()), format!("--base-port={}", self.base_port)]);
+        command.args([
+            id.to_string(),
+            format!("--servers={}", self.founders),
+            format!("--base-port={}", self.base_port),
+        ]);
         command.arg("--data-dir").arg(self.data_dir()).args(&self.options);
+        if (self.founders + 1..=self.servers.len() as u16).contains(&id) {
+            command.arg("--join");
+        }
         if self.record {
             command.arg("--record").arg(self.record_dir());
         }
@@ -156,7 +167,11 @@ impl Cluster {
 
     pub fn client_command(&self, id: u16) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
-        command.args([id.to_string(), format!("--servers={}", self.size()), format!("--base-port={}", self.base_port)]);
+        command.args([
+            id.to_string(),
+            format!("--servers={}", self.founders),
+            format!("--base-port={}", self.base_port),
+        ]);
         command.args(["-o", "json"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -186,7 +201,7 @@ impl Cluster {
             let statuses = self.statuses();
             let leader = statuses.iter().find(|status| status["role"] == "leader")?["server"].clone();
             let following = statuses.iter().filter(|status| status["leader"] == leader).count();
-            (following * 2 > self.servers.len()).then(|| leader.as_u64().unwrap() as u16)
+            (following * 2 > usize::from(self.founders)).then(|| leader.as_u64().unwrap() as u16)
         })
     }
 

@@ -27,6 +27,8 @@ pub(crate) type Handle = ServerHandle<Disk, KvMachine>;
 
 pub(crate) struct Cluster {
     pub(crate) addresses: BTreeMap<NodeId, SocketAddr>,
+    /// The servers that every server knows when it starts.
+    founders: BTreeMap<NodeId, SocketAddr>,
     pub(crate) notices: Arc<Mutex<Vec<(NodeId, Notice)>>>,
     running: BTreeMap<NodeId, (Handle, JoinHandle<()>)>,
     disks: BTreeMap<NodeId, Disk>,
@@ -39,11 +41,21 @@ impl Cluster {
     }
 
     pub(crate) fn tuned(size: u32, tune: fn(&mut ServerConfig)) -> Self {
-        let ids: Vec<NodeId> = (1..=size).map(NodeId).collect();
+        Self::of((1..=size).map(NodeId).collect(), tune)
+    }
+
+    /// A cluster of these servers.
+    pub(crate) fn founded<const N: usize>(ids: [u32; N]) -> Self {
+        Self::of(ids.map(NodeId).into(), |_| {})
+    }
+
+    fn of(ids: Vec<NodeId>, tune: fn(&mut ServerConfig)) -> Self {
         let listeners: Vec<_> = ids.iter().map(|id| (*id, TcpListener::bind("127.0.0.1:0").unwrap())).collect();
-        let addresses = listeners.iter().map(|(id, listener)| (*id, listener.local_addr().unwrap())).collect();
+        let addresses: BTreeMap<_, _> =
+            listeners.iter().map(|(id, listener)| (*id, listener.local_addr().unwrap())).collect();
         let disks = ids.iter().map(|id| (*id, Disk::new(Configuration::new(ids.clone())))).collect();
-        let mut cluster = Self { addresses, notices: Arc::default(), running: BTreeMap::new(), disks, tune };
+        let founders = addresses.clone();
+        let mut cluster = Self { addresses, founders, notices: Arc::default(), running: BTreeMap::new(), disks, tune };
         for (id, listener) in listeners {
             cluster.start(id, listener);
         }
@@ -51,7 +63,7 @@ impl Cluster {
     }
 
     fn start(&mut self, id: NodeId, listener: TcpListener) {
-        let mut config = ServerConfig::new(id, CLUSTER, self.addresses[&id], self.addresses.clone());
+        let mut config = ServerConfig::new(id, CLUSTER, self.addresses[&id], self.founders.clone());
         (self.tune)(&mut config);
         let notices = self.notices.clone();
         let sink = move |notice| notices.lock().unwrap().push((id, notice));
@@ -60,6 +72,14 @@ impl Cluster {
         let handle = server.handle();
         let thread = std::thread::spawn(move || server.run_blocking(std::future::pending()).unwrap());
         self.running.insert(id, (handle, thread));
+    }
+
+    /// Starts a server that is no founder, for others to add.
+    pub(crate) fn join(&mut self, id: NodeId) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        self.addresses.insert(id, listener.local_addr().unwrap());
+        self.disks.insert(id, Disk::new(Configuration::new(self.founders.keys().copied())));
+        self.start(id, listener);
     }
 
     pub(crate) fn stop(&mut self, id: NodeId) {

@@ -91,6 +91,7 @@ async fn n3_another_cluster_is_refused() {
     assert_eq!(refusal(&cluster, stranger, NodeId(1)).await, HandshakeRefusal::WrongCluster);
     assert_eq!(refusal(&cluster, identity(7001), NodeId(2)).await, HandshakeRefusal::NotForMe { this: 1 });
     let server = Identity { role: Role::Server, ..identity(9) };
+    cluster.leader().await;
     assert_eq!(refusal(&cluster, server, NodeId(1)).await, HandshakeRefusal::UnknownServer { id: 9 });
     cluster
         .notice(|_, notice| matches!(notice, Notice::Refused { reason, .. } if reason.contains("another cluster")))

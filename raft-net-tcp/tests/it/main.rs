@@ -7,5 +7,6 @@ mod chain;
 mod cluster;
 mod disk;
 mod faults;
+mod members;
 mod story;
 mod suite;
