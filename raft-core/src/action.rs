@@ -105,7 +105,8 @@ pub enum Action {
         /// Why not.
         reason: Refusal,
     },
-    /// Leadership was not taken over within an election timeout: this node leads on, and takes proposals again.
+    /// Leadership was not taken over within an election timeout, or who should have led is no voter any more. This node
+    /// leads on and takes proposals again; one that is no voter itself steps down.
     TransferAborted {
         /// Who should have led.
         target: NodeId,

@@ -47,7 +47,7 @@ pub enum Refusal {
     #[error("an empty proposal: give at least one payload")]
     Empty,
     /// Too much is waiting already.
-    #[error("too much is waiting to be committed: ask again later")]
+    #[error("too much is waiting already: ask again later")]
     Busy,
     /// The request is larger than this server takes.
     #[error("the request is too large: at most {limit} bytes")]

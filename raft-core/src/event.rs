@@ -38,7 +38,8 @@ pub enum Event {
     /// [`TransferRefused`](crate::Action::TransferRefused); given up after an election timeout by
     /// [`TransferAborted`](crate::Action::TransferAborted); done when another leads.
     TransferLeadership(NodeId),
-    /// Hand leadership to whoever is furthest, where this node leads: before a shutdown.
+    /// Hand leadership to the voter that is furthest, and rather one that is heard and stays, where this node leads: before a
+    /// shutdown.
     HandOver,
     /// Every write up to this one is durable.
     Persisted(WriteId),

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a leader that no quorum has answered for an election timeout stops heartbeating and steps down, and so
 //! does one whose disk hangs: it must not hold back a majority that it cannot lead (faults E9, E14); a heartbeat never
-//! commits beyond what its receiver has acknowledged (fault L3).
+//! commits beyond what its receiver has acknowledged (fault L3), and only in a log that ends with the leader's own entry.
 
 use alloc::vec::Vec;
 
@@ -88,7 +88,11 @@ impl<S: Storage> Node<S> {
     }
 
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
-        self.log.commit(request.leader_commit);
+        // With an entry of the leader's own term the log is a prefix of the leader's (§5.3). What the leader knows of this
+        // server may be of a disk that was lost since, and without such an entry this log may be another's.
+        if self.log.last().term == self.current_term {
+            self.log.commit(request.leader_commit);
+        }
         self.send(from, Body::HeartbeatResponse(self.incarnation, HeartbeatResponse { round: request.round }), actions);
     }
 }

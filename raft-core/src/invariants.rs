@@ -17,6 +17,9 @@ pub(crate) struct Summary {
     last_index: LogIndex,
     commit_index: LogIndex,
     last_applied: LogIndex,
+    snapshot_index: LogIndex,
+    start: LogIndex,
+    promised_until: u64,
 }
 
 impl Summary {
@@ -28,6 +31,9 @@ impl Summary {
             last_index: node.log.last().index,
             commit_index: node.log.commit_index(),
             last_applied: node.log.last_applied(),
+            snapshot_index: node.log.snapshot_index(),
+            start: node.log.start(),
+            promised_until: node.promised_until,
         }
     }
 }
@@ -47,6 +53,7 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
         (log.commit_index() <= log.last().index, "commit <= last"),
         (log.persisted_index() <= log.last().index, "durable <= last"),
         (log.last().term <= node.current_term, "no entry is of a later term than the current one"),
+        (log.is_being_written(), "what is not durable is in memory and being written"),
     ];
     for (holds, rule) in rules {
         if !holds {
@@ -56,7 +63,11 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
     check_reads(node)?;
     match &node.role {
         Role::Candidate { .. } if node.voted_for != Some(node.config.id) => Err("a candidate votes for itself"),
+        Role::Leader(_) if node.voted_for != Some(node.config.id) => Err("a leader voted for itself"),
         Role::Leader(leader) => {
+            if !leader.followers().iter().all(|(_, progress)| progress.counts_what_is_in_flight()) {
+                return Err("what is in flight is counted exactly");
+            }
             let ordered = leader.followers().iter().all(|(_, progress)| {
                 progress.match_index() < progress.next_index() && progress.next_index() <= log.last().index.next()
             });
@@ -126,6 +137,9 @@ pub(crate) fn check_transition(before: &Summary, after: &Summary) -> Result<(), 
         (before.current_term <= after.current_term, "the term never falls"),
         (before.commit_index <= after.commit_index, "the commit index never falls"),
         (before.last_applied <= after.last_applied, "the applied index never falls"),
+        (before.snapshot_index <= after.snapshot_index, "the snapshot never falls (fault S1)"),
+        (before.start <= after.start, "what was compacted stays so"),
+        (before.promised_until <= after.promised_until, "a promise is never taken back"),
         (!same_term || before.voted_for.is_none() || before.voted_for == after.voted_for, "one vote a term (§5.2)"),
         (!led || before.last_index <= after.last_index, "Leader Append-Only (§5.3)"),
     ];

@@ -54,17 +54,19 @@
 //! | Figure 2, `nextIndex[]` and `matchIndex[]` | `progress.rs` |
 //! | Figure 2, `log[]`, `commitIndex`, `lastApplied` | `log.rs` |
 //! | Figure 2, "updated on stable storage before responding" | `gate.rs` |
+//! | §5.5 crashes; what is kept over them | `storage.rs` |
+//! | §5.6 timing and availability | `config.rs` |
 //! | §6 cluster membership changes: joint consensus, learners (dissertation §4.2.1) | `membership.rs` |
 //! | a server that lost its disk (not in the paper) | `incarnation.rs`, `member.rs` |
 //! | majorities; §6, joint majorities | `quorum.rs` |
+//! | §7 log compaction; Figure 13, `InstallSnapshot` | `snapshot.rs`, `replica/snapshot.rs` |
+//! | §8 client interaction: each request answered once | `replica.rs`, `request.rs` |
 //! | dissertation §3.10, leadership transfer | `transfer.rs` |
 //! | §8 read-only operations; dissertation §6.4, on the leader and on followers | `read_index.rs`, `follower_read.rs` |
 //! | dissertation §6.4.1, leases | `lease.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
 //! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`.
-//!
-//! What is not here yet: snapshots and log compaction (§7).
 #![no_std]
 
 extern crate alloc;
@@ -120,7 +122,7 @@ pub use node::Node;
 pub use progress::{Progress, ProgressState};
 pub use quorum::{Configuration, VoteResult};
 pub use replica::Replica;
-pub use request::{Limits, Outcome, Reply, RequestId};
+pub use request::{Limits, Outcome, QUERY_COST, Reply, RequestId};
 pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
 pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};

@@ -19,6 +19,7 @@ use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::error::StorageError;
 use crate::storage::Storage;
@@ -94,13 +95,14 @@ impl Log {
         if index == self.last.index {
             return Ok(self.last);
         }
-        if index == self.base.index {
-            return Ok(self.base);
+        match index.cmp(&self.base.index) {
+            Ordering::Less => Ok(Mark { index, term: storage.term(index)?, digest: storage.digest(index)? }),
+            Ordering::Equal => Ok(self.base),
+            Ordering::Greater => {
+                let mark = self.window.run(index).and_then(|run| run.mark(index));
+                mark.ok_or_else(|| self.out_of_range(index))
+            }
         }
-        if index < self.base.index {
-            return Ok(Mark { index, term: storage.term(index)?, digest: storage.digest(index)? });
-        }
-        self.window.run(index).and_then(|run| run.mark(index)).ok_or_else(|| self.out_of_range(index))
     }
 
     /// The entry's term.
@@ -170,7 +172,7 @@ impl Log {
         last: LogIndex,
     ) -> Result<Cow<'_, [Entry]>, StorageError> {
         /// A read from the storage, in bytes.
-        const READ: usize = 1 << 20;
+        const READ: usize = 1_048_576;
         if first > last {
             return Ok(Cow::Borrowed(&[]));
         }
@@ -312,6 +314,14 @@ impl Log {
         self.commit_index = self.commit_index.max(index);
         self.applying = self.applying.max(index);
         self.last_applied = self.last_applied.max(index);
+    }
+
+    /// Whether a write is under way for whatever is not durable, and all that is not durable is in memory.
+    #[cfg(debug_assertions)]
+    pub(crate) fn is_being_written(&self) -> bool {
+        let ends = self.in_flight.iter().map(|(_, last)| *last);
+        let all = self.persisted_index.max(ends.clone().next_back().unwrap_or_default()) == self.last.index;
+        all && ends.is_sorted() && self.base.index <= self.persisted_index.max(self.snapshot_index)
     }
 
     #[cfg(debug_assertions)]

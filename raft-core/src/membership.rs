@@ -61,7 +61,6 @@ impl Configurations {
     }
 
     /// The one before it, where a truncation may bring that back.
-    #[cfg(debug_assertions)]
     pub(crate) fn before(&self) -> Option<&(LogIndex, Configuration)> {
         self.earlier.last()
     }
@@ -132,12 +131,15 @@ impl<S: Storage> Node<S> {
     ) -> Result<(), Fault> {
         match self.plan(&change) {
             Ok((next, waits)) => {
-                let (round_ends, round_began) = (self.log.last().index.next(), self.now);
+                let index = self.log.last().index.next();
+                let (round_ends, round_began) = (index, self.now);
                 if let Role::Leader(leader) = &mut self.role {
                     leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
                 }
-                let first = self.append_configuration(next, actions)?;
-                actions.push(Action::MembershipAppended { index: first, term: self.current_term });
+                // It stands in the log also where it cannot be sent, and this node halts.
+                let appended = self.append_configuration(next, actions);
+                actions.push(Action::MembershipAppended { index, term: self.current_term });
+                appended?;
             }
             Err(refusal) => actions.push(Action::MembershipRefused(refusal)),
         }
@@ -194,7 +196,7 @@ impl<S: Storage> Node<S> {
             // Idempotent: the leave is active as soon as it is appended (fault M3).
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             let left = left.inheriting(current);
-            self.append_configuration(left, actions)?;
+            return self.append_configuration(left, actions);
         } else if let Some(mut promotion) = leader.promotion.take() {
             // Only the new ones: an old voter may be down, and counts all the same.
             let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
@@ -205,8 +207,7 @@ impl<S: Storage> Node<S> {
             let is_short = took < u64::from(self.config.election_timeout_ticks);
             if reached == commit_index || (reached >= promotion.round_ends && is_short) {
                 let next = step_towards(current, &promotion.change.configuration().inheriting(current));
-                self.append_configuration(next, actions)?;
-                return Ok(());
+                return self.append_configuration(next, actions);
             }
             if reached >= promotion.round_ends {
                 (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
@@ -223,11 +224,10 @@ impl<S: Storage> Node<S> {
         &mut self,
         configuration: Configuration,
         actions: &mut Vec<Action>,
-    ) -> Result<LogIndex, Fault> {
+    ) -> Result<(), Fault> {
         let index = self.log.last().index.next();
         let payload = Payload::Configuration(self.pinned(configuration).to_bytes().into());
-        self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)?;
-        Ok(index)
+        self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)
     }
 
     /// Entries were appended: a configuration among them is active from now on.
@@ -249,6 +249,9 @@ impl<S: Storage> Node<S> {
         let configuration = self.configurations.current();
         if let Role::Leader(leader) = &mut self.role {
             leader.set_followers(configuration.members().into_iter().filter(|member| *member != id), index, now);
+            // Nobody had to hear from a learner: as a voter it has an election timeout from now on.
+            let voted = |id| self.configurations.before().is_none_or(|(_, before)| before.is_voter(id));
+            leader.count_as_heard(|id| configuration.is_voter(id) && !voted(id), now);
         }
         actions.push(Action::MembershipChanged(configuration.clone().into()));
         self.configuration_is_new = true;
@@ -270,3 +273,62 @@ fn step_towards(current: &Configuration, wanted: &Configuration) -> Configuratio
 
 /// The longest address of a member, in bytes: a host name of 253 and a port, with room to spare.
 const MAX_ADDRESS_LEN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn of(ids: &[u32]) -> Configuration {
+        Configuration::new(ids.iter().copied().map(NodeId))
+    }
+
+    /// {1} from the beginning, {2} from entry 5, {3} from entry 9, which is active.
+    fn three() -> Configurations {
+        let mut configurations = Configurations { current: (LogIndex(0), of(&[1])), earlier: Vec::new() };
+        configurations.push(LogIndex(5), of(&[2]));
+        configurations.push(LogIndex(9), of(&[3]));
+        configurations
+    }
+
+    #[test]
+    fn a_server_is_needed_until_what_replaces_it_is_committed() {
+        let may_lead = |id, commit| three().may_lead(NodeId(id), Incarnation::UNKNOWN, LogIndex(commit));
+        for (commit, needed) in [(0, [true, true, true]), (4, [true, true, true]), (5, [false, true, true])] {
+            assert_eq!([1, 2, 3].map(|id| may_lead(id, commit)), needed, "{commit} is committed");
+        }
+        assert_eq!([1, 2, 3].map(|id| may_lead(id, 8)), [false, true, true]);
+        assert_eq!([1, 2, 3].map(|id| may_lead(id, 9)), [false, false, true]);
+    }
+
+    #[test]
+    fn what_came_before_the_applied_configuration_is_forgotten() {
+        for (applied, kept) in [(0, 2), (4, 2), (5, 1), (8, 1), (9, 0), (10, 0)] {
+            let mut configurations = three();
+            configurations.settle(LogIndex(applied));
+            assert_eq!(configurations.earlier.len(), kept, "{applied} is applied");
+            for index in applied..12 {
+                assert_eq!(configurations.at(LogIndex(index)), three().at(LogIndex(index)), "at {index}");
+            }
+        }
+        assert_eq!(
+            [4, 5, 8, 9].map(|index| three().at(LogIndex(index)).cloned()),
+            [1, 2, 2, 3].map(|id| Some(of(&[id])))
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_was_removed_never_was() {
+        let mut configurations = three();
+        assert!(!configurations.truncate(LogIndex(10)));
+        assert!(configurations.truncate(LogIndex(9)));
+        assert_eq!((configurations.index(), configurations.current()), (LogIndex(5), &of(&[2])));
+        assert_eq!(configurations.before(), Some(&(LogIndex(0), of(&[1]))));
+        configurations.replace(LogIndex(7), of(&[4]));
+        assert_eq!(
+            (configurations.index(), configurations.current(), configurations.before()),
+            (LogIndex(7), &of(&[4]), None)
+        );
+    }
+}

@@ -260,6 +260,15 @@ impl Progress {
             && (self.in_flight.len() >= config.max_inflight || self.in_flight_bytes >= config.max_inflight_bytes)
     }
 
+    /// Whether what is in flight lies after `match_index` and below `next_index`, and its bytes are counted exactly.
+    #[cfg(debug_assertions)]
+    pub(crate) fn counts_what_is_in_flight(&self) -> bool {
+        let ends = self.in_flight.iter().map(|(last, _)| *last);
+        let is_between = ends.clone().all(|last| self.match_index < last && last < self.next_index);
+        let bytes = self.in_flight.iter().map(|(_, bytes)| *bytes).fold(0, usize::saturating_add);
+        is_between && ends.is_sorted() && bytes == self.in_flight_bytes
+    }
+
     fn probe_from(&mut self, next: LogIndex) {
         self.state = ProgressState::Probe;
         self.next_index = next.max(self.match_index.next());

@@ -23,7 +23,7 @@ use crate::error::{Refusal, StartError, StorageError};
 use crate::event::{Event, MembershipChange};
 use crate::message::Message;
 use crate::node::Node;
-use crate::request::{Limits, Outcome, Queue, Reply, RequestId};
+use crate::request::{Limits, Outcome, QUERY_COST, Queue, Reply, RequestId};
 use crate::state_machine::StateMachine;
 use crate::status::Status;
 use crate::storage::Storage;
@@ -48,6 +48,8 @@ pub struct Replica<S, T, M> {
     queries: BTreeMap<ReadId, (RequestId, Bytes)>,
     /// Queries that may be answered, oldest first.
     confirmed: VecDeque<(RequestId, Bytes, ReadKind)>,
+    /// What the two above cost.
+    query_bytes: usize,
     last_read: ReadId,
     /// The last write begun, and the last reported durable: equal when the disk is idle.
     begun: WriteId,
@@ -78,6 +80,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             proposed: VecDeque::new(),
             queries: BTreeMap::new(),
             confirmed: VecDeque::new(),
+            query_bytes: 0,
             last_read: ReadId(0),
             begun: WriteId(0),
             durable: WriteId(0),
@@ -143,8 +146,14 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.reply(request, Outcome::Refused(refusal));
     }
 
-    /// A client's question, answered linearizably: by the leader, and by a follower where [`Config::life`] is given.
+    /// A client's question, answered linearizably where the limits have room for it: by the leader, and by a follower where [`Config::life`] is given.
     pub fn query(&mut self, request: RequestId, query: Bytes) {
+        let bytes = self.query_bytes.saturating_add(query_cost(&query));
+        if self.query_bytes > 0 && bytes > self.limits.max_query_bytes {
+            self.reply(request, Outcome::Refused(Refusal::Busy));
+            return;
+        }
+        self.query_bytes = bytes;
         self.last_read = ReadId(self.last_read.0.saturating_add(1));
         self.queries.insert(self.last_read, (request, query));
         self.handle(Event::Read(self.last_read));
@@ -185,6 +194,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             return Some(reply);
         }
         let (request, query, kind) = self.confirmed.pop_front()?;
+        self.query_bytes = self.query_bytes.saturating_sub(query_cost(&query));
         if !is_awaited(request) {
             return Some(Reply { request, outcome: Outcome::Unknown });
         }
@@ -285,7 +295,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 self.confirmed.extend(query.map(|(request, query)| (request, query, kind)));
             }
             Action::ReadFailed { read, reason } => {
-                if let Some((request, _)) = self.queries.remove(&read) {
+                if let Some((request, query)) = self.queries.remove(&read) {
+                    self.query_bytes = self.query_bytes.saturating_sub(query_cost(&query));
                     self.reply(request, Outcome::Refused(reason));
                 }
             }
@@ -371,4 +382,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     fn reply(&mut self, request: RequestId, outcome: Outcome) {
         self.replies.push_back(Reply { request, outcome });
     }
+}
+
+const fn query_cost(query: &Bytes) -> usize {
+    query.len().saturating_add(QUERY_COST)
 }

@@ -20,9 +20,15 @@ pub struct Limits {
     pub max_batch_bytes: usize,
     /// Commands that wait for the disk.
     pub max_queued_bytes: usize,
+    /// Queries that wait, for a leader's word or for their reply to be taken: their bytes, and [`QUERY_COST`] for each. One
+    /// query always fits.
+    pub max_query_bytes: usize,
     /// Entries applied since the last snapshot before another one is taken; `None` takes none by itself.
     pub snapshot_every_bytes: Option<usize>,
 }
+
+/// What a query that waits costs beside its bytes, about.
+pub const QUERY_COST: usize = 128;
 
 /// The shell's name for a request, echoed in its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +81,7 @@ impl Default for Limits {
             max_command_bytes: 3 << 20,
             max_batch_bytes: 1 << 20,
             max_queued_bytes: 64 << 20,
+            max_query_bytes: 16 << 20,
             snapshot_every_bytes: None,
         }
     }

@@ -148,6 +148,13 @@ impl Leader {
         self.followers = others.map(|id| kept(id).unwrap_or_else(|| (id, Progress::new(next, now)))).collect();
     }
 
+    /// These count as heard now.
+    pub(crate) fn count_as_heard(&mut self, are_these: impl Fn(NodeId) -> bool, now: u64) {
+        for (_, progress) in self.followers.iter_mut().filter(|(id, _)| are_these(*id)) {
+            progress.last_ack = now;
+        }
+    }
+
     pub(crate) fn followers(&self) -> &[(NodeId, Progress)] {
         &self.followers
     }

@@ -87,7 +87,10 @@ impl<S: Storage> Node<S> {
             Some(Refusal::Unchanged)
         } else if self.receiving.is_some() {
             Some(Refusal::SnapshotInProgress)
-        } else if !self.is_applied_here(&snapshot.meta)? {
+        } else if !self
+            .is_applied_here(&snapshot.meta)
+            .inspect_err(|_| actions.push(Action::SnapshotRefused(Refusal::Halted)))?
+        {
             Some(Refusal::NotApplied)
         } else {
             None
@@ -201,12 +204,12 @@ impl<S: Storage> Node<S> {
         }
         let index = chunk.meta.last_included_index;
         let commit = self.log.commit_index();
-        let mine = self.held(index)?.filter(|mine| mine.term == chunk.meta.last_included_term);
-        if index <= commit || mine.is_some() {
-            if mine.is_some_and(|mine| mine.digest != chunk.meta.digest) {
-                self.refuse_diverged(from, index, actions);
-                return Ok(());
-            }
+        let (mine, theirs) = (self.held(index)?, mark_of(&chunk.meta));
+        if self.contradicts(mine, theirs) {
+            self.refuse_diverged(from, index, actions);
+            return Ok(());
+        }
+        if index <= commit || mine == Some(theirs) {
             // Receiver 6: an existing entry has the same index and term: retain the log and reply. Its prefix is the
             // leader's (§5.3), and the leader has committed it.
             self.log.commit(index);
@@ -235,6 +238,12 @@ impl<S: Storage> Node<S> {
     fn held(&self, index: LogIndex) -> Result<Option<Mark>, StorageError> {
         let is_known = (self.log.start()..=self.log.last().index).contains(&index);
         is_known.then(|| self.log.mark(&self.storage, index)).transpose()
+    }
+
+    /// Whether what stands here cannot be: it is committed and another, or another entry of the same index and term.
+    fn contradicts(&self, mine: Option<Mark>, theirs: Mark) -> bool {
+        let is_settled = |mine: Mark| mine.index <= self.log.commit_index() || mine.term == theirs.term;
+        mine.is_some_and(|mine| mine != theirs && is_settled(mine))
     }
 
     /// Everything up to `index` equals the leader's log, and is or will be durable.
@@ -303,13 +312,17 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_restored(&mut self, index: LogIndex, actions: &mut Vec<Action>) -> Result<(), Fault> {
         let Some(receiving) = self.receiving.take_if(|receiving| is_restoring(receiving, index)) else { return Ok(()) };
         let Receiving { from, term, meta, .. } = *receiving;
-        let last = Mark { index, term: meta.last_included_term, digest: meta.digest };
-        if self.held(index)? == Some(last) {
+        let (mine, last) = (self.held(index)?, mark_of(&meta));
+        if mine == Some(last) {
             self.install_over(index, self.log.start().next(), actions);
-        } else if matches!(self.role, Role::Leader(_)) {
-            // Leader Append-Only (§5.3); and what is committed is in every leader's log (§5.4.3).
+        } else if matches!(self.role, Role::Leader(_)) || self.contradicts(mine, last) {
+            // Leader Append-Only (§5.3); and what is committed is in every leader's log (§5.4.3), and stays in this one.
             return Err(Fault::Diverged { index });
         } else {
+            if !matches!(self.role, Role::Follower { .. }) {
+                // Its votes were asked for another log, of voters whom another configuration knew.
+                self.become_follower(self.current_term, None, actions);
+            }
             let write = self.persist(WriteOp::InstallSnapshot { index, keep_from: None }, actions);
             self.installing = write;
             self.log.replace(last, write);
@@ -333,6 +346,11 @@ impl<S: Storage> Node<S> {
 
 fn is_restoring(receiving: &Receiving, index: LogIndex) -> bool {
     receiving.phase == Phase::Restoring && receiving.index() == index
+}
+
+/// The last entry that a snapshot covers.
+const fn mark_of(meta: &SnapshotMeta) -> Mark {
+    Mark { index: meta.last_included_index, term: meta.last_included_term, digest: meta.digest }
 }
 
 /// A length as the offsets in a snapshot are counted.

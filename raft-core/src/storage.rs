@@ -108,7 +108,7 @@ pub trait Storage {
     /// Contract 4, or bytes that are no configuration.
     fn configurations(&self) -> Result<Vec<(LogIndex, Configuration)>, StorageError> {
         /// A read, in bytes.
-        const READ: usize = 1 << 20;
+        const READ: usize = 1_048_576;
         let last = self.last_index();
         let mut next = self.snapshot_meta()?.last_included_index.next();
         let mut found = Vec::new();

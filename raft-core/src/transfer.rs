@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::error::{Fault, Refusal};
 use crate::message::Body;
 use crate::node::Node;
+use crate::progress::Progress;
 use crate::role::{Leader, Role};
 use crate::storage::Storage;
 use crate::types::NodeId;
@@ -48,16 +49,19 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    /// Hands leadership to the voter whose log is furthest, where there is one.
+    /// Hands leadership to the voter whose log is furthest, where there is one. Who is heard and stays, where voters are
+    /// about to leave, comes before who would have to hand it on.
     pub(crate) fn hand_over(&mut self, actions: &mut Vec<Action>) {
-        let id = self.config.id;
         let Role::Leader(leader) = &self.role else { return };
-        let voters = leader
-            .followers()
-            .iter()
-            .filter(|(follower, progress)| progress.counts() && self.configurations.current().is_voter(*follower));
-        let furthest = voters.max_by_key(|(_, progress)| (progress.match_index(), progress.last_ack));
-        if let Some((target, _)) = furthest.filter(|(target, _)| *target != id) {
+        let current = self.configurations.current();
+        let timeout = u64::from(self.config.election_timeout_ticks);
+        let stays = |id: NodeId, progress: &Progress| {
+            current.voters().contains(&id) && self.now.saturating_sub(progress.last_ack) < timeout
+        };
+        let voters = leader.followers().iter().filter(|(id, progress)| progress.counts() && current.is_voter(*id));
+        let best =
+            voters.max_by_key(|(id, progress)| (stays(*id, progress), progress.match_index(), progress.last_ack));
+        if let Some((target, _)) = best {
             self.begin_transfer(*target, actions);
         }
     }

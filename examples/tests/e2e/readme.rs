@@ -29,6 +29,21 @@ fn the_readme_names_tests_that_exist() {
     assert!(named >= 15, "{named} rows");
 }
 
+/// The documentation of raft-core leads from each section of the paper to a file.
+#[test]
+fn the_paper_leads_to_files_that_exist() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("raft-core");
+    let documentation = std::fs::read_to_string(core.join("src/lib.rs")).unwrap();
+    let rows: Vec<&str> = documentation.lines().filter(|line| line.starts_with("//! | ")).collect();
+    for section in ["§5.1", "§5.2", "§5.3", "§5.4.1", "§5.4.2", "§5.5", "§5.6", "§6", "§7", "§8"] {
+        assert!(rows.iter().any(|row| row.contains(section)), "{section} leads nowhere");
+    }
+    let files = rows.iter().flat_map(|row| row.split('`')).filter(|word| word.ends_with(".rs"));
+    let missing: Vec<&str> =
+        files.filter(|file| !core.join("src").join(file).exists() && !core.join(file).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 fn gather(folder: &Path, sources: &mut String) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

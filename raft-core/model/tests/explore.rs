@@ -6,10 +6,10 @@
 //! | exploration | states | steps | deep | time |
 //! |---|---|---|---|---|
 //! | `{1,2}` to `{2,3}`, one term (in every run) | 11,243 | 41,789 | 33 | 0.7 s |
-//! | `{1,2,3}` to `{1}`, one term (in every run) | 42,068 | 150,337 | 29 | 3.7 s |
-//! | `{1}` to `{2}`, two terms, a crash, late writes (in every run) | 24,402 | 72,038 | 45 | 0.8 s |
-//! | the same with a repeated message | 337,199 | 1,315,434 | 49 | 15 s |
-//! | the same in three terms, without it | 391,001 | 1,371,784 | 49 | 23 s |
+//! | `{1}` to `{2}`, two terms, a crash (in every run) | 3,425 | 7,514 | 29 | 0.3 s |
+//! | the same with late writes and a repeated message | 337,199 | 1,315,434 | 49 | 15 s |
+//! | the same in three terms, without the repeated message | 391,001 | 1,371,784 | 49 | 23 s |
+//! | `{1,2,3}` to `{1}`, one term | 42,068 | 150,337 | 29 | 3.7 s |
 //! | `{1,2}` to `{2,3}`, two terms | 1,212,926 | 5,615,988 | 44 | 110 s |
 //!
 //! `{1,2,3}` to `{1}` in two terms with a crash has too many states for this: the search goes for a minute, through the
@@ -120,11 +120,12 @@ fn a_change_of_one_voter_for_another() {
 
 #[test]
 fn a_change_and_a_crash() {
-    let bounds = Bounds { crashes: 1, late_writes: true, ..CHANGE_AND_LEADER };
+    let bounds = Bounds { crashes: 1, ..CHANGE_AND_LEADER };
     explore_all("a change and a crash", Cluster { bounds, ..MOVE });
 }
 
 #[test]
+#[ignore = "seconds, in release"]
 fn a_change_that_leaves_one_voter_of_three() {
     explore_all("a change that leaves one voter of three", SHRINK);
 }

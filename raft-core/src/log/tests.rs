@@ -218,6 +218,53 @@ fn check(log: &Log, model: &Model) {
     assert_eq!(log.window.bytes(), held);
 }
 
+/// A log of one run a batch, each of entries of `cost` bytes, all durable and committed.
+fn log_of(batches: &[usize], cost: usize) -> Log {
+    let model = Model::default();
+    let mut log = Log::open(&model).unwrap();
+    for (entries, id) in batches.iter().zip(1..) {
+        let payload = || Payload::Command(Bytes::from(alloc::vec![0; cost - Entry::cost_of(&[])]));
+        let first = log.last().index.0 + 1;
+        let entry = |index| Entry { index: LogIndex(index), term: Term(1), payload: payload() };
+        log.append(&model, (first..).take(*entries).map(entry).collect()).unwrap();
+        log.writing(WriteId(id));
+        log.persisted(WriteId(id));
+    }
+    log.commit(log.last().index);
+    log
+}
+
+#[test]
+fn what_is_applied_leaves_memory_down_to_the_limit_and_no_further() {
+    for (window_bytes, base) in [(301, 0), (300, 0), (299, 1), (200, 1), (199, 2), (0, 3)] {
+        let mut log = log_of(&[1, 1, 1], 100);
+        let (_, last) = log.hand_out(usize::MAX).unwrap();
+        log.applied(last, window_bytes);
+        assert_eq!(log.base.index, LogIndex(base), "{window_bytes} bytes are kept");
+    }
+}
+
+#[test]
+fn what_was_appended_together_is_sent_without_a_copy() {
+    let log = log_of(&[2, 2], 100);
+    let model = Model::default();
+    let shared = |first, max_bytes| {
+        let (entries, bytes) = log.slice(&model, LogIndex(first), max_bytes).unwrap();
+        let run = log.window.run(LogIndex(first)).unwrap();
+        (Arc::ptr_eq(&entries, &run.entries), entries.len(), bytes)
+    };
+    assert_eq!(shared(1, 200), (true, 2, 200), "it is all that fits");
+    assert_eq!(shared(3, 1000), (true, 2, 200), "it is all that there is");
+    assert_eq!(shared(1, 300), (false, 3, 300), "more fits");
+    assert_eq!(shared(2, 1000), (false, 3, 300), "it begins in the middle");
+    assert_eq!(shared(1, 199), (false, 1, 100), "it is too much");
+    assert_eq!(shared(1, 100), (false, 1, 100), "a limit that is met exactly");
+    assert_eq!(shared(4, 10), (false, 1, 100), "one at the least");
+    let single = log_of(&[1, 1], 100);
+    let (entries, _) = single.slice(&model, LogIndex(1), 10).unwrap();
+    assert!(Arc::ptr_eq(&entries, &single.window.run(LogIndex(1)).unwrap().entries), "one too large goes as it is");
+}
+
 proptest! {
     /// Whatever happens to it, the log answers as one plain list does.
     #[test]

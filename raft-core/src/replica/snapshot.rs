@@ -74,7 +74,7 @@ fn restore<M: StateMachine>(storage: &impl Storage, meta: &SnapshotMeta, machine
 
 fn read_all(storage: &impl Storage, index: LogIndex) -> Result<Vec<u8>, StorageError> {
     /// A read, in bytes.
-    const READ: usize = 1 << 20;
+    const READ: usize = 1_048_576;
     let mut state = Vec::new();
     loop {
         let chunk = storage.snapshot_chunk(index, u64::try_from(state.len()).unwrap_or(u64::MAX), READ)?;

@@ -7,6 +7,7 @@ use raft_core::{
 };
 
 use crate::cluster::{Cluster, entries, message, sent_to, toy_link};
+use crate::snapshots::Solo;
 
 fn heartbeat(commit: u64) -> Body {
     Body::Heartbeat(Heartbeat { leader_commit: LogIndex(commit), round: 0 })
@@ -339,4 +340,36 @@ fn bytes_that_are_no_configuration_are_damage_and_not_the_founding_configuration
     let log = vec![Entry { index: LogIndex(1), term: Term(1), payload }];
     let storage = MemStorage::with_log(Configuration::new([NodeId(1)]), hard_state, log).unwrap();
     assert!(Node::new(Config::new(NodeId(1)), storage).is_err());
+}
+
+/// A heartbeat says what its receiver has acknowledged; its disk may have been lost since (fault M10), and what a deposed
+/// leader wrote to the new one is not what was acknowledged.
+#[test]
+fn a_heartbeat_to_the_disk_before_commits_nothing_that_another_leader_wrote() {
+    let mut cluster = Cluster::with_logs(&[&[1, 1], &[], &[]]);
+    cluster.safety.single();
+    cluster.step(1, message(2, 1, 2, heartbeat(2)));
+    assert_eq!((cluster.term(1), cluster.commit(1)), (2, 0));
+    let theirs = Entry { index: LogIndex(2), term: Term(2), payload: Payload::Noop };
+    cluster.step(1, message(2, 1, 2, append((1, 1), [theirs].into())));
+    cluster.step(1, message(2, 1, 2, heartbeat(2)));
+    assert_eq!(cluster.commit(1), 2, "the leader's own entry vouches for what is before it");
+}
+
+#[test]
+fn a_change_is_answered_though_a_follower_cannot_be_read_for() {
+    let mut solo = Solo::leader(Config::new(NodeId(1)), &[1, 2]);
+    let accepted = AppendEntriesResponse::Accepted { match_index: LogIndex(1) };
+    solo.step(message(3, 1, 3, Body::AppendEntriesResponse(Incarnation::UNKNOWN, accepted)));
+    solo.step(Event::Unreachable(NodeId(3)));
+    *solo.node.storage_mut() = MemStorage::new(Configuration::new((1..=3).map(NodeId)));
+    let change = MembershipChange {
+        voters: (1..=3).map(NodeId).collect(),
+        learners: vec![NodeId(4)],
+        catch_up: false,
+        addresses: Vec::new(),
+    };
+    let actions = solo.node.step(Event::ChangeMembership(change));
+    let answer = Action::MembershipAppended { index: LogIndex(4), term: Term(3) };
+    assert!(matches!(&actions[..], [.., last, Action::Halt(_)] if *last == answer), "{actions:?}");
 }

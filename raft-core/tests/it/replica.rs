@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::{
-    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, ReadKind, Refusal,
-    Replica, RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
+    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, QUERY_COST,
+    ReadKind, Refusal, Replica, Reply, RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
 };
 
 /// Counts: each command is a number to add, each reply the sum.
@@ -269,6 +269,39 @@ fn too_much_is_refused_with_a_reason() {
     group.settle();
     assert_eq!(group.reply(many[6]), "7");
     assert_eq!(group.servers[0].status().last_index, LogIndex(8), "batches of at most 64 bytes");
+}
+
+#[test]
+fn queries_that_wait_are_bounded() {
+    let mut group = Group::with(3, |_, limits| limits.max_query_bytes = 3 * QUERY_COST);
+    // No quorum answers, so they wait for one.
+    group.cut = Some(1);
+    let many: Vec<RequestId> = (0..4).map(|_| group.query(1)).collect();
+    group.settle();
+    let answered: Vec<_> = many.iter().filter_map(|request| group.outcomes.get(request)).collect();
+    assert_eq!(answered, [&Outcome::Refused(Refusal::Busy)]);
+    assert_eq!(group.outcomes[&many[3]], Outcome::Refused(Refusal::Busy));
+    // Those that fail make room, and those that are answered.
+    group.ticks(&[1], 15);
+    assert!(matches!(group.outcomes[&many[0]], Outcome::Refused(Refusal::LeadershipLost)));
+    let last = group.query(1);
+    group.settle();
+    assert_eq!(group.outcomes[&last], Outcome::Refused(Refusal::NotLeader { leader: None }));
+    let mut group = Group::with(1, |_, limits| limits.max_query_bytes = 3 * QUERY_COST);
+    for request in 100..104 {
+        group.servers[0].query(RequestId(request), Bytes::new());
+    }
+    let server = &mut group.servers[0];
+    assert_eq!(server.next_reply().map(|reply| reply.outcome), Some(Outcome::Refused(Refusal::Busy)), "none was taken");
+    while server.next_reply().is_some() {}
+    for request in 104..107 {
+        server.query(RequestId(request), Bytes::new());
+    }
+    assert!(matches!(server.next_reply(), Some(Reply { outcome: Outcome::Answered { .. }, .. })));
+    // One always fits.
+    while server.next_reply().is_some() {}
+    server.query(RequestId(107), vec![0; 4 * QUERY_COST].into());
+    assert!(matches!(server.next_reply(), Some(Reply { outcome: Outcome::Answered { .. }, .. })));
 }
 
 #[test]

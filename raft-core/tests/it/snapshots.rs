@@ -27,7 +27,7 @@ impl Solo {
     /// A follower of {1,2,3} in term 2 with entries of these terms, and so many committed and applied.
     pub fn follower(terms: &[u64], commit: u64) -> Self {
         let mut solo = Self::new(config(1), storage(terms, 2));
-        solo.step(heartbeat(commit));
+        solo.step(commits(terms, commit));
         solo
     }
 
@@ -130,8 +130,16 @@ fn install(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> 
     message(2, 1, 2, Body::InstallSnapshot(chunk(meta, offset, data, done).into()))
 }
 
-fn heartbeat(commit: u64) -> Message {
-    message(2, 1, 2, Body::Heartbeat(Heartbeat { leader_commit: LogIndex(commit), round: 0 }))
+/// The leader of term 2 finds its log there up to `commit`, and has committed that.
+fn commits(terms: &[u64], commit: u64) -> Message {
+    let append = AppendEntries {
+        prev_log_index: LogIndex(commit),
+        prev_log_term: Term(commit.checked_sub(1).map_or(0, |at| terms[at as usize])),
+        prev_log_hash: None,
+        leader_commit: LogIndex(commit),
+        entries: [].into(),
+    };
+    message(2, 1, 2, Body::AppendEntries(append))
 }
 
 fn accepted(match_index: u64) -> Body {
@@ -267,7 +275,11 @@ fn s5_a_snapshot_of_what_was_not_applied_is_refused() {
     let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
     solo.step(Event::SnapshotTaken(earlier.into()));
     assert_eq!((solo.node.status().snapshot_index, solo.terms()), (LogIndex(2), vec![2, 2]));
-    // A halted node answers too.
+    // A node that halts for it answers, and so does a halted one.
+    let mut unreadable = Solo::follower(&[1, 1, 2, 2], 3);
+    *unreadable.node.storage_mut() = MemStorage::new(three());
+    let actions = unreadable.step(Event::SnapshotTaken(right.clone().into()));
+    assert!(matches!(actions[..], [Action::SnapshotRefused(Refusal::Halted), Action::Halt(_)]), "{actions:?}");
     solo.step(Event::WriteFailed(StorageError::Io { what: "gone".into() }));
     refused(&mut solo, right, Refusal::Halted);
 }
@@ -566,7 +578,7 @@ fn nothing_is_applied_while_a_state_is_restored() {
     solo.prompt = false;
     solo.step(install(&meta(9, 2), 0, "s", true));
     solo.step(Event::Persisted(WriteId(1)));
-    assert_eq!(solo.does(heartbeat(2)).len(), 1, "the heartbeat's answer");
+    assert_eq!(solo.does(commits(&[1, 1], 2)).len(), 1, "the append's answer");
     assert_eq!((solo.node.commit_index(), solo.node.last_applied()), (LogIndex(2), LogIndex(1)));
     let refused = solo.describe("mine");
     assert_eq!(
@@ -612,6 +624,55 @@ fn a_snapshot_given_up_by_its_leader_does_not_hold_up_ones_own() {
     solo.step(message(3, 1, 3, Body::Heartbeat(Heartbeat { leader_commit: LogIndex(2), round: 0 })));
     solo.take_snapshot("mine");
     assert_eq!((solo.node.status().snapshot_index, solo.node.status().receiving), (LogIndex(2), None));
+}
+
+/// Two leaders, of whom one is wrong: what is committed here is not taken back.
+#[test]
+fn a_restored_snapshot_that_contradicts_what_was_committed_meanwhile_halts() {
+    let mut solo = Solo::follower(&[1, 1], 1);
+    solo.prompt = false;
+    solo.step(install(&meta(9, 2), 0, "s", true));
+    solo.step(Event::Persisted(WriteId(1)));
+    let append = AppendEntries {
+        prev_log_index: LogIndex(2),
+        prev_log_term: Term(1),
+        prev_log_hash: None,
+        leader_commit: LogIndex(10),
+        entries: (3..=10)
+            .map(|index| Entry { index: LogIndex(index), term: Term(3), payload: Payload::Noop })
+            .collect(),
+    };
+    solo.step(message(3, 1, 3, Body::AppendEntries(append)));
+    assert_eq!(solo.node.commit_index(), LogIndex(10));
+    assert_eq!(solo.step(Event::Restored(LogIndex(9))), [Action::Halt(Fault::Diverged { index: LogIndex(9) })]);
+}
+
+#[test]
+fn a_snapshot_that_contradicts_what_is_committed_is_not_accepted() {
+    let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
+    let diverged = AppendEntriesResponse::Diverged { prev_log_index: LogIndex(2) };
+    let answer = send(1, 2, 2, Body::AppendEntriesResponse(Incarnation::UNKNOWN, diverged));
+    assert_eq!(solo.does(install(&meta(2, 2), 0, "other", true)), [answer]);
+}
+
+/// Node 2 lost its disk, which only the configuration in the snapshot tells: its vote was counted before.
+#[test]
+fn m10_a_candidate_that_restores_a_snapshot_has_no_votes() {
+    let mut solo = Solo::follower(&[1], 1);
+    let pinned = SnapshotMeta { configuration: three().with_incarnation(NodeId(2), Incarnation(20)), ..meta(9, 2) };
+    solo.prompt = false;
+    solo.step(install(&pinned, 0, "s", true));
+    solo.step(Event::Persisted(WriteId(1)));
+    solo.step(Event::Campaign);
+    let pre = raft_core::PreVoteResponse { next_term: Term(3), vote_granted: true };
+    solo.step(message(3, 1, 2, Body::PreVoteResponse(Incarnation(30), pre)));
+    let vote = RequestVoteResponse { vote_granted: true };
+    solo.step(message(2, 1, 3, Body::RequestVoteResponse(Incarnation(21), vote)));
+    assert_eq!(solo.node.role(), raft_core::RoleName::Candidate, "its own vote is not durable yet");
+    solo.step(Event::Restored(LogIndex(9)));
+    solo.step(Event::Persisted(WriteId(3)));
+    assert_eq!(solo.node.role(), raft_core::RoleName::Follower);
+    assert_eq!(solo.node.status().configuration, pinned.configuration);
 }
 
 #[test]

@@ -76,6 +76,7 @@ scripts! {
     m8_the_snapshots_configuration
     m9_a_cached_configuration
     m_any_set_becomes_any_other
+    m_a_joint_leader_hands_over_to_who_stays
     m_needed_until_committed
     m_new_voters_catch_up
     m_reads_and_progress_through_a_change

@@ -346,8 +346,11 @@ fn event(command: &Command) -> Option<(u32, Event)> {
     })
 }
 
-/// A machine that was slow has restored what it was told to, or says that it has restored something else.
+/// A machine that was slow has restored what it was told to, or says that it has restored something else; with index 0,
+/// whatever it was told to.
 fn restored(cluster: &mut Cluster, node: u32, index: LogIndex) {
+    let receiving = cluster.node(node).status().receiving.map(|(index, _)| index);
+    let index = if index == LogIndex(0) { receiving.unwrap_or(index) } else { index };
     let told = cluster.notices.iter().rev().find_map(|(id, notice)| match notice {
         Action::Restore(meta) if *id == node && meta.last_included_index == index => Some(meta.clone()),
         _ => None,
