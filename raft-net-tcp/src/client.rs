@@ -223,7 +223,7 @@ impl Client {
     }
 
     async fn on_refusal(&mut self, server: NodeId, refusal: Refusal, search: &mut Search) -> Result<(), ClientError> {
-        if let Refusal::NotLeader { leader: Some(leader) } = refusal
+        if let Refusal::NotLeader { leader: Some(leader) } | Refusal::ReadTimeout { leader: Some(leader) } = refusal
             && !self.servers.contains_key(&leader)
         {
             // It was added later: who names it knows where it is.

@@ -102,7 +102,8 @@ impl<'a, S: Storage, M: StateMachine> Control<'a, S, M> {
         self.hub.replica.campaign();
     }
 
-    /// Begins a change of the members; the index of its first entry. [`ServerStatus::is_changing`] tells when it is done.
+    /// Begins a change of the members; the index of its first entry. [`ServerStatus::is_changing`] tells when it is
+    /// done.
     ///
     /// # Errors
     /// Nothing was changed.

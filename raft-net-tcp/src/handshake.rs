@@ -68,8 +68,8 @@ pub enum HandshakeRefusal {
         /// Who refuses.
         this: u64,
     },
-    /// No server of this id is a member here (fault N6).
-    #[error("no server {id} is a member here: was it added, or was it removed?")]
+    /// No server of this id is known here (fault N6).
+    #[error("no server {id} is known here: it was not added, or it was removed")]
     UnknownServer {
         /// As claimed.
         id: u64,

@@ -89,6 +89,8 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             Guest::Server(id) => {
                 self.replica.transport_mut().connect(id, connection);
                 self.notice(Notice::PeerConnected(id));
+                // It may have been removed while it shook hands.
+                self.close_strangers();
             }
             Guest::Client(name) => self.clients.connect(name, Role::Client, connection),
             Guest::Admin(name) => self.clients.connect(name, Role::Admin, connection),

@@ -1,8 +1,8 @@
 //! The other servers: [`Transport`] over at most one connection to each.
 //!
 //! Of two servers the one with the higher id dials first, and the other only where that takes too long (the first may
-//! not know it yet), so that there is one connection between them and no two that meet half-way. It carries messages both ways. A new one takes the place of the old one: the old one is dead, or the
-//! other side would not have dialled.
+//! not know it yet), so that there is one connection between them and no two that meet half-way. It carries messages
+//! both ways. A new one takes the place of the old one: the old one is dead, or the other side would not have dialled.
 //!
 //! Memory is bounded by a budget a server: what does not fit, or has no connection, is lost, and the node is told that
 //! the server cannot be reached (fault N5).

@@ -27,8 +27,8 @@ impl Client {
         self.leader_status(deadline, |_| true).await.map(|status| status.members)
     }
 
-    /// Has a server take part that listens at `address`, host and port: it catches up first, and votes then. Waits until
-    /// it does. For an [`operator`](Self::operator).
+    /// Has a server take part that listens at `address`, host and port: it catches up first, and votes then. Waits
+    /// until it does. For an [`operator`](Self::operator).
     ///
     /// # Errors
     /// It was not begun, [`Timeout`](ClientError::Timeout) with `unknown` where it may go on, or

@@ -40,12 +40,18 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         // One that is not a member waits until it is spoken to.
         let members = configuration.members().into_iter().filter(|id| is_member && *id != this);
         let addresses = members.filter_map(|id| Some((id, address(&self.config, configuration, id)?))).collect();
-        for stranger in self.replica.transport_mut().keep(&wanted, !has_leader) {
-            self.notice(Notice::PeerLost(stranger, CloseReason::NotMember));
-        }
         let changed = self.members.changed.clone();
         changed.notify_one();
         self.members = Members { wanted, addresses, has_leader, changed };
+        self.close_strangers();
+    }
+
+    /// Closes whose connections are not kept.
+    pub(super) fn close_strangers(&mut self) {
+        let Members { wanted, has_leader, .. } = &self.members;
+        for stranger in self.replica.transport_mut().keep(wanted, !has_leader) {
+            self.notice(Notice::PeerLost(stranger, CloseReason::NotMember));
+        }
     }
 
     /// Whether this hello is welcome, and as whose.

@@ -79,7 +79,7 @@ async fn a_server_that_is_removed_is_not_connected_any_more() {
     }
     cluster
         .notice(|id, notice| {
-            let refused = |reason: &str| reason.contains(&format!("no server {removed} is a member here"));
+            let refused = |reason: &str| reason.contains(&format!("no server {removed} is known here"));
             id == removed && matches!(notice, Notice::PeerUnreachable { reason, .. } if refused(reason))
         })
         .await;
