@@ -25,7 +25,8 @@ pub struct Args {
     id: u16,
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// This server is no founder: it waits until a client adds it (add ID 127.0.0.1:PORT). To be given at every start
+    /// This server is no founder, or one that has lost its files: it waits until a client adds it (add ID
+    /// 127.0.0.1:PORT). To be given at every start
     #[arg(long)]
     join: bool,
     /// Its files are under DIR/server-ID
@@ -81,6 +82,7 @@ fn run(args: &Args) -> Result<(), String> {
     let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation())
         .map_err(|error| error.to_string())?;
 
+    let log = if args.join { log.of_no_founder(id) } else { log };
     let is_new = log.last_index() == LogIndex(0);
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
     config.delay = Duration::from_millis(args.delay_ms);
@@ -109,16 +111,13 @@ fn run(args: &Args) -> Result<(), String> {
 
 fn check_id(args: &Args) -> Result<(), String> {
     let Args { id, join, cluster: ClusterArgs { servers, .. }, .. } = args;
-    match (1..=*servers).contains(id) {
-        false if *id == 0 || !join => Err(format!(
-            "no such server: ids are 1 to {servers} (--servers says how many there are; one that is added later has \
-             another id and --join)"
-        )),
-        true if *join => Err(format!(
-            "server {id} is a founder, which does not join: leave --join out, also where it has lost its files"
-        )),
-        _ => Ok(()),
+    if *id > 0 && (id <= servers || *join) {
+        return Ok(());
     }
+    Err(format!(
+        "no such server: ids are 1 to {servers} (--servers says how many there are; one that is added later has another \
+         id and --join)"
+    ))
 }
 
 /// SIGINT or SIGTERM.
