@@ -96,6 +96,7 @@ scripts! {
     s5_a_snapshot_of_other_data
     s6_installing_replaces
     s_install_snapshot
+    random_03_a_read_of_a_removed_server
 }
 
 #[test]
