@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::StorageError;
+use crate::action::Action;
+use crate::error::{Refusal, StorageError};
 use crate::message::Message;
 use crate::quorum::Configuration;
 use crate::storage::Snapshot;
@@ -82,6 +83,22 @@ impl MembershipChange {
         let learners = self.learners.iter().copied().filter(|id| !self.voters.contains(id));
         let members = Configuration::joint(self.voters.iter().copied(), [], learners);
         self.addresses.iter().fold(members, |members, (id, address)| members.with_address(*id, address.as_str()))
+    }
+}
+
+impl Event {
+    /// What a halted node answers: it does nothing more, but whoever waits for an answer gets one.
+    pub(crate) fn refused_by_halted(&self) -> Option<Action> {
+        match self {
+            Self::Propose(_) => Some(Action::ProposalRefused(Refusal::Halted)),
+            Self::Read(read) => Some(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
+            Self::SnapshotTaken(_) => Some(Action::SnapshotRefused(Refusal::Halted)),
+            Self::ChangeMembership(_) => Some(Action::MembershipRefused(Refusal::Halted)),
+            Self::TransferLeadership(target) => {
+                Some(Action::TransferRefused { target: *target, reason: Refusal::Halted })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -136,7 +136,7 @@ impl<S: Storage> Node<S> {
 
     fn step_unwatched(&mut self, event: Event, actions: &mut Vec<Action>) {
         if self.fault.is_some() {
-            refuse(&event, actions);
+            actions.extend(event.refused_by_halted());
             return;
         }
         #[cfg(debug_assertions)]
@@ -387,19 +387,5 @@ impl<S: Storage> Node<S> {
         self.fail_forwarded(Refusal::Halted, actions);
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
-    }
-}
-
-/// A halted node does nothing more, but whoever waits for an answer gets one.
-fn refuse(event: &Event, actions: &mut Vec<Action>) {
-    match event {
-        Event::Propose(_) => actions.push(Action::ProposalRefused(Refusal::Halted)),
-        Event::Read(read) => actions.push(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
-        Event::SnapshotTaken(_) => actions.push(Action::SnapshotRefused(Refusal::Halted)),
-        Event::ChangeMembership(_) => actions.push(Action::MembershipRefused(Refusal::Halted)),
-        Event::TransferLeadership(target) => {
-            actions.push(Action::TransferRefused { target: *target, reason: Refusal::Halted });
-        }
-        _ => {}
     }
 }

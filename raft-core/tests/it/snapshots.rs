@@ -132,14 +132,24 @@ fn install(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> 
 
 /// The leader of term 2 finds its log there up to `commit`, and has committed that.
 fn commits(terms: &[u64], commit: u64) -> Message {
-    let append = AppendEntries {
-        prev_log_index: LogIndex(commit),
-        prev_log_term: Term(commit.checked_sub(1).map_or(0, |at| terms[at as usize])),
+    let term = commit.checked_sub(1).map_or(0, |at| terms[at as usize]);
+    let append = appended((commit, term), commit, vec![]);
+    message(2, 1, 2, Body::AppendEntries(append))
+}
+
+/// Entries after the one at (index, term).
+fn appended((index, term): (u64, u64), commit: u64, entries: Vec<Entry>) -> AppendEntries {
+    AppendEntries {
+        prev_log_index: LogIndex(index),
+        prev_log_term: Term(term),
         prev_log_hash: None,
         leader_commit: LogIndex(commit),
-        entries: [].into(),
-    };
-    message(2, 1, 2, Body::AppendEntries(append))
+        entries: entries.into(),
+    }
+}
+
+fn noops(indexes: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+    indexes.map(|index| Entry { index: LogIndex(index), term: Term(term), payload: Payload::Noop }).collect()
 }
 
 fn accepted(match_index: u64) -> Body {
@@ -459,26 +469,14 @@ fn chunks_are_answered_once_durable_and_the_whole_is_restored_installed_and_acce
     assert_eq!((status.commit_index, status.last_applied, status.last_index), (LogIndex(9), LogIndex(9), LogIndex(9)));
     assert_eq!((status.persisted_index, status.receiving), (LogIndex(1), None), "not durable yet");
     // An append after it is accepted no sooner than the snapshot is durable.
-    let append = AppendEntries {
-        prev_log_index: LogIndex(8),
-        prev_log_term: Term(2),
-        prev_log_hash: None,
-        leader_commit: LogIndex(9),
-        entries: [].into(),
-    };
+    let append = appended((8, 2), 9, vec![]);
     assert!(solo.step(message(2, 1, 2, Body::AppendEntries(append))).is_empty());
     assert_eq!(solo.step(Event::Persisted(WriteId(3))), [send(1, 2, 2, accepted(9))]);
     assert_eq!(solo.node.status().persisted_index, LogIndex(9));
     // And the log goes on.
     solo.prompt = true;
     let entry = Entry { index: LogIndex(10), term: Term(2), payload: Payload::Noop };
-    let append = AppendEntries {
-        prev_log_index: LogIndex(9),
-        prev_log_term: Term(2),
-        prev_log_hash: None,
-        leader_commit: LogIndex(10),
-        entries: [entry].into(),
-    };
+    let append = appended((9, 2), 10, vec![entry]);
     let actions = solo.step(message(2, 1, 2, Body::AppendEntries(append)));
     assert!(actions.contains(&send(1, 2, 2, accepted(10))) && solo.terms() == [2], "{actions:?}");
     assert_eq!(solo.node.last_applied(), LogIndex(10));
@@ -598,15 +596,7 @@ fn a_snapshot_that_the_log_has_overtaken_is_forgotten() {
     solo.prompt = false;
     solo.step(install(&meta(9, 2), 0, "1234", false));
     solo.step(Event::Persisted(WriteId(1)));
-    let append = AppendEntries {
-        prev_log_index: LogIndex(2),
-        prev_log_term: Term(1),
-        prev_log_hash: None,
-        leader_commit: LogIndex(10),
-        entries: (3..=10)
-            .map(|index| Entry { index: LogIndex(index), term: Term(2), payload: Payload::Noop })
-            .collect(),
-    };
+    let append = appended((2, 1), 10, noops(3..=10, 2));
     solo.step(message(2, 1, 2, Body::AppendEntries(append)));
     solo.prompt = true;
     solo.step(Event::Persisted(WriteId(2)));
@@ -633,15 +623,7 @@ fn a_restored_snapshot_that_contradicts_what_was_committed_meanwhile_halts() {
     solo.prompt = false;
     solo.step(install(&meta(9, 2), 0, "s", true));
     solo.step(Event::Persisted(WriteId(1)));
-    let append = AppendEntries {
-        prev_log_index: LogIndex(2),
-        prev_log_term: Term(1),
-        prev_log_hash: None,
-        leader_commit: LogIndex(10),
-        entries: (3..=10)
-            .map(|index| Entry { index: LogIndex(index), term: Term(3), payload: Payload::Noop })
-            .collect(),
-    };
+    let append = appended((2, 1), 10, noops(3..=10, 3));
     solo.step(message(3, 1, 3, Body::AppendEntries(append)));
     assert_eq!(solo.node.commit_index(), LogIndex(10));
     assert_eq!(solo.step(Event::Restored(LogIndex(9))), [Action::Halt(Fault::Diverged { index: LogIndex(9) })]);
@@ -724,13 +706,7 @@ fn m8_m9_the_configuration_is_the_snapshots_own() {
     let mut solo = Solo::follower(&[1], 1);
     let other = Configuration::joint([NodeId(1)], [1, 2, 3].map(NodeId), []);
     let entry = Entry { index: LogIndex(2), term: Term(2), payload: Payload::Configuration(other.to_bytes().into()) };
-    let append = AppendEntries {
-        prev_log_index: LogIndex(1),
-        prev_log_term: Term(1),
-        prev_log_hash: None,
-        leader_commit: LogIndex(1),
-        entries: [entry].into(),
-    };
+    let append = appended((1, 1), 1, vec![entry]);
     solo.step(message(2, 1, 2, Body::AppendEntries(append)));
     assert_eq!(solo.node.status().configuration, other);
     let meta = SnapshotMeta { configuration: joint.clone(), ..meta(9, 2) };
@@ -806,16 +782,9 @@ fn a_chain_that_differs_at_the_snapshots_entry_is_fenced() {
 fn l8_an_append_from_before_the_log_is_accepted_up_to_what_is_compacted() {
     let mut solo = Solo::follower(&[1, 1, 2], 3);
     solo.take_snapshot("s");
-    let append = |prev: u64, term: u64, entries: Vec<Entry>| AppendEntries {
-        prev_log_index: LogIndex(prev),
-        prev_log_term: Term(term),
-        prev_log_hash: None,
-        leader_commit: LogIndex(3),
-        entries: entries.into(),
-    };
-    let old = message(2, 1, 2, Body::AppendEntries(append(0, 0, entries(&[1, 1]))));
+    let old = message(2, 1, 2, Body::AppendEntries(appended((0, 0), 3, entries(&[1, 1]))));
     assert_eq!(solo.does(old), [send(1, 2, 2, accepted(3))], "what is compacted is committed");
-    let longer = message(2, 1, 2, Body::AppendEntries(append(0, 0, entries(&[1, 1, 2, 2]))));
+    let longer = message(2, 1, 2, Body::AppendEntries(appended((0, 0), 3, entries(&[1, 1, 2, 2]))));
     let actions = solo.does(longer);
     assert_eq!(actions.last(), Some(&send(1, 2, 2, accepted(4))));
     assert_eq!((solo.node.status().last_index, solo.terms()), (LogIndex(4), vec![2]), "nothing is there twice");
