@@ -34,6 +34,8 @@ pub struct Progress {
     /// Of the snapshot that is being sent: the bytes that it has, and when the chunk after them left.
     offset: u64,
     chunk_sent: u64,
+    /// Tick at which it was last known to have more of it, or at which the sending began.
+    chunk_received: u64,
     /// Tick of the last answer; the leader's own election counts as one.
     pub(crate) last_ack: u64,
     /// Highest read round that it has confirmed.
@@ -77,6 +79,7 @@ impl Progress {
             in_flight_bytes: 0,
             offset: 0,
             chunk_sent: 0,
+            chunk_received: 0,
             last_ack: now,
             confirmed_round: 0,
             answered_from: None,
@@ -204,12 +207,13 @@ impl Progress {
 
     /// It lacks what was compacted: the snapshot of the entry at `index` goes out, from its beginning, unless it is on
     /// its way already.
-    pub(crate) fn needs_snapshot(&mut self, index: LogIndex) {
+    pub(crate) fn needs_snapshot(&mut self, index: LogIndex, now: u64) {
         if self.state != (ProgressState::Snapshot { index }) {
             self.state = ProgressState::Snapshot { index };
             self.paused = false;
             self.forget_in_flight();
             self.offset = 0;
+            self.chunk_received = now;
         }
     }
 
@@ -226,13 +230,20 @@ impl Progress {
 
     /// It has the first `next_offset` bytes of the snapshot at `index`. `false` where that is no news: the chunk was
     /// sent twice, or is of another snapshot.
-    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64) -> bool {
+    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64, now: u64) -> bool {
         let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
         if news {
             self.offset = next_offset;
+            self.chunk_received = now;
             self.paused = false;
         }
         news
+    }
+
+    /// Whether it is sent a snapshot, and got more of it, or the first of it, within the last `patience` ticks.
+    pub(crate) fn is_receiving(&self, now: u64, patience: u32) -> bool {
+        matches!(self.state, ProgressState::Snapshot { .. })
+            && now.saturating_sub(self.chunk_received) < u64::from(patience)
     }
 
     /// Messages to it were lost: find out where it stands before sending more.
@@ -457,7 +468,7 @@ mod tests {
     fn taking_a_snapshot() -> Progress {
         let mut progress = replicating(4);
         progress.sent(LogIndex(6), 100);
-        progress.needs_snapshot(LogIndex(9));
+        progress.needs_snapshot(LogIndex(9), 20);
         assert_eq!((progress.state(), progress.offset()), (ProgressState::Snapshot { index: LogIndex(9) }, 0));
         assert_eq!((progress.in_flight(), progress.in_flight_bytes()), (0, 0));
         assert!(!progress.is_paused(&window()));
@@ -469,16 +480,23 @@ mod tests {
     #[test]
     fn a_chunk_is_answered_before_the_next_leaves() {
         let mut progress = taking_a_snapshot();
-        assert!(!progress.received(LogIndex(8), 64), "of another snapshot");
-        assert!(!progress.received(LogIndex(9), 0), "nothing new");
+        assert!(!progress.received(LogIndex(8), 64, 20), "of another snapshot");
+        assert!(!progress.received(LogIndex(9), 0, 20), "nothing new");
         assert_eq!((progress.offset(), progress.is_paused(&window())), (0, true));
-        assert!(progress.received(LogIndex(9), 64));
+        assert!(progress.is_receiving(29, 10));
+        assert!(!progress.is_receiving(30, 10), "ten ticks without news");
+        assert!(progress.received(LogIndex(9), 64, 25));
+        assert!(progress.is_receiving(34, 10));
+        assert!(!progress.is_receiving(35, 10));
         assert_eq!((progress.offset(), progress.is_paused(&window())), (64, false));
-        progress.sent_chunk(21);
-        progress.needs_snapshot(LogIndex(9));
+        progress.sent_chunk(25);
+        progress.needs_snapshot(LogIndex(9), 20);
         assert_eq!((progress.offset(), progress.is_paused(&window())), (64, true), "it is on its way already");
-        progress.needs_snapshot(LogIndex(12));
+        progress.needs_snapshot(LogIndex(12), 30);
         assert_eq!((progress.offset(), progress.is_paused(&window())), (0, false));
+        assert!(progress.is_receiving(39, 10), "anew");
+        assert!(progress.accepted(LogIndex(12), LogIndex(12)));
+        assert!(!progress.is_receiving(39, 10), "it has it");
     }
 
     #[test]

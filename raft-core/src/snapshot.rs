@@ -150,7 +150,7 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return Ok(()) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(()) };
         // One that was taken since replaces the one that was being sent.
-        progress.needs_snapshot(index);
+        progress.needs_snapshot(index, now);
         // What is not durable yet cannot be read: a heartbeat's answer asks again.
         if progress.is_paused(&self.config) || !self.gate.is_persisted(self.installing) {
             return Ok(());
@@ -159,7 +159,7 @@ impl<S: Storage> Node<S> {
         let data = match self.storage.snapshot_chunk(index, offset, self.config.max_chunk_bytes) {
             // The follower speaks of bytes that there are not: from the beginning.
             Err(StorageError::NoSnapshot { .. }) if offset > 0 => {
-                progress.received(index, 0);
+                progress.received(index, 0, now);
                 self.storage.snapshot_chunk(index, 0, self.config.max_chunk_bytes)?
             }
             answer => answer?,
@@ -172,6 +172,14 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
+    /// Whether a follower is getting this leader's snapshot, chunk after chunk: another one would begin at its first
+    /// byte, and where that happens before each one is through, none ever is.
+    pub(crate) fn is_sending_snapshot(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let patience = self.config.election_timeout_ticks;
+        leader.followers().iter().any(|(_, progress)| progress.is_receiving(self.now, patience))
+    }
+
     pub(crate) fn on_install_snapshot_response(
         &mut self,
         from: NodeId,
@@ -179,9 +187,10 @@ impl<S: Storage> Node<S> {
         actions: &mut Vec<Action>,
     ) -> Result<(), Fault> {
         let InstallSnapshotResponse { last_included_index, next_offset } = response;
+        let now = self.now;
         if let Role::Leader(leader) = &mut self.role
             && let Some(progress) = leader.follower_mut(from)
-            && progress.received(last_included_index, next_offset)
+            && progress.received(last_included_index, next_offset, now)
         {
             self.send_chunk(from, actions)?;
         }

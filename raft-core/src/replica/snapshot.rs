@@ -26,10 +26,13 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         }
     }
 
-    /// Whether enough was applied since the last one, here and where the limits ask for it.
+    /// Whether enough was applied since the last one, here and where the limits ask for it, and no follower is getting
+    /// that one.
     pub(super) fn is_snapshot_due(&self) -> bool {
         let every = self.limits.snapshot_every_bytes;
-        !self.is_halted() && every.is_some_and(|every| self.applied_bytes >= every.max(1))
+        !self.is_halted()
+            && !self.node.is_sending_snapshot()
+            && every.is_some_and(|every| self.applied_bytes >= every.max(1))
     }
 
     /// The state machine becomes what a leader's snapshot holds, where that is a snapshot of it.

@@ -1,5 +1,7 @@
 //! Whole servers that compact their logs: by size, over a restart, and by a leader's snapshot.
 
+use std::collections::VecDeque;
+
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Fault, Limits, LogIndex, MemStorage, Message, NodeId, Outcome,
     PeerFault, Replica, RoleName, Snapshot, SnapshotChunk, SnapshotMeta, StartError, StateMachine, StorageError, Term,
@@ -76,6 +78,55 @@ fn s6_a_server_that_was_away_gets_the_snapshot_which_replaces_its_state() {
     // It counts again: with it alone the leader commits.
     group.cut = Some(2);
     assert_eq!(add(&mut group, 1, 1), 46);
+}
+
+/// Everything settles, but what goes to or from server 3 waits in `slow`, after `moved`.
+fn settle_with_a_slow_link(group: &mut Group, mut moved: Option<Message>, slow: &mut VecDeque<Message>) {
+    loop {
+        if let Some(message) = moved.take() {
+            group.servers[message.to.0 as usize - 1].receive(message);
+        }
+        for server in &mut group.servers {
+            server.poll();
+            while server.next_reply().is_some() {}
+            group.network.extend(server.transport_mut().drain(..));
+        }
+        while let Some(message) = group.network.pop_front() {
+            if message.from == NodeId(3) || message.to == NodeId(3) {
+                slow.push_back(message);
+            } else {
+                moved = Some(message);
+                break;
+            }
+        }
+        if moved.is_none() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_could_take_snapshots_faster_than_it_sends_one_gets_one_through() {
+    let mut group = compacting();
+    add(&mut group, 1, 5);
+    group.cut = Some(3);
+    add(&mut group, 1, 40);
+    let mut slow = VecDeque::new();
+    let installed = |group: &Group| group.servers[2].status().snapshot_index;
+    assert_eq!(installed(&group), LogIndex(0));
+    for round in 0..60 {
+        for _ in 0..15 {
+            group.submit(1, &[1]);
+            settle_with_a_slow_link(&mut group, None, &mut slow);
+        }
+        group.servers[0].tick();
+        let moved = slow.pop_front();
+        settle_with_a_slow_link(&mut group, moved, &mut slow);
+        if installed(&group) > LogIndex(0) {
+            return assert!(round > 3, "the transfer lasted longer than it takes to gather another snapshot");
+        }
+    }
+    panic!("{:?}", group.servers[0].status());
 }
 
 #[test]
