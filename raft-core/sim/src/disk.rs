@@ -307,7 +307,8 @@ impl File {
             return Err(DiskError::Io { what: format!("settle {}: it was written to in this life", self.place) });
         }
         let keep = usize::try_from(keep).ok().filter(|keep| *keep <= self.bytes.len());
-        let keep = keep.ok_or_else(|| DiskError::PastEnd { place: self.place.clone(), end: self.bytes.len() as u64 })?;
+        let keep =
+            keep.ok_or_else(|| DiskError::PastEnd { place: self.place.clone(), end: self.bytes.len() as u64 })?;
         let as_it_was = self.bytes.get(keep..).is_some_and(|bytes| bytes.starts_with(tail));
         self.bytes.truncate(keep);
         self.bytes.extend_from_slice(tail);
