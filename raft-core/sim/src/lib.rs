@@ -1,6 +1,7 @@
 //! A simulator that finds bugs: whole servers on a simulated network, disk and clock, every fault, from one seed.
 
 mod disk;
+mod network;
 pub mod plan;
 mod report;
 mod story;
@@ -8,6 +9,7 @@ mod time;
 mod workload;
 
 pub use disk::SimDisk;
+pub use network::{Arrivals, FaultId, Network, Outbox, wire_bytes};
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};

@@ -240,6 +240,21 @@ fn rot_spares_what_no_durable_write_vouches_for() {
     assert_eq!(disk.rot(&mut rng), None);
 }
 
+/// A write that no sync had reached and that a crash left whole vouches from then on; one that the next life replaced does
+/// not.
+#[test]
+fn a_write_vouches_in_the_next_life_if_it_is_still_there() {
+    for (tail, vouches) in [(&b"frame"[..], true), (b"other", false), (b"fram", false)] {
+        let mut disk = holding(&[0; 100]);
+        disk.submit(b"frame").unwrap();
+        disk.crash_with(5, |_| true);
+        let mut rng = rng(1, "rot");
+        assert_eq!(disk.rot(&mut rng), None);
+        disk.settle(100, tail).unwrap();
+        assert_eq!(disk.rot(&mut rng).is_some_and(|at| at < 100), vouches);
+    }
+}
+
 #[test]
 fn rot_flips_one_to_eight_bits_of_one_place_or_of_several() {
     let (mut counts, mut near) = (BTreeSet::new(), 0);
