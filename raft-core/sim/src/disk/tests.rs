@@ -128,6 +128,10 @@ fn a_failure_while_nothing_runs_is_that_of_the_next_write() {
     disk.fail(io("settling"));
     assert_eq!(disk.settle(0, b"abc"), Err(io("settling")));
     assert_eq!((disk.len(), disk.submit(b"a")), (0, Err(io("settling"))));
+    disk.crash_with(0, |_| true);
+    disk.fail(io("of a life that ends first"));
+    disk.crash_with(0, |_| true);
+    assert_eq!(disk.settle(0, b"abc"), Ok(()));
 }
 
 #[test]
@@ -152,7 +156,7 @@ fn a_full_disk_refuses_writes_until_another_life() {
     assert_eq!(disk.submit(b"e"), Err(full("write to disk 1")));
     disk.end_sync();
     disk.set_full(false);
-    assert_eq!((disk.durable(), disk.len()), (Err(full("write to disk 1")), 4));
+    assert_eq!((disk.durable(), disk.durable_len(), disk.len()), (Err(full("write to disk 1")), 3, 4));
     disk.crash_with(1, |_| true);
     disk.set_full(true);
     assert_eq!(disk.settle(4, b""), Err(full("settle disk 1")));
@@ -244,7 +248,7 @@ fn rot_spares_what_no_durable_write_vouches_for() {
 /// not.
 #[test]
 fn a_write_vouches_in_the_next_life_if_it_is_still_there() {
-    for (tail, vouches) in [(&b"frame"[..], true), (b"other", false), (b"fram", false)] {
+    for (tail, vouches) in [(&b"frame"[..], true), (b"other", false), (b"fr", false)] {
         let mut disk = holding(&[0; 100]);
         disk.submit(b"frame").unwrap();
         disk.crash_with(5, |_| true);
@@ -252,6 +256,10 @@ fn a_write_vouches_in_the_next_life_if_it_is_still_there() {
         assert_eq!(disk.rot(&mut rng), None);
         disk.settle(100, tail).unwrap();
         assert_eq!(disk.rot(&mut rng).is_some_and(|at| at < 100), vouches);
+        // Whatever became of it, the next one does.
+        disk.submit(b"x").unwrap();
+        sync(&disk);
+        assert!((0..500).any(|_| disk.rot(&mut rng).is_some_and(|at| at >= 100)));
     }
 }
 
