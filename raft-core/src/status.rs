@@ -113,6 +113,18 @@ impl<S: Storage> Node<S> {
         self.fault.is_some()
     }
 
+    /// The configuration in force, committed or not.
+    #[must_use]
+    pub const fn configuration(&self) -> &Configuration {
+        self.configurations.current()
+    }
+
+    /// The entry that says so; where the snapshot does, its last one.
+    #[must_use]
+    pub const fn configuration_index(&self) -> LogIndex {
+        self.configurations.index()
+    }
+
     /// Last entry known to be committed.
     #[must_use]
     pub const fn commit_index(&self) -> LogIndex {

@@ -233,6 +233,11 @@ impl Outbox {
         self.messages.drain(..)
     }
 
+    /// What was sent, in order: for whoever takes it all and gives the room back.
+    pub(crate) const fn messages_mut(&mut self) -> &mut Vec<Message> {
+        &mut self.messages
+    }
+
     /// Whether there is nothing to carry.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 
+mod draw;
+
 /// Everything that a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -1,0 +1,202 @@
+//! Drawing a plan: each seed has its own shape, and its own kinds of faults (swarm testing: a run in which everything
+//! fails at once never gets far enough to find what only one fault shows).
+
+use rand::RngExt;
+
+use super::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
+use crate::time::{Rng, Time, between, chance, exponential, rng};
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut rng(seed, "plan");
+        let shape = shape(rng);
+        let faults = Faults::draw(&shape, rng).over(shape.duration, rng);
+        Self { seed, shape, faults }
+    }
+}
+
+fn shape(rng: &mut Rng) -> Shape {
+    let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
+    let others = pick(rng, &[0, 0, 1, 1, 2]);
+    let heartbeat_ticks = rng.random_range(1..=3);
+    Shape {
+        voters,
+        others,
+        duration: between(rng, Time::secs(20), Time::secs(160)),
+        tick: Time::millis(pick(rng, &[10, 20, 20, 50])),
+        election_ticks: heartbeat_ticks * rng.random_range(4..=6),
+        heartbeat_ticks,
+        turn: Time::micros(pick(rng, &[0, 50, 500])),
+        network: network(rng),
+        disk: Disk {
+            sync_min: Time::micros(pick(rng, &[20, 100, 100, 1_000])),
+            sync_mean: Time::micros(pick(rng, &[50, 500, 500, 5_000])),
+        },
+        limits: limits(rng),
+        clients: rng.random_range(1..=6),
+        think: Time::millis(pick(rng, &[20, 100, 100, 400])),
+    }
+}
+
+fn network(rng: &mut Rng) -> Network {
+    let rough = chance(rng, 600);
+    let mut permille = |most: u32| if rough && chance(rng, 600) { rng.random_range(0..=most) } else { 0 };
+    let (loss, duplication, late) = (permille(300), permille(500), permille(50));
+    Network {
+        latency_min: Time::micros(pick(rng, &[50, 200, 1_000, 5_000])),
+        latency_mean: Time::micros(pick(rng, &[100, 500, 2_000, 10_000])),
+        loss,
+        duplication,
+        late,
+        late_max: Time::millis(pick(rng, &[100, 500, 3_000])),
+        in_order: chance(rng, 500),
+        capacity: chance(rng, 200).then(|| pick(rng, &[20, 100, 1_000])),
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    Limits {
+        max_append_bytes: pick(rng, &[1, 200, 2_000, 512 << 10]),
+        max_inflight: pick(rng, &[1, 2, 8, 32]),
+        max_uncommitted_bytes: pick(rng, &[2_000, 20_000, 1 << 20]),
+        max_apply_bytes: pick(rng, &[1, 500, 16 << 20]),
+        window_bytes: pick(rng, &[0, 500, 4 << 20]),
+        max_chunk_bytes: pick(rng, &[64, 500, 256 << 10]),
+        tail_entries: pick(rng, &[0, 3, 50, 4096]),
+        max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
+        snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
+    }
+}
+
+/// What may go wrong in a run: kinds with their weights.
+struct Faults {
+    servers: u32,
+    voters: u32,
+    kinds: Vec<(u32, Kind)>,
+    /// Between two faults, on average.
+    every: Time,
+}
+
+type Kind = fn(&Faults, &mut Rng) -> Fault;
+
+/// Every kind, with how often it comes beside the others.
+const KINDS: [(u32, Kind); 21] = [
+    (6, |faults, rng| Fault::Crash { target: faults.target(rng), down: down(rng) }),
+    (4, |faults, rng| Fault::CrashAtWrite {
+        target: faults.target(rng),
+        writes: rng.random_range(1..=5),
+        durable: chance(rng, 500),
+        down: down(rng),
+    }),
+    (3, |faults, rng| Fault::Pause { target: faults.target(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::Drift {
+        target: faults.target(rng),
+        permille: pick(rng, &[300, 800, 950, 1_050, 1_300, 3_000]),
+        lasts: lasts(rng).times(3),
+    }),
+    (2, |faults, rng| Fault::Jump { target: faults.target(rng), ticks: pick(rng, &[2, 10, 30, 100]) }),
+    (4, |faults, rng| Fault::Partition { sides: faults.sides(rng), lasts: lasts(rng) }),
+    (3, |faults, rng| Fault::Isolate { target: faults.target(rng), lasts: lasts(rng) }),
+    (3, |faults, rng| Fault::OneWay { target: faults.target(rng), says: chance(rng, 500), lasts: lasts(rng) }),
+    (1, |_, rng| Fault::Chain { lasts: lasts(rng) }),
+    (3, |faults, rng| Fault::Clog { from: faults.server(rng), to: faults.server(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::SlowDisk { target: faults.target(rng), factor: pick(rng, &[3, 20, 100]), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::StuckDisk { target: faults.target(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::FailedWrite { target: faults.target(rng), down: down(rng) }),
+    (1, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
+    (1, |faults, rng| Fault::FullDisk { target: faults.target(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::BitRot { target: faults.target(rng), down: down(rng) }),
+    (2, |faults, rng| Fault::LostFiles { target: faults.target(rng), down: down(rng) }),
+    (4, Faults::membership),
+    (3, |faults, rng| Fault::Transfer { to: faults.server(rng) }),
+    (1, |_, _| Fault::HandOver),
+    (3, |faults, rng| Fault::Snapshot { target: faults.target(rng) }),
+];
+
+impl Faults {
+    /// About half of the kinds; now and then none at all.
+    fn draw(shape: &Shape, rng: &mut Rng) -> Self {
+        let calm = chance(rng, 50);
+        let kinds = KINDS.into_iter().filter(|_| chance(rng, 500) && !calm).collect();
+        let every = Time::millis(pick(rng, &[300, 1_000, 1_000, 3_000, 8_000]));
+        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every }
+    }
+
+    fn over(&self, duration: Time, rng: &mut Rng) -> Vec<Timed> {
+        let mut faults = Vec::new();
+        let total: u32 = self.kinds.iter().map(|(weight, _)| weight).sum();
+        let mut at = Time::ZERO;
+        while total > 0 {
+            at = exponential(rng, at + Time::millis(1), self.every);
+            if at >= duration {
+                break;
+            }
+            let mut left = rng.random_range(0..total);
+            for (weight, kind) in &self.kinds {
+                if left < *weight {
+                    faults.push(Timed { at, fault: kind(self, rng) });
+                    break;
+                }
+                left = left.saturating_sub(*weight);
+            }
+        }
+        faults
+    }
+
+    fn server(&self, rng: &mut Rng) -> u32 {
+        rng.random_range(1..=self.servers)
+    }
+
+    fn target(&self, rng: &mut Rng) -> Target {
+        if chance(rng, 400) { Target::Leader } else { Target::Server(self.server(rng)) }
+    }
+
+    /// Two halves, or a few sides, or two halves with a server in both: a bridge.
+    fn sides(&self, rng: &mut Rng) -> Vec<Vec<u32>> {
+        let count = pick(rng, &[2, 2, 2, 3]);
+        let mut sides = vec![Vec::new(); count];
+        for server in 1..=self.servers {
+            if let Some(side) = sides.get_mut(rng.random_range(0..count)) {
+                side.push(server);
+            }
+        }
+        if chance(rng, 250) {
+            let bridge = self.server(rng);
+            for side in sides.iter_mut().filter(|side| !side.contains(&bridge)) {
+                side.push(bridge);
+            }
+        }
+        sides
+    }
+
+    fn membership(&self, rng: &mut Rng) -> Fault {
+        let keep = pick(rng, &[500, 700, 900]);
+        let mut voters: Vec<u32> = (1..=self.servers).filter(|_| chance(rng, keep)).collect();
+        if voters.is_empty() {
+            voters = (1..=self.voters).collect();
+        }
+        let learners = (1..=self.servers).filter(|id| !voters.contains(id) && chance(rng, 500)).collect();
+        Fault::Membership { voters, learners, catch_up: chance(rng, 500) }
+    }
+}
+
+/// Back at once, as a supervisor starts it, or later.
+fn down(rng: &mut Rng) -> Time {
+    if chance(rng, 600) {
+        between(rng, Time::millis(10), Time::millis(30))
+    } else {
+        exponential(rng, Time::millis(30), Time::secs(2))
+    }
+}
+
+fn lasts(rng: &mut Rng) -> Time {
+    exponential(rng, Time::millis(10), Time::millis(pick(rng, &[100, 1_000, 3_000])))
+}
+
+fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+    let at = rng.random_range(0..of.len());
+    #[allow(clippy::indexing_slicing, reason = "drawn below its length")]
+    of[at]
+}

@@ -1,0 +1,184 @@
+//! After the faults: the world heals but for a minority that stays broken, and everything must come to a good end.
+//!
+//! ```text
+//!   Faults ── duration ──> Leader ── ten election timeouts ──> Pending ── all answered ──> Last ── a fresh write and a
+//!                                                               fresh read a client ──> Equal ── logs equal ──> Ended
+//! ```
+
+use raft_core::{Configuration, NodeId, StateMachine, Storage};
+use rand::RngExt;
+
+use super::{Due, World};
+use crate::report::Failure;
+use crate::story::What;
+use crate::time::{Time, chance};
+use crate::workload::Workload;
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Things go wrong.
+    Faults,
+    /// Somebody is to lead.
+    Leader,
+    /// What clients have begun is to end, by this time.
+    Pending(Time),
+    /// Their last operations are to end, by this time.
+    Last(Time),
+    /// The logs are to be equal, by this time.
+    Equal(Time),
+    Ended,
+}
+
+impl Phase {
+    pub(super) fn has_faults(self) -> bool {
+        self == Self::Faults
+    }
+}
+
+/// For everything that clients wait for: their own patience is up to a few seconds an attempt.
+const PATIENCE: Time = Time::secs(60);
+
+/// For logs to become equal.
+const SETTLES: Time = Time::secs(20);
+
+/// Between two looks.
+const LOOKS: Time = Time::millis(50);
+
+impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
+    /// The next step of healing is due.
+    pub(super) fn heal(&mut self) -> Result<(), Failure> {
+        let now = self.now;
+        match self.phase {
+            Phase::Faults => {
+                self.mend_world()?;
+                self.phase = Phase::Leader;
+                let shape = &self.plan.shape;
+                let timeout = shape.tick.times(u64::from(shape.election_ticks).saturating_mul(2));
+                self.queue.push(now + timeout.times(10), Due::Healing);
+                return Ok(());
+            }
+            Phase::Leader => {
+                if self.leader().is_none() {
+                    return Err(Failure::new("healing", String::from("nobody leads ten election timeouts later")));
+                }
+                self.workload.finish();
+                self.phase = Phase::Pending(now + PATIENCE);
+            }
+            Phase::Pending(until) => {
+                if self.is_done(until, "operations that had begun")? {
+                    self.workload.begin_last();
+                    for client in 1..=self.plan.shape.clients {
+                        self.wake_at(client, now);
+                    }
+                    self.phase = Phase::Last(now + PATIENCE);
+                }
+            }
+            Phase::Last(until) => {
+                if self.is_done(until, "fresh operations")? {
+                    self.phase = Phase::Equal(now + SETTLES);
+                }
+            }
+            Phase::Equal(until) => match self.settled() {
+                Ok(()) => {
+                    self.workload.check().map_err(|what| Failure::new("linearizable", what))?;
+                    self.phase = Phase::Ended;
+                }
+                Err(failure) if now >= until => return Err(failure),
+                Err(_) => {}
+            },
+            Phase::Ended => return Ok(()),
+        }
+        self.queue.push(now + LOOKS, Due::Healing);
+        Ok(())
+    }
+
+    fn is_done(&self, until: Time, what: &str) -> Result<bool, Failure> {
+        let pending = self.workload.pending();
+        if pending > 0 && self.now >= until {
+            let what = format!("{pending} {what} have no answer, {} s after the world is whole", PATIENCE.as_secs_f64());
+            return Err(Failure::new("healing", what));
+        }
+        Ok(pending == 0)
+    }
+
+    /// Everything that was broken works, but for a minority.
+    fn mend_world(&mut self) -> Result<(), Failure> {
+        let shape = &mut self.plan.shape.clone();
+        let calm = |most: Time, of: Time| Time(of.0.min(most.0));
+        let network = &mut shape.network;
+        (network.loss, network.duplication, network.late, network.capacity) = (0, 0, 0, None);
+        network.latency_min = calm(Time::micros(500), network.latency_min);
+        network.latency_mean = calm(Time::micros(500), network.latency_mean);
+        self.network.set_shape(network.clone());
+        self.network.heal();
+        self.release();
+        self.tell(|| What::Healed);
+        for at in 0..self.servers.len() {
+            let Some(server) = self.servers.get_mut(at) else { continue };
+            server.mend();
+            let (id, life) = (server.id, server.life);
+            if server.is_paused() {
+                self.resume(id, life)?;
+            }
+            self.restart_halted(at)?;
+        }
+        self.break_some();
+        Ok(())
+    }
+
+    /// Starts who is down or has halted.
+    fn restart_halted(&mut self, at: usize) -> Result<(), Failure> {
+        let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
+        let halted = server.process.as_ref().is_some_and(|process| process.replica.is_halted());
+        if halted {
+            self.crash(at);
+        }
+        self.start(at)
+    }
+
+    /// Some stay broken, where the others are a quorum in every configuration that anybody knows.
+    fn break_some(&mut self) {
+        let configurations: Vec<Configuration> = self
+            .servers
+            .iter()
+            .filter_map(|server| Some(server.process.as_ref()?.replica.node().configuration().clone()))
+            .collect();
+        let mut broken: Vec<NodeId> = Vec::new();
+        if chance(&mut self.chances, 500) {
+            let wanted = self.chances.random_range(0..self.servers.len().max(1));
+            for _ in 0..wanted {
+                let at = self.chances.random_range(0..self.servers.len());
+                let Some(server) = self.servers.get(at) else { continue };
+                let id = server.id;
+                let holds = |voter: NodeId| {
+                    let works = |server: &super::Server<S, M>| server.id == voter && !server.is_lost;
+                    voter != id && !broken.contains(&voter) && self.servers.iter().any(works)
+                };
+                if configurations.iter().all(|configuration| configuration.is_quorum(holds)) {
+                    broken.push(id);
+                }
+            }
+        }
+        for id in broken {
+            let Some(at) = self.place(id) else { continue };
+            self.crash(at);
+            if let Some(server) = self.servers.get_mut(at) {
+                server.is_retired = true;
+            }
+            self.tell(|| What::Fault { words: format!("server {id} stays down") });
+        }
+    }
+
+    /// Whether all who work and are members are equal and quiet.
+    fn settled(&mut self) -> Result<(), Failure> {
+        let Some(leader) = self.leader().and_then(|id| self.place(id)) else {
+            return Err(Failure::new("settled", String::from("nobody leads")));
+        };
+        let Some(leader) = self.servers.get(leader).and_then(|server| server.process.as_ref()) else { return Ok(()) };
+        let current = leader.replica.node().configuration().clone();
+        let members = self.servers.iter().filter(|server| current.is_member(server.id) && !server.is_lost);
+        let replicas = members.filter_map(|server| Some((&server.id, &server.process.as_ref()?.replica)));
+        self.oracle.settled(replicas)
+    }
+}

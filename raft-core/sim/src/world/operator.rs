@@ -1,0 +1,120 @@
+//! The operator: replaces a disk that is lost or damaged. The server is removed and added again, as the documentation of
+//! the cluster says.
+//!
+//! One at a time, and only where no other change is under way: so a quorum always has what it acknowledged, and whatever
+//! is lost is lost by a mistake of ours.
+
+use raft_core::{Configuration, MembershipChange, NodeId, StateMachine, Storage};
+
+use super::{Due, World};
+use crate::report::Failure;
+use crate::story::What;
+use crate::time::Time;
+use crate::workload::Workload;
+
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    /// Whose disk is damaged, and is to be replaced when it does not start.
+    condemned: Option<NodeId>,
+    /// Who has an empty disk, and whether it was removed already.
+    replacing: Option<(NodeId, bool)>,
+}
+
+impl Operator {
+    pub(super) fn replaces(&self, id: NodeId) -> bool {
+        self.condemned == Some(id)
+    }
+
+    pub(super) const fn will_replace(&mut self, id: NodeId) {
+        self.condemned = Some(id);
+    }
+
+    const fn is_busy(&self) -> bool {
+        self.condemned.is_some() || self.replacing.is_some()
+    }
+}
+
+/// Between two looks at the cluster.
+const LOOKS: Time = Time::millis(300);
+
+impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
+    /// Whether a server may lose what its disk holds: the others are enough, and nothing is in the way of replacing it.
+    pub(super) fn may_lose(&self, id: NodeId) -> bool {
+        if self.operator.is_busy() {
+            return false;
+        }
+        let Some(leader) = self.leader().and_then(|leader| self.servers.get(self.place(leader)?)) else { return false };
+        let Some(node) = leader.process.as_ref().map(|process| process.replica.node()) else { return false };
+        let current = node.configuration();
+        let is_settled = !current.is_joint() && node.configuration_index() <= node.commit_index();
+        let is_safe = current.voters().len() >= 3 && current.members().iter().all(|id| current.incarnation(*id).is_known());
+        let is_pinned = self.servers.get(self.place(id).unwrap_or(usize::MAX)).is_some_and(|server| {
+            current.incarnation(id) == server.incarnation
+        });
+        let all_agree = self.servers.iter().filter(|server| current.is_member(server.id)).all(|server| {
+            server.process.as_ref().is_some_and(|process| process.replica.node().configuration() == current)
+        });
+        is_settled && is_safe && is_pinned && all_agree && current.is_member(id)
+    }
+
+    /// A server's disk is gone, and it gets an empty one.
+    pub(super) fn replace_disk(&mut self, at: usize) {
+        let Some(server) = self.servers.get_mut(at) else { return };
+        let id = server.id;
+        server.lose_files();
+        self.oracle.wiped(id);
+        self.operator.condemned = None;
+        self.operator.replacing = Some((id, false));
+        self.queue.push(self.now + LOOKS, Due::Operator);
+        self.tell(|| What::Fault { words: format!("server {id} has an empty disk") });
+    }
+
+    pub(super) fn operate(&mut self) -> Result<(), Failure> {
+        let Some((id, was_removed)) = self.operator.replacing else { return Ok(()) };
+        if !self.phase.has_faults() {
+            return Ok(());
+        }
+        self.queue.push(self.now + LOOKS, Due::Operator);
+        let Some(at) = self.leader().and_then(|leader| self.place(leader)) else { return Ok(()) };
+        let Some(process) = self.servers.get_mut(at).and_then(|server| server.process.as_mut()) else { return Ok(()) };
+        let node = process.replica.node();
+        let current = node.configuration();
+        if process.held.is_some() || current.is_joint() || node.configuration_index() > node.commit_index() {
+            return Ok(());
+        }
+        let change = match (was_removed, current.is_member(id)) {
+            (false, true) => without(current, id),
+            (_, false) => {
+                self.operator.replacing = Some((id, true));
+                with(current, id)
+            }
+            (true, true) => {
+                self.operator.replacing = None;
+                if let Some(server) = self.server_mut(id) {
+                    server.is_lost = false;
+                }
+                self.tell(|| What::Fault { words: format!("server {id} is a member again") });
+                return Ok(());
+            }
+        };
+        process.replica.change_membership(change);
+        self.tell(|| What::Fault { words: format!("the operator replaces server {id}: it was removed: {was_removed}") });
+        self.after(at)
+    }
+}
+
+fn without(current: &Configuration, id: NodeId) -> MembershipChange {
+    let others = |ids: &[NodeId]| ids.iter().copied().filter(|other| *other != id).collect();
+    MembershipChange {
+        voters: others(current.voters()),
+        learners: others(current.learners()),
+        catch_up: false,
+        addresses: Vec::new(),
+    }
+}
+
+fn with(current: &Configuration, id: NodeId) -> MembershipChange {
+    let mut voters = current.voters().to_vec();
+    voters.push(id);
+    MembershipChange { voters, learners: current.learners().to_vec(), catch_up: true, addresses: Vec::new() }
+}
