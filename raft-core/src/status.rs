@@ -113,6 +113,12 @@ impl<S: Storage> Node<S> {
         self.fault.is_some()
     }
 
+    /// Latest term that this node has seen.
+    #[must_use]
+    pub const fn current_term(&self) -> Term {
+        self.current_term
+    }
+
     /// Last entry known to be committed.
     #[must_use]
     pub const fn commit_index(&self) -> LogIndex {

@@ -1,11 +1,13 @@
 //! A simulator that finds bugs: whole servers on a simulated network, disk and clock, every fault, from one seed.
 
+mod oracle;
 pub mod plan;
 mod report;
 mod story;
 mod time;
 mod workload;
 
+pub use oracle::{Applied, Oracle, Watched, WatchedMachine};
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};
