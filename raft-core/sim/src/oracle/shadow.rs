@@ -117,7 +117,9 @@ impl State {
     /// What a storage holds that was just opened.
     pub(super) fn read(storage: &impl Storage) -> Result<Self, StorageError> {
         let base = storage.first_index().prev();
-        let mark = |index| Ok(Mark { term: storage.term(index)?, digest: storage.digest(index)? });
+        let mark = |index| -> Result<Mark, StorageError> {
+            Ok(Mark { term: storage.term(index)?, digest: storage.digest(index)? })
+        };
         let marks = (base.0.saturating_add(1)..=storage.last_index().0).map(|index| mark(LogIndex(index)));
         let log = Log {
             base,
