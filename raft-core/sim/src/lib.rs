@@ -2,6 +2,7 @@
 
 mod disk;
 mod network;
+mod oracle;
 pub mod plan;
 mod report;
 mod story;
@@ -10,6 +11,7 @@ mod workload;
 
 pub use disk::SimDisk;
 pub use network::{Arrivals, FaultId, Network, Outbox, wire_bytes};
+pub use oracle::{Applied, Oracle, Watched, WatchedMachine};
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};
