@@ -1,5 +1,6 @@
 //! A simulator that finds bugs: whole servers on a simulated network, disk and clock, every fault, from one seed.
 
+pub mod linearizability;
 pub mod plan;
 mod report;
 mod story;
