@@ -122,16 +122,23 @@ pub fn request(command: &[u8]) -> String {
     match Command::decode(command) {
         Ok(Command::OpenSession { client }) => format!("({client}, 0) open a session"),
         Ok(Command::Write { request, operation, .. }) => {
-            let operation = match &operation {
-                Operation::Put { key, value } => format!("put {} {}", literal(key.shown()), literal(&value.0)),
-                Operation::Delete { key } => format!("del {}", literal(key.shown())),
-                Operation::CompareAndSwap { key, expected, new } => {
-                    format!("cas {} {} {}", literal(key.shown()), literal(&expected.0), literal(&new.0))
-                }
-            };
-            format!("({}, {}) {operation}", request.client, request.number)
+            format!("({}, {}) {}", request.client, request.number, operation_text(&operation))
         }
         Err(error) => format!("(a request that cannot be read: {error})"),
+    }
+}
+
+fn operation_text(operation: &Operation) -> String {
+    match operation {
+        Operation::Put { key, value } => format!("put {} {}", literal(key.shown()), literal(&value.0)),
+        Operation::Delete { key } => format!("del {}", literal(key.shown())),
+        Operation::CompareAndSwap { key, expected, new } => {
+            format!("cas {} {} {}", literal(key.shown()), literal(&expected.0), literal(&new.0))
+        }
+        Operation::Transaction { operations } => {
+            let operations: Vec<String> = operations.iter().map(operation_text).collect();
+            format!("all or nothing: {}", operations.join("; "))
+        }
     }
 }
 

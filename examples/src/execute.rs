@@ -113,6 +113,10 @@ fn written(name: &str, answer: Result<KvAnswer<Outcome>, KvError>) -> Result<Res
     let result = match &answer.value {
         Outcome::Success | Outcome::Swapped | Outcome::Deleted { existed: true } => "success".to_owned(),
         Outcome::Deleted { existed: false } => MISSING.to_owned(),
+        Outcome::Transaction { committed: true, .. } => "success".to_owned(),
+        Outcome::Transaction { committed: false, .. } => {
+            return Ok(Response::error(name, &answer.value.to_string(), Exit::Failed).from(&answer));
+        }
         Outcome::NotSwapped { actual } => {
             let actual = actual.as_ref().map_or_else(|| MISSING.into(), |value| console::literal(&value.0));
             let error = format!("not swapped: the value is {actual}");

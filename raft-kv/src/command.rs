@@ -3,6 +3,9 @@
 //! A [`Command`] is replicated and applied; its answer is a [`Reply`]. A [`Query`] is answered from the state and
 //! leaves no trace; its answer is a [`QueryReply`]. All four travel as bytes: see their `encode` and `decode`.
 
+mod limits;
+mod transaction;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -97,6 +100,13 @@ pub enum Operation {
         /// What to store.
         new: Value,
     },
+    /// Does all of these in their order, each on what those before it left, or nothing at all: nothing where a
+    /// [`CompareAndSwap`](Self::CompareAndSwap) among them does not swap. [`Outcome::Transaction`].
+    Transaction {
+        /// At most [`TRANSACTION_OPERATIONS_MAX`], of [`TRANSACTION_BYTES_MAX`] together, none of them a transaction.
+        #[serde(deserialize_with = "transaction::operations")]
+        operations: Vec<Self>,
+    },
 }
 
 /// The answer to a [`Command`].
@@ -145,6 +155,15 @@ pub enum Outcome {
     NotSwapped {
         /// The value that is there; `None` where the key is not.
         actual: Option<Value>,
+    },
+    /// The transaction was done, or nothing of it.
+    Transaction {
+        /// All of it was done.
+        committed: bool,
+        /// What came of each operation. Where nothing was done, what would have come of each, up to the one that did
+        /// not swap: the last of these.
+        #[serde(deserialize_with = "transaction::outcomes")]
+        outcomes: Vec<Self>,
     },
 }
 
@@ -207,6 +226,12 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// The most bytes in a value: 1 MiB. To compare two literals takes about a hundred times as much memory, for a moment.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
+/// The most operations in a transaction: 128.
+pub const TRANSACTION_OPERATIONS_MAX: usize = 128;
+
+/// The most bytes in the keys, literals and values of a transaction together: 2 MiB.
+pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
+
 /// The most pairs in one page of a scan: 4096.
 pub const SCAN_PAIRS_MAX: u32 = 4096;
 
@@ -235,28 +260,6 @@ macro_rules! travels {
 }
 
 travels!(Command, Reply, Query, QueryReply);
-
-impl Operation {
-    /// What of it is larger than may be stored.
-    ///
-    /// A key and a value come from different commands, and go into one piece of a snapshot: so each has a limit of its
-    /// own, or a state could have a snapshot that nobody can read.
-    pub(crate) fn excess(&self) -> Option<&'static str> {
-        let (key, values) = match self {
-            Self::Put { key, value } => (key, [Some(value), None]),
-            Self::Delete { key } => (key, [None, None]),
-            Self::CompareAndSwap { key, expected, new } => (key, [Some(expected), Some(new)]),
-        };
-        if key.canonical.len().max(key.literal.as_ref().map_or(0, Bytes::len)) > KEY_BYTES_MAX {
-            return Some("the key is too large: it may have 64 KiB");
-        }
-        values
-            .into_iter()
-            .flatten()
-            .any(|value| value.0.len() > VALUE_BYTES_MAX)
-            .then_some("the value is too large: it may have 1 MiB")
-    }
-}
 
 impl Key {
     /// What to show of it: its literal, or its canonical bytes where it has none.
@@ -314,14 +317,21 @@ impl fmt::Display for RequestId {
 /// Without the values in it: showing those takes their meaning.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        let text = match self {
             Self::Success => "success",
             Self::Deleted { existed: true } => "deleted",
             Self::Deleted { existed: false } => "not there, nothing to delete",
             Self::Swapped => "swapped",
             Self::NotSwapped { actual: Some(_) } => "not swapped: the value is another",
             Self::NotSwapped { actual: None } => "not swapped: the key is not there",
-        })
+            Self::Transaction { committed: true, outcomes } => {
+                return write!(f, "committed: {} operations", outcomes.len());
+            }
+            Self::Transaction { committed: false, outcomes } => {
+                return write!(f, "nothing done: operation {} did not swap", outcomes.len());
+            }
+        };
+        f.write_str(text)
     }
 }
 

@@ -28,7 +28,7 @@ pub use block_log::{BlockLog, OpenError};
 pub use codec::CodecError;
 pub use command::{
     Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,
-    SCAN_BYTES_MAX, SCAN_PAIRS_MAX, VALUE_BYTES_MAX, Value,
+    SCAN_BYTES_MAX, SCAN_PAIRS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, Value,
 };
 pub use disk::{Disk, DiskError, FileDisk, MemDisk};
 pub use machine::{KvMachine, SameValue};

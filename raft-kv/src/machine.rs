@@ -229,6 +229,33 @@ impl Store {
                 Some(stored) => Outcome::NotSwapped { actual: Some(stored.value.clone()) },
                 None => Outcome::NotSwapped { actual: None },
             },
+            Operation::Transaction { operations } => self.transact(operations, same),
+        }
+    }
+
+    fn transact(&mut self, operations: Vec<Operation>, same: SameValue) -> Outcome {
+        let mut outcomes = Vec::with_capacity(operations.len());
+        let mut before: Vec<(Bytes, Option<Stored>)> = Vec::with_capacity(operations.len());
+        for operation in operations {
+            if let Some(key) = operation.key() {
+                before.push((key.canonical.clone(), self.0.get(&key.canonical).cloned()));
+            }
+            outcomes.push(self.perform(operation, same));
+            if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
+                self.put_back(before);
+                return Outcome::Transaction { committed: false, outcomes };
+            }
+        }
+        Outcome::Transaction { committed: true, outcomes }
+    }
+
+    /// Undoes what was done since these were there: the last first, for a key may stand in several of them.
+    fn put_back(&mut self, before: Vec<(Bytes, Option<Stored>)>) {
+        for (canonical, stored) in before.into_iter().rev() {
+            match stored {
+                Some(stored) => self.0.insert(canonical, stored),
+                None => self.0.remove(&canonical),
+            };
         }
     }
 

@@ -3,6 +3,7 @@
 mod disk;
 mod network;
 mod oracle;
+pub mod linearizability;
 pub mod plan;
 mod report;
 mod story;

@@ -51,6 +51,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
+        4 => single(),
+        1 => proptest::collection::vec(single(), 0..6).prop_map(|operations| Operation::Transaction { operations }),
+    ]
+}
+
+fn single() -> impl Strategy<Value = Operation> {
+    prop_oneof![
         (key(), value()).prop_map(|(key, value)| Operation::Put { key, value }),
         key().prop_map(|key| Operation::Delete { key }),
         (key(), value(), value()).prop_map(|(key, expected, new)| Operation::CompareAndSwap { key, expected, new }),
@@ -190,6 +197,18 @@ impl Model {
                     }
                     actual => Outcome::NotSwapped { actual: actual.map(|(_, value)| value) },
                 }
+            }
+            Operation::Transaction { operations } => {
+                let before = self.pairs.clone();
+                let mut outcomes: Vec<Outcome> = Vec::new();
+                for operation in operations {
+                    outcomes.push(self.perform(operation));
+                    if matches!(outcomes.last(), Some(Outcome::NotSwapped { .. })) {
+                        self.pairs = before;
+                        return Outcome::Transaction { committed: false, outcomes };
+                    }
+                }
+                Outcome::Transaction { committed: true, outcomes }
             }
         }
     }

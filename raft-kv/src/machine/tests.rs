@@ -507,4 +507,111 @@ fn answers_read_well() {
     assert_eq!(done.to_string(), "success (block 12, abababab)");
     let missing = Reply::Done { outcome: Outcome::NotSwapped { actual: None }, height: 3, hash: None };
     assert_eq!(missing.to_string(), "not swapped: the key is not there (block 3)");
+    let failed = Outcome::Transaction { committed: false, outcomes: vec![Outcome::NotSwapped { actual: None }] };
+    assert_eq!(failed.to_string(), "nothing done: operation 1 did not swap");
+    let done = Outcome::Transaction { committed: true, outcomes: vec![Outcome::Success, Outcome::Swapped] };
+    assert_eq!(done.to_string(), "committed: 2 operations");
+}
+
+fn transaction(operations: impl Into<Vec<Operation>>) -> Operation {
+    Operation::Transaction { operations: operations.into() }
+}
+
+#[test]
+fn a_transaction_does_all_in_order_each_on_what_those_before_it_left() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    let delete = Operation::Delete { key: key_of("'a'") };
+    let all = [put(key_of("'a'"), value_of("1")), swap("'a'", "1", "2"), put(key_of("'b'"), value_of("3")), delete];
+    let outcomes = vec![Outcome::Success, Outcome::Swapped, Outcome::Success, Outcome::Deleted { existed: true }];
+    let outcome = run.outcome(session, 1, transaction(all));
+    assert_eq!(outcome, Outcome::Transaction { committed: true, outcomes });
+    assert_eq!((run.get("'a'"), run.get("'b'")), (None, Some(value_of("3"))));
+    let outcome = run.outcome(session, 2, transaction([]));
+    assert_eq!(outcome, Outcome::Transaction { committed: true, outcomes: vec![] });
+}
+
+#[test]
+fn a_transaction_with_a_swap_that_fails_does_nothing() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    run.outcome(session, 1, put(key_of("1"), value_of("'a'")));
+    run.outcome(session, 2, put(key_of("2"), value_of("'b'")));
+    let before: Vec<Pair> = run.machine.pairs().collect();
+    let all = [
+        put(key_of("3"), value_of("'new'")),
+        put(key_of("3"), value_of("'newer'")),
+        // Its literal would be another.
+        Operation::Delete { key: key_of("1") },
+        put(key_of("True"), value_of("'c'")),
+        swap("2", "'b'", "'c'"),
+        swap("2", "'b'", "'d'"),
+        Operation::Delete { key: key_of("2") },
+    ];
+    let outcomes = vec![
+        Outcome::Success,
+        Outcome::Success,
+        Outcome::Deleted { existed: true },
+        Outcome::Success,
+        Outcome::Swapped,
+        Outcome::NotSwapped { actual: Some(value_of("'c'")) },
+    ];
+    let outcome = run.outcome(session, 3, transaction(all));
+    assert_eq!(outcome, Outcome::Transaction { committed: false, outcomes });
+    assert_eq!(run.machine.pairs().collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn c1_a_transaction_is_applied_once() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    run.outcome(session, 1, put(key_of("'k'"), value_of("1")));
+    let command = write(session, 2, 1, transaction([swap("'k'", "1", "2"), put(key_of("'l'"), value_of("1"))]));
+    let first = run.bytes(&command);
+    assert_eq!(run.bytes(&command), first);
+    assert_eq!(run.get("'k'"), Some(value_of("2")));
+}
+
+#[test]
+fn a_transaction_is_limited_in_number_and_in_size() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    let value = |bytes| raw_value(vec![7; bytes]);
+    let puts = |count: usize, bytes| transaction(vec![put(raw_key("k"), value(bytes)); count]);
+    let whole = VALUE_BYTES_MAX - 1;
+    for (operation, words) in [
+        (puts(129, 0), Some("the transaction has too many operations: it may have 128")),
+        (puts(128, 0), None),
+        (puts(3, whole), Some("the transaction is too large: it may have 2 MiB")),
+        (puts(2, whole), None),
+        (puts(1, VALUE_BYTES_MAX + 1), Some("the value is too large: it may have 1 MiB")),
+    ] {
+        let reply = run.apply(&write(session, run.index, run.index - 1, operation));
+        match words {
+            Some(words) => assert_eq!(reply, Reply::Malformed { what: words.into() }),
+            None => assert!(matches!(reply, Reply::Done { .. }), "{reply}"),
+        }
+    }
+}
+
+#[test]
+fn n2_transactions_do_not_nest_however_deep() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    let nested = write(session, 1, 0, transaction([transaction([])]));
+    assert_eq!(run.apply(&nested), Reply::Malformed { what: "no command".into() });
+
+    // Bytes that claim a depth that no stack has.
+    let flat = write(session, 1, 0, transaction([])).encode();
+    let (head, level) = flat.split_at(flat.len() - 12);
+    let mut level = level.to_vec();
+    level[4] = 1;
+    let deep = [head, &level.repeat(200_000)].concat();
+    let reply = run.machine.apply(&at(9), &deep);
+    assert_eq!(Reply::decode(&reply), Ok(Reply::Malformed { what: "no command".into() }));
+
+    let flat = Outcome::Transaction { committed: false, outcomes: vec![] };
+    let deep =
+        Reply::Done { outcome: Outcome::Transaction { committed: false, outcomes: vec![flat] }, height: 1, hash: None };
+    assert!(Reply::decode(&deep.encode()).is_err());
 }

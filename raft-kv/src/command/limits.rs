@@ -1,0 +1,64 @@
+//! What an operation may be: how large, and of how many others.
+
+use bytes::Bytes;
+
+use super::{KEY_BYTES_MAX, Key, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, Value};
+
+impl Operation {
+    /// What of it is larger than may be stored.
+    ///
+    /// A key and a value come from different commands, and go into one piece of a snapshot: so each has a limit of its
+    /// own, or a state could have a snapshot that nobody can read.
+    pub(crate) fn excess(&self) -> Option<&'static str> {
+        let Self::Transaction { operations } = self else {
+            return self.excess_of_one();
+        };
+        if operations.len() > TRANSACTION_OPERATIONS_MAX {
+            return Some("the transaction has too many operations: it may have 128");
+        }
+        if operations.iter().map(Self::bytes).fold(0, usize::saturating_add) > TRANSACTION_BYTES_MAX {
+            return Some("the transaction is too large: it may have 2 MiB");
+        }
+        operations.iter().find_map(Self::excess_of_one)
+    }
+
+    fn excess_of_one(&self) -> Option<&'static str> {
+        let Some((key, values)) = self.parts() else {
+            return Some("a transaction in a transaction");
+        };
+        if key.canonical.len().max(key.literal.as_ref().map_or(0, Bytes::len)) > KEY_BYTES_MAX {
+            return Some("the key is too large: it may have 64 KiB");
+        }
+        values
+            .into_iter()
+            .flatten()
+            .any(|value| value.0.len() > VALUE_BYTES_MAX)
+            .then_some("the value is too large: it may have 1 MiB")
+    }
+
+    /// The key that it is about; `None` of a transaction.
+    #[must_use]
+    pub fn key(&self) -> Option<&Key> {
+        self.parts().map(|(key, _)| key)
+    }
+
+    /// The bytes of its key, literal and values.
+    fn bytes(&self) -> usize {
+        let Some((key, values)) = self.parts() else {
+            return 0;
+        };
+        let values = values.into_iter().flatten().map(|value| value.0.len());
+        let literal = key.literal.as_ref().map_or(0, Bytes::len);
+        values.fold(key.canonical.len().saturating_add(literal), usize::saturating_add)
+    }
+
+    /// The key and the values of one that is no transaction.
+    fn parts(&self) -> Option<(&Key, [Option<&Value>; 2])> {
+        match self {
+            Self::Put { key, value } => Some((key, [Some(value), None])),
+            Self::Delete { key } => Some((key, [None, None])),
+            Self::CompareAndSwap { key, expected, new } => Some((key, [Some(expected), Some(new)])),
+            Self::Transaction { .. } => None,
+        }
+    }
+}
