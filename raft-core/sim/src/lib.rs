@@ -2,7 +2,7 @@
 
 pub mod plan;
 mod report;
-mod story;
+pub mod story;
 mod time;
 mod workload;
 
