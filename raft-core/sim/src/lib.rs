@@ -1,11 +1,13 @@
 //! A simulator that finds bugs: whole servers on a simulated network, disk and clock, every fault, from one seed.
 
+mod minimize;
 pub mod plan;
 mod report;
 pub mod story;
 mod time;
 mod workload;
 
+pub use minimize::{Progress, minimize};
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};

@@ -123,4 +123,4 @@ pub enum What {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

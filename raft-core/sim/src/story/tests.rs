@@ -9,7 +9,7 @@ use crate::plan::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
 use crate::report::{Failure, Report};
 use crate::time::Time;
 
-fn shape() -> Shape {
+pub(crate) fn shape() -> Shape {
     Shape {
         voters: 3,
         others: 0,
