@@ -125,3 +125,35 @@ impl fmt::Display for Sides<'_> {
 fn ids(ids: &[u32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_in_words_and_can_be_made_shorter() {
+        let lasts = Time::secs(2);
+        let membership = |learners, catch_up| Fault::Membership { voters: vec![1, 4], learners, catch_up };
+        for (mut fault, words, how_long) in [
+            (Fault::Crash { target: Target::Leader, down: lasts }, "the leader crashes", Some(lasts)),
+            (
+                Fault::CrashAtWrite { target: Target::Server(2), writes: 3, durable: true, down: lasts },
+                "server 2 crashes at write 3 from now, once it is durable",
+                Some(lasts),
+            ),
+            (Fault::Partition { sides: vec![vec![1, 2], vec![2, 3]], lasts }, "partition 1,2 | 2,3", Some(lasts)),
+            (
+                Fault::OneWay { target: Target::Server(1), says: false, lasts },
+                "what server 1 should hear is lost",
+                Some(lasts),
+            ),
+            (membership(vec![], false), "the operator asks for voters 1,4", None),
+            (membership(vec![5], true), "the operator asks for voters 1,4, learners 5, once they have caught up", None),
+            (Fault::HandOver, "the leader is told to hand over", None),
+        ] {
+            assert_eq!((fault.to_string().as_str(), fault.lasts()), (words, how_long));
+            assert_eq!(fault.lasts_mut().map(|lasts| std::mem::take(lasts)), how_long);
+            assert_eq!(fault.lasts(), how_long.map(|_| Time::ZERO));
+        }
+    }
+}

@@ -226,8 +226,11 @@ fn millis(time: Time) -> f64 {
     time.0 as f64 / 1000.0
 }
 
-/// The colour of a term: neighbours differ much, and all are readable on light and on dark.
+/// The colour of a term: neighbours differ much, and all are readable on light and on dark. Grey before the first.
 fn colour(term: raft_core::Term) -> String {
+    if term.0 == 0 {
+        return "hsl(0,0%,50%)".into();
+    }
     // The golden angle, in thousandths of a degree.
     let hue = term.0.wrapping_mul(137_508) / 1000 % 360;
     format!("hsl({hue},65%,50%)")

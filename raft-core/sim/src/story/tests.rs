@@ -216,6 +216,7 @@ fn a_page_draws_what_happened() {
         assert!(page.contains(drawn), "{drawn}");
     }
     assert_eq!(page.matches("class=\"p cross\"").count(), 2, "one a lost message");
+    assert_eq!(page.matches("class=\"p upright bad\"").count(), 1);
 }
 
 #[test]

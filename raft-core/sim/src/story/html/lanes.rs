@@ -26,7 +26,7 @@ pub(super) fn names(view: &View) -> String {
     out
 }
 
-/// Where the script marks the time, until then every tenth of a second; and a thread along each lane.
+/// The time at every tenth of a second or so, which the script replaces on zooming; and a thread along each lane.
 pub(super) fn axis(view: &View) -> String {
     let mut out = String::from("<g id=\"axis\">");
     let step = [100, 1_000, 10_000, 100_000].into_iter().find(|step| *step as f64 * view.scale() >= 90.0);
@@ -195,7 +195,7 @@ pub(super) fn marks(story: &[Happening], view: &View) -> String {
                 mark(&mut out, "", diamond, *at, view.faults_y(), words, view);
             }
             What::Healed => out.push_str(&upright("good", *at, "the world is whole again", view)),
-            What::Violation { words } => out.push_str(&upright("bad", *at, words, view)),
+            // Messages are arrows, roles are lines, and the report says what is broken.
             _ => {}
         }
     }

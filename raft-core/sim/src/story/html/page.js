@@ -30,7 +30,8 @@ function ticks() {
 function zoom(to, around) {
   const middle = around === undefined ? scroll.clientWidth / 2 : around;
   const time = (scroll.scrollLeft + middle) / scale;
-  scale = Math.min(Math.max(to, 0.005), 200, Math.max(4e6 / span, 0.005));
+  // Never narrower than a glance, nor wider than a browser can draw.
+  scale = Math.max(Math.min(to, 200, 4e6 / span), 300 / span);
   const factor = scale / first;
   svg.setAttribute('width', Math.ceil(span * scale));
   for (const [element, values] of stretched) for (const [name, value] of values) element.setAttribute(name, value * factor);
@@ -56,7 +57,7 @@ svg.addEventListener('mousemove', event => {
   cursor.setAttribute('x1', x);
   cursor.setAttribute('x2', x);
   cursor.style.visibility = 'visible';
-  when.textContent = ((from + x / scale) / 1000).toFixed(6) + ' s';
+  when.textContent = ((from + Math.min(x / scale, span)) / 1000).toFixed(6) + ' s';
 });
 // The end is where the failure is.
 scroll.scrollLeft = span * scale;
