@@ -10,7 +10,7 @@ mod parse;
 mod replay;
 mod run;
 mod tables;
-// The simulator itself takes its place: then it is for tests only.
+// MERGE: the simulator itself takes its place; then `#[cfg(test)]`.
 mod toy;
 mod workers;
 

@@ -60,7 +60,7 @@ pub(crate) fn main(args: &Args, engine: Engine) -> ExitCode {
 pub(crate) fn replay(args: &Args, engine: Engine, out: &mut impl io::Write) -> Result<Report, String> {
     let plan = match (&args.plan, args.seed) {
         (Some(file), _) => read(file)?,
-        (None, seed) => (engine.draw)(seed.unwrap_or_default()),
+        (None, seed) => engine.plan(seed.unwrap_or_default()).map_err(|failure| failure.to_string())?,
     };
     if let Some(file) = &args.save {
         run::save(&plan, file).map_err(|error| format!("{}: {error}", file.display()))?;

@@ -78,9 +78,6 @@ pub(crate) fn run(args: &Args, engine: Engine, interrupt: &Interrupt) -> (Total,
     let took = began.elapsed();
 
     let mut out = total.tables(&(engine.marks)());
-    if interrupt.is_set() {
-        out += "stopped by Ctrl-C\n";
-    }
     for (seed, failure) in total.failures.iter().take(FAILURES_TOLD) {
         let _ = writeln!(out, "\nseed {seed} fails: {failure}\n  replay it: {COMMAND} replay --seed {seed}");
     }
@@ -89,6 +86,9 @@ pub(crate) fn run(args: &Args, engine: Engine, interrupt: &Interrupt) -> (Total,
     }
     if args.minimize {
         out += &minimized(args, engine, &total, interrupt);
+    }
+    if interrupt.is_set() {
+        out += "\nstopped by Ctrl-C\n";
     }
     let _ = write!(out, "\n{}", total.last_line(took));
     (total, out)
@@ -111,7 +111,8 @@ fn minimized(args: &Args, engine: Engine, total: &Total, interrupt: &Interrupt) 
         if interrupt.is_set() || !rules.insert(failure.rule) {
             continue;
         }
-        let plan = (engine.draw)(*seed);
+        // A seed of which there is no plan cannot shrink.
+        let Ok(plan) = engine.plan(*seed) else { continue };
         let faults = plan.faults.len();
         let small = shrunk(args, engine, plan, failure, interrupt);
         let _ = writeln!(out, "\nseed {seed} shrunk from {faults} faults to {}:", small.faults.len());

@@ -98,6 +98,8 @@ fn a_failure_is_told_with_the_command_that_replays_it() {
         replay it: cargo run --release -p raft-sim -- replay --seed 7\n";
     assert!(told.contains(seven), "{told}");
     assert!(told.contains("seed 13 fails: 0.000000 s: no panic: "), "{told}");
+    let (undrawn, _) = ran("raft-sim run --seeds 1010..1015 --minimize");
+    assert_eq!((undrawn.seeds, undrawn.failures.keys().collect::<Vec<_>>()), (5, vec![&1013]));
     let (_, many) = ran("raft-sim run --seeds 0..300");
     assert!(many.contains("... and 11 more seeds"), "{many}");
 }

@@ -13,7 +13,7 @@ use super::engine::Engine;
 use super::interrupt::Interrupt;
 
 /// What is kept of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) seed: u64,
     pub(crate) simulated: Time,
@@ -67,8 +67,11 @@ fn worker(work: &Work, next: &AtomicU64, sender: &Sender<Done>, interrupt: &Inte
         if !work.seeds.contains(&seed) {
             return;
         }
-        let report = work.engine.run((work.engine.draw)(seed), false);
-        if sender.send(Done::new(seed, report)).is_err() {
+        let done = match work.engine.plan(seed) {
+            Ok(plan) => Done::new(seed, work.engine.run(plan, false)),
+            Err(failure) => Done { seed, failure: Some(failure), ..Done::default() },
+        };
+        if sender.send(done).is_err() {
             return;
         }
     }

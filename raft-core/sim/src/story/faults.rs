@@ -152,7 +152,7 @@ mod tests {
             (Fault::HandOver, "the leader is told to hand over", None),
         ] {
             assert_eq!((fault.to_string().as_str(), fault.lasts()), (words, how_long));
-            assert_eq!(fault.lasts_mut().map(|lasts| std::mem::take(lasts)), how_long);
+            assert_eq!(fault.lasts_mut().map(std::mem::take), how_long);
             assert_eq!(fault.lasts(), how_long.map(|_| Time::ZERO));
         }
     }
