@@ -4,15 +4,17 @@ mod disk;
 mod network;
 mod oracle;
 pub mod linearizability;
+mod minimize;
 pub mod plan;
 mod report;
-mod story;
+pub mod story;
 mod time;
 mod workload;
 
 pub use disk::SimDisk;
 pub use network::{Arrivals, FaultId, Network, Outbox, wire_bytes};
 pub use oracle::{Applied, Oracle, Watched, WatchedMachine};
+pub use minimize::{Progress, minimize};
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};

@@ -4,6 +4,16 @@ use raft_core::{NodeId, RoleName, Term};
 
 use crate::time::Time;
 
+mod faults;
+mod html;
+mod messages;
+mod timeline;
+mod words;
+
+pub use html::{Page, html};
+pub use timeline::{Timeline, timeline};
+pub use words::words;
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
@@ -111,3 +121,6 @@ pub enum What {
         words: String,
     },
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,76 @@
+//! The one place where the command meets the simulator.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use raft_sim::plan::Plan;
+use raft_sim::{Failure, Report, Time};
+
+use super::toy;
+
+/// What the command needs of a simulator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Engine {
+    draw: fn(u64) -> Plan,
+    /// Runs a plan, and tells its story if asked to.
+    simulate: fn(Plan, bool) -> Report,
+    /// How often each subtle branch was taken since the process began.
+    pub(crate) marks: fn() -> Vec<(&'static str, u64)>,
+}
+
+impl Engine {
+    // MERGE: to be replaced by the simulator: `Plan::draw`, `raft_sim::run`, and the coverage marks.
+    pub(crate) const REAL: Self = Self::TOY;
+
+    /// Fails where it is told to.
+    pub(crate) const TOY: Self = Self { draw: toy::draw, simulate: toy::run, marks };
+
+    /// The plan of a seed.
+    ///
+    /// # Errors
+    /// It panics.
+    pub(crate) fn plan(&self, seed: u64) -> Result<Plan, Failure> {
+        caught(|| (self.draw)(seed))
+    }
+
+    /// Runs a plan. A panic is a failure like others, without its story.
+    pub(crate) fn run(&self, plan: Plan, with_story: bool) -> Report {
+        let copy = plan.clone();
+        caught(|| (self.simulate)(copy, with_story)).unwrap_or_else(|failure| Report {
+            plan,
+            simulated: Time::ZERO,
+            faults: BTreeMap::new(),
+            steps: 0,
+            operations: 0,
+            committed: 0,
+            fingerprint: 0,
+            failure: Some(failure),
+            story: Vec::new(),
+        })
+    }
+}
+
+/// What it gives, or the panic as a failure.
+fn caught<T>(what: impl FnOnce() -> T) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(|payload| {
+        let words = PANIC.take().or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));
+        Failure::new(NO_PANIC, words.unwrap_or_else(|| "a panic without words".into()))
+    })
+}
+
+/// Keeps what a panic says for whoever catches it, rather than print it between other things.
+pub(crate) fn catch_panics_quietly() {
+    std::panic::set_hook(Box::new(|panic| PANIC.set(Some(panic.to_string().replace('\n', " ")))));
+}
+
+const fn marks() -> Vec<(&'static str, u64)> {
+    Vec::new()
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The rule that every panic breaks.
+const NO_PANIC: &str = "no panic";

@@ -1,0 +1,80 @@
+//! Runs seeds on several threads.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use raft_sim::{Failure, Report, Time};
+
+use super::engine::Engine;
+use super::interrupt::Interrupt;
+
+/// What is kept of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) seed: u64,
+    pub(crate) simulated: Time,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) steps: u64,
+    pub(crate) operations: u64,
+    pub(crate) committed: u64,
+    pub(crate) fingerprint: u64,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Done {
+    fn new(seed: u64, report: Report) -> Self {
+        let Report { simulated, faults, steps, operations, committed, fingerprint, failure, .. } = report;
+        Self { seed, simulated, faults, steps, operations, committed, fingerprint, failure }
+    }
+}
+
+/// What runs, on how many threads, and until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) engine: Engine,
+    pub(crate) seeds: Range<u64>,
+    pub(crate) threads: usize,
+    /// No seed begins after that.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Hands out the seeds in order, and hears of each run as it ends. After an interrupt it waits for none that is under way.
+pub(crate) fn work(work: &Work, interrupt: &Interrupt, mut hear: impl FnMut(Done)) {
+    let next = Arc::new(AtomicU64::new(work.seeds.start));
+    let (sender, receiver) = channel();
+    for _ in 0..work.threads {
+        let (work, next, sender, interrupt) = (work.clone(), next.clone(), sender.clone(), interrupt.clone());
+        std::thread::spawn(move || worker(&work, &next, &sender, &interrupt));
+    }
+    drop(sender);
+    while !interrupt.is_set() {
+        match receiver.recv_timeout(INTERRUPT_CHECK) {
+            Ok(done) => hear(done),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+    receiver.try_iter().for_each(hear);
+}
+
+fn worker(work: &Work, next: &AtomicU64, sender: &Sender<Done>, interrupt: &Interrupt) {
+    while !interrupt.is_set() && work.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if !work.seeds.contains(&seed) {
+            return;
+        }
+        let done = match work.engine.plan(seed) {
+            Ok(plan) => Done::new(seed, work.engine.run(plan, false)),
+            Err(failure) => Done { seed, failure: Some(failure), ..Done::default() },
+        };
+        if sender.send(done).is_err() {
+            return;
+        }
+    }
+}
+
+const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
