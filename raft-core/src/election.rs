@@ -48,6 +48,10 @@ impl<S: Storage> Node<S> {
             && !self.is_promised()
             && !self.is_replaced()
             && self.is_up_to_date(request.last_log_term, request.last_log_index);
+        mark!(PreVoteRefusedByTerm, request.next_term <= self.current_term);
+        mark!(PreVoteRefusedByLeader, self.hears_leader());
+        mark!(PreVoteRefusedByPromise, self.is_promised() && !self.hears_leader());
+        mark!(PreVoteRefusedByLog, !self.is_up_to_date(request.last_log_term, request.last_log_index));
         // A refusal carries this server's term, so that a candidate that lags behind it catches up (faults E4, E5).
         let response = PreVoteResponse { next_term: request.next_term, vote_granted };
         self.send(from, Body::PreVoteResponse(self.incarnation, response), actions);
@@ -60,8 +64,12 @@ impl<S: Storage> Node<S> {
         actions: &mut Vec<Action>,
     ) -> Result<(), Fault> {
         // Winning, losing and starting anew all end the round, so a late answer counts for nothing (fault E7).
-        if matches!(self.role, Role::PreCandidate { .. }) && response.next_term == self.current_term.next() {
+        let is_asking = matches!(self.role, Role::PreCandidate { .. });
+        let is_late = bug!(PreVoteCountsAsVote) && response.next_term == self.current_term;
+        if is_late || (is_asking && response.next_term == self.current_term.next()) {
             self.record_vote(from, response.vote_granted, actions)?;
+        } else {
+            mark!(PreVoteLate);
         }
         Ok(())
     }
@@ -71,9 +79,15 @@ impl<S: Storage> Node<S> {
         // RequestVote receiver 2 (Figure 2): votedFor is null or candidateId, and candidate's log is at least as
         // up-to-date as receiver's log: grant vote.
         let may_vote = self.leader().is_none() && (!self.is_promised() || request.leadership_transfer);
-        let free = self.voted_for == Some(from) || (self.voted_for.is_none() && may_vote);
+        let is_left = self.voted_for.is_none() || bug!(VoteGivenTwice);
+        let free = self.voted_for == Some(from) || (is_left && may_vote);
         let vote_granted =
             free && !self.is_replaced() && self.is_up_to_date(request.last_log_term, request.last_log_index);
+        let is_asked = !bug!(NewVoterRefuses) || self.configurations.current().is_voter(self.config.id);
+        let vote_granted = vote_granted && is_asked;
+        mark!(VoteGranted, vote_granted);
+        mark!(VoteRefusedByVote, !free && self.voted_for.is_some());
+        mark!(VoteRefusedByLog, free && !self.is_up_to_date(request.last_log_term, request.last_log_index));
         if vote_granted {
             self.vote_for(from);
             // The candidate may have won since: a repeated request does not unmake the leader that is known.
@@ -114,6 +128,7 @@ impl<S: Storage> Node<S> {
             (VoteResult::Won, Role::PreCandidate { .. }) => self.request_votes(false, actions),
             (VoteResult::Won, _) => self.become_leader(actions),
             (VoteResult::Lost, _) => {
+                mark!(ElectionLost);
                 self.become_follower(self.current_term, None, actions);
                 Ok(())
             }
@@ -148,6 +163,9 @@ impl<S: Storage> Node<S> {
     /// §5.4.1: the later last term wins; in one term the longer log.
     fn is_up_to_date(&self, last_log_term: Term, last_log_index: LogIndex) -> bool {
         let last = self.log.last();
-        (last_log_term, last_log_index) >= (last.term, last.index)
+        if bug!(LongerLogWins) {
+            return last_log_index >= last.index;
+        }
+        (last_log_term, last_log_index) >= (last.term, last.index) || bug!(AnyLogWins)
     }
 }

@@ -101,7 +101,9 @@ impl<S: Storage> Node<S> {
         let ReadIndexResponse { token, index, lease } = response;
         let is_answer =
             |request: Request| request.token == token && request.leader == from && request.term == self.current_term;
+        let is_answer = |request| is_answer(request) || bug!(OtherAnswerServes);
         if !self.forwarded.under_way.is_some_and(is_answer) {
+            mark!(ForwardedAnswerStale);
             return;
         }
         let Some(index) = index else {
@@ -125,14 +127,17 @@ impl<S: Storage> Node<S> {
         // What is committed here waits for this server's own disk and state machine alone.
         let is_late = |read: &mut ConfirmedRead| read.index > commit_index && now.saturating_sub(read.since) >= timeout;
         while let Some(ConfirmedRead { read, .. }) = self.confirmed_reads.pop_front_if(is_late) {
+            mark!(ForwardedLags);
             actions.push(Action::ReadFailed { read, reason });
         }
         let Some(request) = self.forwarded.under_way else { return };
         let waited = now.saturating_sub(request.since);
         if waited >= timeout {
+            mark!(ForwardedTimedOut);
             actions.extend(self.forwarded.end().map(|read| Action::ReadFailed { read, reason }));
             self.ask_leader(actions);
         } else if waited.is_multiple_of(u64::from(self.config.heartbeat_ticks)) {
+            mark!(ForwardedResent);
             self.send(request.leader, Body::ReadIndex(ReadIndex { token: request.token }), actions);
         }
     }
@@ -142,6 +147,7 @@ impl<S: Storage> Node<S> {
         if let Some((term, leader)) = self.forwarded.addressee()
             && (term, Some(leader)) != (self.current_term, self.leader())
         {
+            mark!(ForwardedElsewhere);
             self.fail_forwarded(Refusal::LeadershipLost, actions);
         }
     }

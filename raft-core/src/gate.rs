@@ -50,15 +50,20 @@ impl Gate {
 
     /// Sends now, or once the hard state and the write that the message `needs` are durable.
     pub(crate) fn send(&mut self, message: Message, needs: Option<WriteId>, actions: &mut Vec<Action>) {
-        let needs = self.hard_state.max(needs.unwrap_or_default());
+        let needs = needs.unwrap_or_default();
+        let needs = if bug!(MessageBeforeHardState) { needs } else { self.hard_state.max(needs) };
         if self.is_persisted(needs) {
             actions.push(Action::Send(message));
         } else {
+            mark!(MessageHeld);
             let at = self.waiting.partition_point(|(write, _)| *write <= needs);
             let mut same_needs = self.waiting.range_mut(..at).rev().take_while(|(write, _)| *write == needs);
             // A disk that hangs must not fill the memory: of a kind, one message waits for a write.
             match same_needs.find(|(_, waiting)| waiting.to == message.to && kind(waiting) == kind(&message)) {
-                Some((_, waiting)) if acceptance(waiting) <= acceptance(&message) => *waiting = message,
+                Some((_, waiting)) if acceptance(waiting) <= acceptance(&message) => {
+                    mark!(MessageReplaced);
+                    *waiting = message;
+                }
                 Some(_) => {}
                 None => self.waiting.insert(at, (needs, message)),
             }
@@ -82,12 +87,15 @@ impl Gate {
             let says_it_all = |next: &Message| next.to == message.to && acceptance(next) >= acceptance(&message);
             if acceptance(&message).is_none() || !next.is_some_and(|(_, next)| says_it_all(next)) {
                 actions.push(Action::Send(message));
+            } else {
+                mark!(AcceptancesMerged);
             }
         }
     }
 
     /// The term has risen: nothing said in the old one is worth saying.
     pub(crate) fn forget(&mut self) {
+        mark!(MessagesForgotten, !self.waiting.is_empty());
         self.waiting.clear();
     }
 }
@@ -121,7 +129,8 @@ impl<S: Storage> Node<S> {
     pub(crate) fn persist_hard_state(&mut self, actions: &mut Vec<Action>) -> WriteId {
         self.hard_state_changed = false;
         let id = self.gate.begin_hard_state();
-        let hard_state = HardState { current_term: self.current_term, voted_for: self.voted_for };
+        let voted_for = self.voted_for.filter(|_| !bug!(VoteNotWritten));
+        let hard_state = HardState { current_term: self.current_term, voted_for };
         actions.push(Action::Persist(Write { id, op: WriteOp::HardState(hard_state) }));
         id
     }

@@ -13,12 +13,15 @@ use crate::node::Node;
 use crate::progress::ProgressState;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::NodeId;
+use crate::types::{LogIndex, NodeId};
 
 impl<S: Storage> Node<S> {
     /// One tick of leading.
     pub(crate) fn tick_leader(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
-        if self.disk_hangs() || !self.hears_quorum() {
+        let (hangs, heard) = (self.disk_hangs(), self.hears_quorum());
+        mark!(DiskStallStepDown, hangs);
+        mark!(CheckQuorumStepDown, !heard);
+        if hangs || !heard {
             self.become_follower(self.current_term, None, actions);
             return Ok(());
         }
@@ -38,7 +41,7 @@ impl<S: Storage> Node<S> {
     fn disk_hangs(&mut self) -> bool {
         let Role::Leader(leader) = &mut self.role else { return false };
         leader.stalled_elapsed = if self.gate.is_idle() { 0 } else { leader.stalled_elapsed.saturating_add(1) };
-        leader.stalled_elapsed >= self.config.election_timeout_ticks
+        leader.stalled_elapsed >= self.config.election_timeout_ticks && !bug!(DiskStallIgnored)
     }
 
     /// Whether a quorum has answered within the last election timeout. Without one this leader stops heartbeating
@@ -48,7 +51,9 @@ impl<S: Storage> Node<S> {
         let timeout = u64::from(self.config.election_timeout_ticks);
         let recent = |last_ack: u64| self.now.saturating_sub(last_ack) < timeout;
         self.configurations.current().is_quorum(|voter| {
-            voter == self.config.id || leader.counted(voter).is_some_and(|progress| recent(progress.last_ack))
+            bug!(NoCheckQuorum)
+                || voter == self.config.id
+                || leader.counted(voter).is_some_and(|progress| recent(progress.last_ack))
         })
     }
 
@@ -63,7 +68,9 @@ impl<S: Storage> Node<S> {
     pub(crate) fn send_heartbeat(&mut self, to: NodeId, actions: &mut Vec<Action>) {
         let Role::Leader(leader) = &self.role else { return };
         let Some(progress) = leader.follower(to) else { return };
-        let leader_commit = self.log.commit_index().min(progress.match_index());
+        let reached = if bug!(HeartbeatCommitsBlindly) { self.log.commit_index() } else { progress.match_index() };
+        let reached = if bug!(CommitNotAnnounced) { LogIndex(0) } else { reached };
+        let leader_commit = self.log.commit_index().min(reached);
         let request = Heartbeat { leader_commit, round: leader.reads.round };
         self.send(to, Body::Heartbeat(request), actions);
     }
@@ -90,8 +97,10 @@ impl<S: Storage> Node<S> {
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {
         // With an entry of the leader's own term the log is a prefix of the leader's (§5.3). What the leader knows of this
         // server may be of a disk that was lost since, and without such an entry this log may be another's.
-        if self.log.last().term == self.current_term {
+        if self.log.last().term == self.current_term || bug!(HeartbeatCommitsBlindly) {
             self.log.commit(request.leader_commit);
+        } else {
+            mark!(HeartbeatCommitsNothing, request.leader_commit > self.log.commit_index());
         }
         self.send(from, Body::HeartbeatResponse(self.incarnation, HeartbeatResponse { round: request.round }), actions);
     }

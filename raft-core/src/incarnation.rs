@@ -35,7 +35,7 @@ use crate::types::NodeId;
 impl<S: Storage> Node<S> {
     /// Whether the configuration means another disk than this server's by its id.
     pub(crate) fn is_replaced(&self) -> bool {
-        !self.configurations.current().incarnation(self.config.id).admits(self.incarnation)
+        !self.configurations.current().incarnation(self.config.id).admits(self.incarnation) && !bug!(WipedVoteCounts)
     }
 
     /// Whether a vote of `from` may be counted; anything else is for its handler to judge.
@@ -43,8 +43,9 @@ impl<S: Storage> Node<S> {
         let (Body::PreVoteResponse(incarnation, _) | Body::RequestVoteResponse(incarnation, _)) = body else {
             return true;
         };
-        let recognised = self.configurations.current().incarnation(from).admits(*incarnation);
+        let recognised = self.configurations.current().incarnation(from).admits(*incarnation) || bug!(WipedVoteCounts);
         if !recognised {
+            mark!(OtherDiskVotes);
             actions.push(Action::MessageDropped { from, reason: PeerFault::OtherIncarnation });
         }
         recognised
@@ -78,6 +79,7 @@ impl<S: Storage> Node<S> {
         let (commit_index, current) = (self.log.commit_index(), self.configurations.current());
         let is_settled = commit_index >= leader.first_index && self.configurations.index() <= commit_index;
         if leader.unpinned && is_settled && !current.is_joint() && leader.transfer.is_none() {
+            mark!(IncarnationsPinned);
             self.append_configuration(current.clone(), actions)?;
         }
         Ok(())

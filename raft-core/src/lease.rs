@@ -94,7 +94,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn lease_left(&self) -> Option<u64> {
         let lease = self.config.lease?;
         let Role::Leader(leader) = &self.role else { return None };
-        let is_void = leader.transfer.is_some() || leader.said_timeout_now;
+        let is_void = (leader.transfer.is_some() || leader.said_timeout_now) && !bug!(LeaseDuringTransfer);
         if is_void || self.log.commit_index() < leader.first_index {
             return None;
         }

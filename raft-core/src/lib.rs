@@ -66,10 +66,14 @@
 //! | dissertation §6.4.1, leases | `lease.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
-//! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`.
+//! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`. The features
+//! `marks` and `seeded-bugs` are for a simulator: which subtle branches it reaches, and whether it finds bugs at all.
 #![no_std]
 
 extern crate alloc;
+
+#[macro_use]
+mod hooks;
 
 mod action;
 mod batch;
@@ -85,6 +89,8 @@ mod incarnation;
 mod invariants;
 mod lease;
 mod log;
+#[cfg(feature = "marks")]
+pub mod marks;
 mod member;
 mod membership;
 mod message;
@@ -96,6 +102,8 @@ mod replica;
 mod replication;
 mod request;
 mod role;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded;
 mod snapshot;
 mod state_machine;
 mod status;

@@ -204,7 +204,8 @@ impl Log {
         }
         self.last = keep;
         self.persisted_index = self.persisted_index.min(keep.index);
-        for (_, last) in &mut self.in_flight {
+        for (_, last) in self.in_flight.iter_mut().filter(|_| !bug!(TruncatedWriteCounts)) {
+            mark!(TruncatedWhileWriting, *last > keep.index);
             *last = (*last).min(keep.index);
         }
         Ok(())
@@ -226,7 +227,9 @@ impl Log {
 
     /// Every write up to `write` is durable.
     pub(crate) fn persisted(&mut self, write: WriteId) {
-        while let Some((_, last)) = self.in_flight.pop_front_if(|(id, _)| *id <= write) {
+        while let Some((_, last)) =
+            self.in_flight.pop_front_if(|(id, _)| *id <= write && !(bug!(CumulativeReportLost) && *id < write))
+        {
             self.persisted_index = self.persisted_index.max(last);
         }
     }
@@ -245,6 +248,7 @@ impl Log {
     /// `max_bytes` or more.
     pub(crate) fn hand_out(&mut self, max_bytes: usize) -> Option<(LogIndex, LogIndex)> {
         let to = self.commit_index.min(self.persisted_index);
+        mark!(ApplyWaitsForDisk, self.commit_index > to);
         if to <= self.applying || self.last_applied < self.applying {
             return None;
         }
@@ -270,6 +274,7 @@ impl Log {
             for entry in run.entries.iter().filter(|entry| entry.index >= first) {
                 bytes = bytes.saturating_add(entry.cost());
                 if bytes >= max_bytes || entry.index >= to {
+                    mark!(ApplyLimit, entry.index < to);
                     return entry.index;
                 }
             }

@@ -154,9 +154,12 @@ impl<S: Storage> Node<S> {
             return Err(Refusal::TransferInProgress { target: transfer.target });
         }
         if self.log.commit_index() < leader.first_index {
+            mark!(ChangeBeforeCommit);
             return Err(Refusal::NoCommitInTerm);
         }
-        if current.is_joint() || self.configurations.index() > self.log.commit_index() {
+        let is_changing = current.is_joint() || self.configurations.index() > self.log.commit_index();
+        if is_changing && !bug!(ChangeDuringChange) {
+            mark!(ChangeInProgress);
             return Err(Refusal::ChangeInProgress);
         }
         if change.voters.is_empty() {
@@ -193,6 +196,11 @@ impl<S: Storage> Node<S> {
         }
         let current = self.configurations.current();
         if current.is_joint() {
+            let is_resumed = self.configurations.index() < leader.first_index;
+            if is_resumed && bug!(LeaveLostWithLeader) {
+                return Ok(());
+            }
+            mark!(JointLeaveResumed, is_resumed);
             // Idempotent: the leave is active as soon as it is appended (fault M3).
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             let left = left.inheriting(current);
@@ -206,14 +214,17 @@ impl<S: Storage> Node<S> {
             let took = self.now.saturating_sub(promotion.round_began);
             let is_short = took < u64::from(self.config.election_timeout_ticks);
             if reached == commit_index || (reached >= promotion.round_ends && is_short) {
+                mark!(LearnerPromoted);
                 let next = step_towards(current, &promotion.change.configuration().inheriting(current));
                 return self.append_configuration(next, actions);
             }
             if reached >= promotion.round_ends {
+                mark!(CatchUpRound);
                 (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
             }
             leader.promotion = Some(promotion);
         } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
+            mark!(RemovedLeaderLeaves);
             self.hand_over(actions);
         }
         Ok(())
@@ -233,13 +244,16 @@ impl<S: Storage> Node<S> {
     /// Entries were appended: a configuration among them is active from now on.
     pub(crate) fn on_appended(&mut self, entries: &[Entry], actions: &mut Vec<Action>) {
         if self.configurations.append(entries) {
+            mark!(JointEntered, self.configurations.current().is_joint());
+            mark!(JointLeft, self.configurations.before().is_some_and(|(_, before)| before.is_joint()));
             self.on_configuration_changed(actions);
         }
     }
 
     /// Entries were removed: a configuration among them never was.
     pub(crate) fn on_truncated(&mut self, from: LogIndex, actions: &mut Vec<Action>) {
-        if self.configurations.truncate(from) {
+        if !bug!(ConfigurationNotRolledBack) && self.configurations.truncate(from) {
+            mark!(ChangeRolledBack);
             self.on_configuration_changed(actions);
         }
     }
@@ -262,7 +276,7 @@ impl<S: Storage> Node<S> {
 
 /// The next configuration on the way to `wanted`: itself where the voters stay, otherwise the joint one.
 fn step_towards(current: &Configuration, wanted: &Configuration) -> Configuration {
-    if current.voters() == wanted.voters() {
+    if current.voters() == wanted.voters() || bug!(JointSkipped) {
         wanted.clone()
     } else {
         let joint =

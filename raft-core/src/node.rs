@@ -308,9 +308,13 @@ impl<S: Storage> Node<S> {
             self.voted_for = None;
             self.hard_state_changed = true;
             self.gate.forget();
+        } else if bug!(VoteErasedByStepDown) {
+            self.voted_for = None;
+            self.hard_state_changed = true;
         }
         self.reset_election_timer();
         if let Role::Leader(leader) = core::mem::replace(&mut self.role, Role::Follower { leader }) {
+            mark!(TransferDone, leader.transfer.is_some());
             self.fail_reads(leader.reads, Refusal::LeadershipLost, actions);
         }
     }
@@ -347,7 +351,7 @@ impl<S: Storage> Node<S> {
 
     pub(crate) fn reset_election_timer(&mut self) {
         let shortest = self.config.election_timeout_ticks;
-        let spread = (shortest.saturating_mul(3) / 4).saturating_sub(1);
+        let spread = if bug!(TimeoutsNotRandomized) { 0 } else { (shortest.saturating_mul(3) / 4).saturating_sub(1) };
         self.election_elapsed = 0;
         self.randomized_election_timeout = self.rng.random_range(shortest..=shortest.saturating_add(spread));
     }

@@ -108,8 +108,10 @@ impl Progress {
             self.incarnation = incarnation;
         }
         let meant = if pinned.is_known() { pinned } else { self.incarnation };
-        let replaced_by = if meant.admits(incarnation) { None } else { Some(incarnation) };
+        let is_meant = meant.admits(incarnation) || bug!(WipedAcknowledgementCounts);
+        let replaced_by = if is_meant { None } else { Some(incarnation) };
         if replaced_by != self.replaced_by {
+            mark!(DiskReplaced, replaced_by.is_some());
             *self = Self { incarnation: self.incarnation, replaced_by, ..Self::new(next, now) };
         }
         self.last_ack = now;
@@ -196,6 +198,7 @@ impl Progress {
     /// where the rejection is stale: it must not rewind what is known since (fault L6).
     pub(crate) fn rejected(&mut self, prev_log_index: LogIndex, agree: LogIndex) -> bool {
         let next = match self.state {
+            _ if bug!(StaleRejectionRewinds) && prev_log_index <= self.match_index => prev_log_index.min(agree.next()),
             _ if prev_log_index <= self.match_index => return false,
             ProgressState::Replicate => self.match_index.next(),
             ProgressState::Probe if prev_log_index == self.next_index.prev() => prev_log_index.min(agree.next()),
@@ -209,6 +212,7 @@ impl Progress {
     /// its way already.
     pub(crate) fn needs_snapshot(&mut self, index: LogIndex, now: u64) {
         if self.state != (ProgressState::Snapshot { index }) {
+            mark!(SnapshotSent);
             self.state = ProgressState::Snapshot { index };
             self.paused = false;
             self.forget_in_flight();
@@ -233,6 +237,7 @@ impl Progress {
     pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64, now: u64) -> bool {
         let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
         if news {
+            mark!(SnapshotRewound, next_offset < self.offset);
             self.offset = next_offset;
             self.chunk_received = now;
             self.paused = false;
@@ -256,7 +261,8 @@ impl Progress {
     /// It answered a heartbeat, so it is there: one more append may go out, even into a full window; and the chunk of a
     /// snapshot once more, unless it has left within the last `patience` ticks.
     pub(crate) fn heard(&mut self, now: u64, patience: u32) {
-        let is_sending = matches!(self.state, ProgressState::Snapshot { .. });
+        let is_sending = matches!(self.state, ProgressState::Snapshot { .. }) || bug!(ProbeNeverRetried);
+        let patience = if bug!(ProbeNeverRetried) { u32::MAX } else { patience };
         self.paused &= is_sending && now.saturating_sub(self.chunk_sent) < u64::from(patience);
     }
 
@@ -268,6 +274,7 @@ impl Progress {
     /// Whether an append sent now could only be an empty one, because the window is full.
     pub(crate) fn window_is_full(&self, config: &Config) -> bool {
         self.state == ProgressState::Replicate
+            && !bug!(WindowUnbounded)
             && (self.in_flight.len() >= config.max_inflight || self.in_flight_bytes >= config.max_inflight_bytes)
     }
 
@@ -282,7 +289,7 @@ impl Progress {
 
     fn probe_from(&mut self, next: LogIndex) {
         self.state = ProgressState::Probe;
-        self.next_index = next.max(self.match_index.next());
+        self.next_index = if bug!(StaleRejectionRewinds) { next } else { next.max(self.match_index.next()) };
         self.paused = false;
         self.forget_in_flight();
     }

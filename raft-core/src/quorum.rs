@@ -99,7 +99,12 @@ impl Configuration {
 
     /// Whether those for whom `holds` is true form a quorum of each half.
     pub fn is_quorum(&self, holds: impl Fn(NodeId) -> bool) -> bool {
-        let majority = |half: &[NodeId]| half.iter().filter(|id| holds(**id)).count() > half.len() / 2;
+        let majority = |half: &[NodeId]| {
+            let count = |ids: &[NodeId]| ids.iter().filter(|id| holds(**id)).count();
+            let learners = if bug!(LearnersCount) { count(&self.learners) } else { 0 };
+            let needed = half.len() / 2 + usize::from(!bug!(HalfIsQuorum) || half.len() % 2 == 1);
+            count(half).saturating_add(learners) >= needed
+        };
         match (self.voters.is_empty(), self.voters_outgoing.is_empty()) {
             (true, true) => false,
             (false, true) => majority(&self.voters),
@@ -132,7 +137,11 @@ impl Configuration {
             .iter()
             .chain(&self.voters_outgoing)
             .map(|id| mark(*id))
-            .filter(|candidate| self.is_quorum(|id| mark(id) >= *candidate))
+            .filter(|candidate| {
+                self.is_quorum(|id| {
+                    mark(id) >= *candidate || (bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id))
+                })
+            })
             .max()
     }
 }

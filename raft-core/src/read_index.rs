@@ -86,6 +86,7 @@ impl<S: Storage> Node<S> {
             return;
         };
         if has_lease {
+            mark!(ReadByLease);
             self.confirmed_reads.push_back(ConfirmedRead { index, read, kind: ReadKind::Lease, since });
             self.release_reads(actions);
             return;
@@ -113,6 +114,7 @@ impl<S: Storage> Node<S> {
             let response = ReadIndexResponse { token, index: Some(commit_index), lease: true };
             self.send(from, Body::ReadIndexResponse(response), actions);
         } else if progress.asked.is_none_or(|asked| Asked::is_newer_than(token, asked)) {
+            mark!(ReadForwarded);
             progress.asked = Some(Asked { token, round: None });
             if leader.reads.unconfirmed.is_empty() {
                 self.start_read_round(actions);
@@ -127,12 +129,15 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return };
         let mut asked = leader.followers().iter().filter_map(|(_, progress)| progress.asked);
         let is_awaited = leader.reads.waiting > 0 || asked.any(|asked| asked.round.is_none());
-        if !is_awaited || index < leader.first_index {
+        let knows_commit = index >= leader.first_index || bug!(ReadBeforeFirstCommit);
+        mark!(ReadWaitsForFirstCommit, is_awaited && !knows_commit);
+        if !is_awaited || !knows_commit {
             return;
         }
         self.begin_round();
         let Role::Leader(leader) = &mut self.role else { return };
         let (round, reads) = (leader.reads.round, core::mem::take(&mut leader.reads.waiting));
+        mark!(ReadsShareRound, reads > 1);
         leader.reads.unconfirmed.push_back(Round { round, index, reads });
         for asked in leader.followers_mut().filter_map(|progress| progress.asked.as_mut()) {
             asked.round.get_or_insert(round);
@@ -144,8 +149,8 @@ impl<S: Storage> Node<S> {
     /// `from` has answered a heartbeat of this round in this term.
     pub(crate) fn on_round_confirmed(&mut self, from: NodeId, round: u64, actions: &mut Vec<Action>) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let round = round.min(leader.reads.round);
-        let sent = leader.reads.sent.of(round);
+        let round = if bug!(AnyAnswerConfirms) { leader.reads.round } else { round.min(leader.reads.round) };
+        let sent = leader.reads.sent.of(round).map(|sent| if bug!(LeaseFromAnswer) { self.now } else { sent });
         let Some(progress) = leader.follower_mut(from) else { return };
         progress.confirmed_round = progress.confirmed_round.max(round);
         progress.answered_from = progress.answered_from.max(sent);
@@ -156,7 +161,9 @@ impl<S: Storage> Node<S> {
         let (id, since) = (self.config.id, self.now);
         let confirmed = |leader: &Leader, round: u64| {
             self.configurations.current().is_quorum(|voter| {
-                voter == id || leader.counted(voter).is_some_and(|progress| progress.confirmed_round >= round)
+                bug!(ReadUnconfirmed)
+                    || voter == id
+                    || leader.counted(voter).is_some_and(|progress| progress.confirmed_round >= round)
             })
         };
         let Role::Leader(leader) = &mut self.role else { return };
@@ -196,14 +203,18 @@ impl<S: Storage> Node<S> {
     /// Answers the confirmed reads whose index has been applied (fault R3).
     pub(crate) fn release_reads(&mut self, actions: &mut Vec<Action>) {
         let applied = self.log.last_applied();
-        while let Some(confirmed) = self.confirmed_reads.pop_front_if(|confirmed| confirmed.index <= applied) {
+        while let Some(confirmed) =
+            self.confirmed_reads.pop_front_if(|confirmed| confirmed.index <= applied || bug!(ReadUnapplied))
+        {
             let ConfirmedRead { read, index, kind, .. } = confirmed;
             actions.push(Action::ReadReady { read, index, kind });
         }
+        mark!(ReadWaitsForApply, !self.confirmed_reads.is_empty());
     }
 
     /// Leadership ends: what no quorum has confirmed cannot be served here.
     pub(crate) fn fail_reads(&mut self, rounds: ReadRounds, reason: Refusal, actions: &mut Vec<Action>) {
+        mark!(ReadsLostLeadership, !rounds.reads.is_empty());
         actions.extend(rounds.into_reads().map(|read| Action::ReadFailed { read, reason }));
     }
 }

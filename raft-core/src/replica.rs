@@ -375,6 +375,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             self.reply(request, Outcome::Refused(refusal));
         }
         for request in core::mem::take(&mut self.proposed).into_iter().flat_map(|proposed| proposed.requests) {
+            mark!(UnknownOutcome);
+            if bug!(WaitersStranded) {
+                continue;
+            }
             self.reply(request, Outcome::Unknown);
         }
     }

@@ -41,6 +41,7 @@ impl<S: Storage> Node<S> {
         if let Role::Leader(leader) = &self.role
             && let Some(transfer) = &leader.transfer
         {
+            mark!(ProposalDuringTransfer);
             actions.push(Action::ProposalRefused(Refusal::TransferInProgress { target: transfer.target }));
             return Ok(());
         }
@@ -52,6 +53,7 @@ impl<S: Storage> Node<S> {
         if let Role::Leader(leader) = &mut self.role
             && !leader.uncommitted.fits(bytes, self.config.max_uncommitted_bytes)
         {
+            mark!(UncommittedLimit);
             actions.push(Action::ProposalRefused(Refusal::Busy));
             return Ok(());
         }
@@ -74,6 +76,9 @@ impl<S: Storage> Node<S> {
     /// once they are durable here (fault L13).
     pub(crate) fn append_own(&mut self, entries: Entries, actions: &mut Vec<Action>) -> Result<(), Fault> {
         self.append_to_log(entries, actions);
+        if bug!(Canary) {
+            self.log.commit(self.log.last().index);
+        }
         self.for_each_follower(actions, |node, follower, actions| node.send_appends(follower, false, actions))
     }
 
@@ -97,10 +102,14 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
         let full = progress.window_is_full(&self.config);
+        mark!(WindowFull, full);
         if progress.is_paused(&self.config) && !(full && even_empty) {
             return Ok(false);
         }
         let next = progress.next_index();
+        if bug!(SnapshotNeverSent) && next.prev() < self.log.start() {
+            return Ok(false);
+        }
         if matches!(progress.state(), ProgressState::Snapshot { .. }) || next.prev() < self.log.start() {
             self.send_chunk(to, actions)?;
             return Ok(false);
@@ -154,6 +163,8 @@ impl<S: Storage> Node<S> {
                     }
                     self.advance_membership(actions)?;
                     self.advance_transfer(from, actions);
+                } else {
+                    mark!(AcknowledgementStale);
                 }
             }
             AppendEntriesResponse::Accepted { .. } => {
@@ -163,7 +174,10 @@ impl<S: Storage> Node<S> {
             AppendEntriesResponse::Rejected { prev_log_index, hint_index, hint_term } => {
                 let (agree, _) = self.log.last_of_term(&self.storage, hint_index, hint_term)?;
                 if progress.rejected(prev_log_index, agree) {
+                    mark!(RejectionRewinds);
                     self.send_appends(from, true, actions)?;
+                } else {
+                    mark!(RejectionStale);
                 }
             }
             AppendEntriesResponse::Diverged { prev_log_index } => {
@@ -185,12 +199,14 @@ impl<S: Storage> Node<S> {
     /// `log[N].term == currentTerm`: set commitIndex = N. Its own match index is what is durable here.
     pub(crate) fn advance_commit(&mut self, actions: &mut Vec<Action>) -> Result<bool, Fault> {
         let (id, persisted) = (self.config.id, self.log.persisted_index());
+        let persisted = if bug!(OwnUnflushedCounts) { self.log.last().index } else { persisted };
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let index = self.configurations.current().committed_index(|voter| {
             if voter == id { persisted } else { leader.counted(voter).map_or(LogIndex(0), |p| p.match_index()) }
         });
         // The entry is of the current term exactly from the no-op on (§5.4.2).
-        if index < leader.first_index {
+        if index < leader.first_index && !bug!(OlderTermCommits) {
+            mark!(CommitWaitsForOwnTerm, index > self.log.commit_index());
             return Ok(false);
         }
         let first_of_term = self.log.commit_index() < leader.first_index;
@@ -255,6 +271,7 @@ impl<S: Storage> Node<S> {
             Comparison::Continues { verified, fresh, truncate_from } => {
                 self.differs_from = None;
                 if let Some(index) = truncate_from {
+                    mark!(ConflictTruncated);
                     // AppendEntries receiver 3 (Figure 2): an existing entry conflicts with a new one: delete it and
                     // all that follow it.
                     self.log.truncate(&self.storage, index)?;
@@ -262,14 +279,18 @@ impl<S: Storage> Node<S> {
                     self.on_truncated(index, actions);
                 }
                 // AppendEntries receiver 4: append any new entries not already in the log.
+                mark!(AppendHeldAlready, request.entries.last().is_some_and(|last| last.index < fresh));
                 self.append_to_log(from_index(request.entries, fresh), actions);
                 // AppendEntries receiver 5: commitIndex = min(leaderCommit, index of last new entry).
-                self.log.commit(request.leader_commit.min(verified));
+                let known = if bug!(CommitPastVerified) { self.log.last().index } else { verified };
+                self.log.commit(request.leader_commit.min(known));
+                let verified = if bug!(OwnTailAcknowledged) { self.log.last().index } else { verified };
                 let response = AppendEntriesResponse::Accepted { match_index: verified };
-                let needs = self.log.write_of(verified);
+                let needs = self.log.write_of(verified).filter(|_| !bug!(AcknowledgedBeforeDurable));
                 self.send_after(needs, from, Body::AppendEntriesResponse(self.incarnation, response), actions);
             }
             Comparison::Gap => {
+                mark!(GapRefused);
                 // AppendEntries receiver 2: reply false if log doesn't contain an entry at prevLogIndex whose term
                 // matches prevLogTerm.
                 let (hint_index, hint_term) =
@@ -284,6 +305,7 @@ impl<S: Storage> Node<S> {
 
     /// The leader's log differs from this one where it must not: nothing is acknowledged.
     pub(crate) fn refuse_diverged(&mut self, from: NodeId, index: LogIndex, actions: &mut Vec<Action>) {
+        mark!(DivergenceRefused);
         if self.differs_from.replace(from) != Some(from) {
             actions.push(Action::PeerDiverged { peer: from, index });
         }
@@ -298,21 +320,23 @@ impl<S: Storage> Node<S> {
         let start = self.log.start();
         if prev >= start {
             let mine = if prev <= last { Some(self.log.mark(&self.storage, prev)?) } else { None };
-            match mine.filter(|mine| mine.term == request.prev_log_term) {
+            match mine.filter(|mine| mine.term == request.prev_log_term || bug!(PrevTermNotCompared)) {
                 None if prev <= commit => return Ok(Comparison::Diverged(prev)),
                 None => return Ok(Comparison::Gap),
                 Some(mine) => {
                     let theirs = request.prev_log_hash.as_deref();
-                    if mine.digest.zip(theirs).is_some_and(|(mine, theirs)| mine != *theirs) {
+                    let differs = mine.digest.zip(theirs).is_some_and(|(mine, theirs)| mine != *theirs);
+                    if differs && !bug!(PrevTermNotCompared) {
                         return Ok(Comparison::Diverged(prev));
                     }
                 }
             }
         }
+        mark!(AppendOverlapsCompacted, prev < start);
         let mut verified = prev.max(start);
         let mut truncate_from = None;
         let mut digest = self.log.mark(&self.storage, verified)?.digest;
-        for entry in request.entries.iter().filter(|entry| entry.index > start) {
+        for entry in request.entries.iter().filter(|entry| entry.index > start || bug!(CompactedPrefixCompared)) {
             if truncate_from.is_none() && entry.index <= last {
                 let mine = self.log.mark(&self.storage, entry.index)?;
                 if mine.term == entry.term {
@@ -331,6 +355,9 @@ impl<S: Storage> Node<S> {
             break;
         }
         let end = request.entries.last().map_or(verified, |entry| entry.index.max(verified));
+        if bug!(ShortAppendTruncates) && truncate_from.is_none() && end < last {
+            truncate_from = Some(end.next());
+        }
         Ok(Comparison::Continues { verified: end, fresh: verified.next(), truncate_from })
     }
 

@@ -82,8 +82,8 @@ impl Uncommitted {
     }
 
     /// Whether so much more may be proposed: always where nothing is under way.
-    pub(crate) const fn fits(&self, bytes: usize, max: usize) -> bool {
-        self.bytes == 0 || self.bytes.saturating_add(bytes) <= max
+    pub(crate) fn fits(&self, bytes: usize, max: usize) -> bool {
+        self.bytes == 0 || self.bytes.saturating_add(bytes) <= max || bug!(UncommittedUnbounded)
     }
 
     pub(crate) fn add(&mut self, last: LogIndex, bytes: usize) {
@@ -93,7 +93,7 @@ impl Uncommitted {
 
     pub(crate) fn remove(&mut self, commit_index: LogIndex) {
         while let Some((_, bytes)) = self.proposals.pop_front_if(|(last, _)| *last <= commit_index) {
-            self.bytes = self.bytes.saturating_sub(bytes);
+            self.bytes = self.bytes.saturating_sub(if bug!(UncommittedLeaks) { 0 } else { bytes });
         }
     }
 }

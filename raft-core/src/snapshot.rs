@@ -68,7 +68,9 @@ impl<S: Storage> Node<S> {
     pub fn describe_snapshot(&self, state: Digest) -> Result<SnapshotMeta, StorageError> {
         let index = self.log.last_applied();
         let Mark { term, digest, .. } = self.log.mark(&self.storage, index)?;
-        let configuration = self.configurations.at(index).unwrap_or(self.configurations.current()).clone();
+        let held = self.configurations.at(index).unwrap_or(self.configurations.current()).clone();
+        let configuration =
+            if bug!(SnapshotOldConfiguration) { self.storage.snapshot_meta()?.configuration } else { held };
         Ok(SnapshotMeta {
             last_included_index: index,
             last_included_term: term,
@@ -109,7 +111,10 @@ impl<S: Storage> Node<S> {
             return Ok(false);
         }
         let mine = self.log.mark(&self.storage, index)?;
-        let is_known = self.configurations.at(index).is_none_or(|known| *known == meta.configuration);
+        let is_known = self
+            .configurations
+            .at(index)
+            .is_none_or(|known| *known == meta.configuration || bug!(SnapshotOldConfiguration));
         Ok(is_known && mine == Mark { index, term: meta.last_included_term, digest: meta.digest })
     }
 
@@ -152,7 +157,9 @@ impl<S: Storage> Node<S> {
         // One that was taken since replaces the one that was being sent.
         progress.needs_snapshot(index, now);
         // What is not durable yet cannot be read: a heartbeat's answer asks again.
-        if progress.is_paused(&self.config) || !self.gate.is_persisted(self.installing) {
+        let is_durable = self.gate.is_persisted(self.installing) || bug!(SnapshotReadTooSoon);
+        mark!(SnapshotWaitsForDisk, !is_durable);
+        if progress.is_paused(&self.config) || !is_durable {
             return Ok(());
         }
         let offset = progress.offset();
@@ -192,6 +199,7 @@ impl<S: Storage> Node<S> {
             && let Some(progress) = leader.follower_mut(from)
             && progress.received(last_included_index, next_offset, now)
         {
+            mark!(SnapshotContinued);
             self.send_chunk(from, actions)?;
         }
         Ok(())
@@ -218,7 +226,8 @@ impl<S: Storage> Node<S> {
             self.refuse_diverged(from, index, actions);
             return Ok(());
         }
-        if index <= commit || mine == Some(theirs) {
+        if (index <= commit || mine == Some(theirs)) && !bug!(OlderSnapshotInstalled) {
+            mark!(SnapshotUnneeded);
             // Receiver 6: an existing entry has the same index and term: retain the log and reply. Its prefix is the
             // leader's (§5.3), and the leader has committed it.
             self.log.commit(index);
@@ -277,6 +286,8 @@ impl<S: Storage> Node<S> {
         let term = self.current_term;
         let is_other =
             |receiving: &Receiving| (receiving.from, receiving.term) != (from, term) || receiving.meta != chunk.meta;
+        let is_other = |receiving: &Receiving| is_other(receiving) && !bug!(ChunksMixed);
+        mark!(ReceivingRestarted, self.receiving.as_deref().is_some_and(is_other));
         let expected = match &self.receiving {
             // What the state machine is restoring cannot be called back.
             Some(receiving) if is_other(receiving) && receiving.phase == Phase::Restoring => return (0, None),
@@ -284,9 +295,11 @@ impl<S: Storage> Node<S> {
                 return (receiving.next_offset, None);
             }
             Some(receiving) if !is_other(receiving) => receiving.next_offset,
+            _ if bug!(MidTransferAccepted) => chunk.offset,
             _ => 0,
         };
         if chunk.offset != expected {
+            mark!(ChunkMismatch);
             return (expected, None);
         }
         let (meta, done) = (chunk.meta.clone(), chunk.done);
@@ -304,7 +317,8 @@ impl<S: Storage> Node<S> {
         if !matches!(receiving.phase, Phase::Writing(write) if self.gate.is_persisted(write)) {
             return;
         }
-        if receiving.index() <= commit_index {
+        if receiving.index() <= commit_index && !bug!(OlderSnapshotInstalled) {
+            mark!(SnapshotOvertaken);
             // The log got there by itself.
             self.receiving = None;
             return;
@@ -322,6 +336,7 @@ impl<S: Storage> Node<S> {
         let Some(receiving) = self.receiving.take_if(|receiving| is_restoring(receiving, index)) else { return Ok(()) };
         let Receiving { from, term, meta, .. } = *receiving;
         let (mine, last) = (self.held(index)?, mark_of(&meta));
+        mark!(SnapshotInstalledOver, mine == Some(last));
         if mine == Some(last) {
             self.install_over(index, self.log.start().next(), actions);
         } else if matches!(self.role, Role::Leader(_)) || self.contradicts(mine, last) {
@@ -332,10 +347,13 @@ impl<S: Storage> Node<S> {
                 // Its votes were asked for another log, of voters whom another configuration knew.
                 self.become_follower(self.current_term, None, actions);
             }
+            mark!(SnapshotReplacesLog);
             let write = self.persist(WriteOp::InstallSnapshot { index, keep_from: None }, actions);
             self.installing = write;
             self.log.replace(last, write);
-            self.configurations.replace(index, meta.configuration);
+            if !bug!(CachedConfigurationSurvives) {
+                self.configurations.replace(index, meta.configuration);
+            }
             actions.push(Action::SnapshotInstalled { index, first_index: index.next() });
             self.on_configuration_changed(actions);
         }

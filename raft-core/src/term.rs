@@ -24,18 +24,23 @@ impl<S: Storage> Node<S> {
         // Pre-votes speak of a term that nobody has entered: they neither raise a term nor are of an old one.
         let is_about_next_term = match body {
             Body::PreVote(_) => true,
-            Body::PreVoteResponse(_, response) => response.vote_granted,
+            Body::PreVoteResponse(_, response) => response.vote_granted || bug!(RefusalTermIgnored),
             _ => false,
         };
         match term.cmp(&self.current_term) {
             _ if is_about_next_term => true,
             Ordering::Equal => true,
+            Ordering::Less if bug!(OldVotesCount) && matches!(body, Body::RequestVoteResponse(..)) => true,
+            Ordering::Less if bug!(OldAcknowledgementsCount) && matches!(body, Body::AppendEntriesResponse(..)) => true,
             Ordering::Less => {
                 self.answer_old_term(from, body, actions);
                 false
             }
             // A server that was removed or cut off must not depose a leader that is heard (§6, fault E11).
-            Ordering::Greater if (self.hears_leader() || self.is_promised()) && asks_uncalled(body) => false,
+            Ordering::Greater if (self.hears_leader() || self.is_promised()) && asks_uncalled(body) => {
+                mark!(LeaderProtected);
+                false
+            }
             Ordering::Greater => {
                 // Whether the sender leads this term, its handler says.
                 self.become_follower(term, None, actions);
@@ -46,6 +51,7 @@ impl<S: Storage> Node<S> {
 
     /// Receiver 1 (Figure 2): reply false if term < currentTerm. The reply's term is what makes the sender step down.
     fn answer_old_term(&mut self, from: NodeId, body: &Body, actions: &mut Vec<Action>) {
+        mark!(TimeoutNowStale, matches!(body, Body::TimeoutNow));
         let own = self.incarnation;
         let answer = match body {
             Body::RequestVote(_) => Body::RequestVoteResponse(own, RequestVoteResponse { vote_granted: false }),
@@ -75,6 +81,7 @@ impl<S: Storage> Node<S> {
             | Body::ReadIndexResponse(_)
             | Body::TimeoutNow => return,
         };
+        mark!(OldTermAnswered);
         self.send(from, answer, actions);
     }
 
@@ -102,7 +109,7 @@ impl<S: Storage> Node<S> {
         match self.role {
             Role::Leader(_) => true,
             Role::Follower { leader } => leader.is_some() && self.election_elapsed < self.config.election_timeout_ticks,
-            Role::PreCandidate { .. } | Role::Candidate { .. } => false,
+            Role::PreCandidate { .. } | Role::Candidate { .. } => bug!(LeaderRemembered),
         }
     }
 }

@@ -83,6 +83,7 @@ impl<S: Storage> Node<S> {
         if let Role::Leader(leader) = &mut self.role
             && is_ready(leader)
         {
+            mark!(TimeoutNowSent);
             leader.said_timeout_now = true;
             self.send(follower, Body::TimeoutNow, actions);
         }
@@ -93,7 +94,8 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(transfer) = &mut leader.transfer else { return };
         transfer.elapsed = transfer.elapsed.saturating_add(1);
-        if transfer.elapsed >= self.config.election_timeout_ticks {
+        if transfer.elapsed >= self.config.election_timeout_ticks && !bug!(TransferNeverAborted) {
+            mark!(TransferAborted);
             let target = transfer.target;
             leader.transfer = None;
             actions.push(Action::TransferAborted { target });
@@ -110,12 +112,14 @@ impl<S: Storage> Node<S> {
         let Role::Leader(leader) = &mut self.role else { return };
         let is_stranger = |transfer: &mut Transfer| !self.configurations.current().is_voter(transfer.target);
         if let Some(Transfer { target, .. }) = leader.transfer.take_if(is_stranger) {
+            mark!(TransferTargetRemoved);
             actions.push(Action::TransferAborted { target });
         }
     }
 
     /// `TimeoutNow` from the leader that this server follows: campaign without asking first.
     pub(crate) fn on_timeout_now(&mut self, actions: &mut Vec<Action>) -> Result<(), Fault> {
+        mark!(TimeoutNowTaken, self.may_campaign());
         if self.may_campaign() { self.request_votes(true, actions) } else { Ok(()) }
     }
 }

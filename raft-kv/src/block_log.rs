@@ -144,6 +144,7 @@ impl<D: Disk> BlockLog<D> {
     ) -> Result<Self, OpenError> {
         let genesis = Genesis { cluster, configuration };
         if recovery::is_torn_founding(&disk, &genesis)? {
+            raft_core::mark!(TornFoundingCut);
             disk.settle(0, &[])?;
         }
         match disk.len() {

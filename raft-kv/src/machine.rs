@@ -127,12 +127,12 @@ impl KvMachine {
             format: FORMAT,
             limits: self.sessions.limits(),
             opened: self.sessions.opened(),
-            sessions: count(self.sessions.len()),
+            sessions: if raft_core::bug!(SessionsNotInSnapshot) { 0 } else { count(self.sessions.len()) },
             pairs: count(self.len()),
         };
         let mut buffer = codec::encode(&header);
         piece(&buffer);
-        for record in self.sessions.records() {
+        for record in self.sessions.records().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)) {
             buffer.clear();
             codec::encode_into(&record, &mut buffer);
             piece(&buffer);
@@ -186,7 +186,13 @@ impl StateMachine for KvMachine {
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
         let (store, sessions) = parse(snapshot).map_err(|what| RestoreError { what })?;
-        self.store = store;
+        raft_core::mark!(StateRestored);
+        let before = std::mem::replace(&mut self.store, store);
+        if raft_core::bug!(RestoreMerges) {
+            for (key, stored) in before.0 {
+                self.store.0.entry(key).or_insert(stored);
+            }
+        }
         self.sessions = sessions;
         Ok(())
     }
@@ -220,13 +226,19 @@ impl Store {
                 }
                 Outcome::Success
             }
+            Operation::Delete { key } if raft_core::bug!(DeleteKeepsKey) => {
+                Outcome::Deleted { existed: self.0.contains_key(&key.canonical) }
+            }
             Operation::Delete { key } => Outcome::Deleted { existed: self.0.remove(&key.canonical).is_some() },
             Operation::CompareAndSwap { key, expected, new } => match self.0.get_mut(&key.canonical) {
-                Some(stored) if same(&stored.value, &expected) => {
+                Some(stored) if same(&stored.value, &expected) || raft_core::bug!(SwapIgnoresExpected) => {
                     stored.value = new;
                     Outcome::Swapped
                 }
-                Some(stored) => Outcome::NotSwapped { actual: Some(stored.value.clone()) },
+                Some(stored) => {
+                    raft_core::mark!(SwapRefused);
+                    Outcome::NotSwapped { actual: Some(stored.value.clone()) }
+                }
                 None => Outcome::NotSwapped { actual: None },
             },
             Operation::Transaction { operations } => self.transact(operations, same),

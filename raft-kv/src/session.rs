@@ -58,6 +58,9 @@ pub(crate) struct Sessions {
     /// Names are handed out from 1 and never again.
     opened: u64,
     open: BTreeMap<u64, Session>,
+    /// Writes since this life began: what no server may decide by, and a seeded bug does.
+    #[cfg(feature = "seeded-bugs")]
+    seen: u64,
 }
 
 /// What to do with a write.
@@ -123,7 +126,13 @@ impl Session {
 
 impl Sessions {
     pub(crate) fn new(limits: SessionLimits) -> Self {
-        Self { limits, opened: 0, open: BTreeMap::new() }
+        Self {
+            limits,
+            opened: 0,
+            open: BTreeMap::new(),
+            #[cfg(feature = "seeded-bugs")]
+            seen: 0,
+        }
     }
 
     /// Opens a session and returns its name. Expires others as the limit wants it.
@@ -132,6 +141,7 @@ impl Sessions {
             let Some(oldest) = self.open.iter().min_by_key(|(_, session)| session.used).map(|(name, _)| *name) else {
                 break;
             };
+            raft_core::mark!(SessionEvicted);
             self.open.remove(&oldest);
         }
         self.opened = self.opened.saturating_add(1);
@@ -143,23 +153,44 @@ impl Sessions {
     /// Decides about a write, and takes note of what it acknowledges. Its number is above `acknowledged`, by
     /// [`OUTSTANDING_MAX`] at most.
     pub(crate) fn admit(&mut self, at: &Position, request: &RequestId, acknowledged: u64) -> Admission<'_> {
+        #[cfg(feature = "seeded-bugs")]
+        self.expire_locally();
         let session = self.open.get_mut(&request.session).filter(|session| session.client == request.client);
         let Some(session) = session else {
+            raft_core::mark!(SessionExpired);
             return Admission::Expired;
         };
         session.used = place(at);
         session.acknowledge(acknowledged);
-        if request.number <= session.acknowledged {
+        if request.number <= session.acknowledged && !raft_core::bug!(AcknowledgedAppliedAgain) {
+            raft_core::mark!(StaleWrite);
             return Admission::Stale;
         }
-        match session.replies.get(&request.number) {
-            Some(Some(reply)) => Admission::Answered(reply.clone()),
-            Some(None) => Admission::Stale,
+        match session.replies.get(&request.number).filter(|_| !raft_core::bug!(RetryAppliedAgain)) {
+            Some(Some(reply)) => {
+                raft_core::mark!(DuplicateAnswered);
+                Admission::Answered(reply.clone())
+            }
+            Some(None) => {
+                raft_core::mark!(StaleWrite);
+                Admission::Stale
+            }
             None => Admission::Fresh(Fresh {
                 session,
                 number: request.number,
                 reply_bytes_max: reply_bytes_max(self.limits),
             }),
+        }
+    }
+
+    /// A seeded bug: every fiftieth write of this life expires the oldest session.
+    #[cfg(feature = "seeded-bugs")]
+    fn expire_locally(&mut self) {
+        if raft_core::bug!(SessionsExpireLocally) {
+            self.seen = self.seen.saturating_add(1);
+            if self.seen.is_multiple_of(50) {
+                self.open.pop_first();
+            }
         }
     }
 
@@ -188,7 +219,12 @@ impl Sessions {
             client: session.client,
             used: session.used,
             acknowledged: session.acknowledged,
-            replies: session.replies.iter().map(|(number, reply)| (*number, reply.clone())).collect(),
+            replies: session
+                .replies
+                .iter()
+                .filter(|_| !raft_core::bug!(RepliesNotInSnapshot))
+                .map(|(number, reply)| (*number, reply.clone()))
+                .collect(),
         })
     }
 
@@ -201,7 +237,7 @@ impl Sessions {
         opened: u64,
         records: impl Iterator<Item = Result<SessionRecord, String>>,
     ) -> Result<Self, String> {
-        let mut sessions = Self { limits, opened, open: BTreeMap::new() };
+        let mut sessions = Self { opened, ..Self::new(limits) };
         for record in records {
             let record = record?;
             let above = sessions.open.last_key_value().map_or(0, |(name, _)| *name);

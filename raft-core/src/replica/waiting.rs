@@ -27,6 +27,7 @@ pub(super) fn take_waiting(
         if front.index == entry.index && front.term == entry.term {
             return front.requests;
         }
+        mark!(Superseded, !front.requests.is_empty());
         let outcome = Outcome::Refused(Refusal::Superseded);
         replies.extend(front.requests.into_iter().map(|request| Reply { request, outcome: outcome.clone() }));
     }
@@ -37,10 +38,13 @@ pub(super) fn apply_entry<M: StateMachine>(
     machine: &mut M,
     entry: &Entry,
     digest: Option<Digest>,
-    waiting: Vec<RequestId>,
+    mut waiting: Vec<RequestId>,
     replies: &mut VecDeque<Reply>,
 ) {
     let Payload::Command(payload) = &entry.payload else { return };
+    if bug!(AnswersCrossed) {
+        waiting.reverse();
+    }
     let mut waiting = waiting.into_iter();
     for (command, number) in Commands::of(payload).zip(0..) {
         let position = Position { index: entry.index, term: entry.term, number, digest };

@@ -79,9 +79,13 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
     let mut vouched = at;
     while at < disk.len() {
         let Some((header, body)) = window.frame(at)? else {
-            if let Some(evidence) = find_evidence(&mut window, at)? {
+            let evidence = find_evidence(&mut window, at)?.filter(|_| !raft_core::bug!(DamageTakenForTornTail));
+            let evidence = evidence.or_else(|| raft_core::bug!(TornTailRefused).then(|| String::from("it is torn")));
+            if let Some(evidence) = evidence {
+                raft_core::mark!(DamageFound);
                 return Err(damaged(disk, at, &evidence).into());
             }
+            raft_core::mark!(TornTailCut);
             break;
         };
         let body_at = at.saturating_add(FRAME_HEADER_LEN as u64);
@@ -94,6 +98,9 @@ pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recove
     }
     let Replay { mut contents, .. } = replay;
     contents.snapshots.forget_received();
+    if raft_core::bug!(TornTailKept) {
+        at = disk.len();
+    }
     Ok(Some(Recovered { incarnation, contents, end: at, vouched }))
 }
 
@@ -210,6 +217,10 @@ impl<D: Disk> Replay<'_, D> {
     }
 
     fn truncate(&mut self, from: LogIndex) -> Result<(), ReplayFault> {
+        raft_core::mark!(TruncationRead);
+        if raft_core::bug!(TruncationForgotten) {
+            return Ok(());
+        }
         if self.contents.check_truncate(from).is_err() {
             return Err(ReplayFault::Content("a truncation of blocks that are not there"));
         }
@@ -228,6 +239,7 @@ impl<D: Disk> Replay<'_, D> {
     }
 
     fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), ReplayFault> {
+        raft_core::mark!(InstallRead);
         let meta = self.contents.check_install(index, keep_from);
         let anchor = meta.map_err(|_| ReplayFault::Content("a snapshot is installed that was not received"))?.digest;
         let Some(first) = keep_from else {
@@ -272,7 +284,10 @@ impl<D: Disk> Window<'_, D> {
         if !held {
             self.start = at;
             self.bytes.resize(len.max(WINDOW_LEN.min(rest)), 0);
-            self.disk.read_at(at, &mut self.bytes)?;
+            match self.disk.read_at(at, &mut self.bytes) {
+                Err(_) if raft_core::bug!(ReadErrorEndsLog) => return Ok(None),
+                answer => answer?,
+            }
         }
         Ok(skip(self.start).and_then(|skip| self.bytes.get(skip..)?.get(..len)))
     }

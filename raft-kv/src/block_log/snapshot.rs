@@ -96,6 +96,7 @@ impl Snapshots {
 
     /// Forgets what was received and not installed: nobody goes on with it in another life.
     pub(super) fn forget_received(&mut self) {
+        raft_core::mark!(ReceivedForgotten, self.receiving.is_some());
         self.receiving = None;
     }
 

@@ -40,6 +40,7 @@ impl<D: Disk> BlockLog<D> {
         self.contents.check_truncate(from).or_else(expected)?;
         let (_, end) = self.submit(|out| frame::encode_truncate(from, out))?;
         self.contents.truncate(from);
+        raft_core::mark!(TruncatedUnsynced, self.unsynced.back().is_some_and(|block| block.entry.index >= from));
         while self.unsynced.pop_back_if(|block| block.entry.index >= from).is_some() {}
         Ok(end)
     }
@@ -125,6 +126,7 @@ impl<D: Disk> BlockLog<D> {
 
     /// Notes the first failure and answers with it.
     fn poison(&mut self, error: &DiskError) -> StorageError {
+        raft_core::mark!(LogPoisoned, self.poisoned.is_none());
         StorageError::Poisoned { what: self.poisoned.get_or_insert_with(|| error.to_string()).clone() }
     }
 
@@ -133,7 +135,11 @@ impl<D: Disk> BlockLog<D> {
         if let Some(what) = &self.poisoned {
             return Err(StorageError::Poisoned { what: what.clone() });
         }
-        let durable = self.disk.durable().map_err(|error| self.poison(&error))?;
+        let durable = match self.disk.durable() {
+            Err(_) if raft_core::bug!(FailedSyncCounts) => self.disk.len(),
+            answer => answer.map_err(|error| self.poison(&error))?,
+        };
+        let durable = if raft_core::bug!(ReportedBeforeSync) { self.disk.len() } else { durable };
         while let Some((id, end)) = self.begun.pop_front_if(|(_, end)| *end <= durable) {
             (self.persisted, self.synced) = (id, end);
         }
