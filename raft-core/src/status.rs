@@ -123,6 +123,8 @@ impl<S: Storage> Node<S> {
     #[must_use]
     pub const fn configuration_index(&self) -> LogIndex {
         self.configurations.index()
+    }
+
     /// Latest term that this node has seen.
     #[must_use]
     pub const fn current_term(&self) -> Term {

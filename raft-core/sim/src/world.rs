@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    Action, Configuration, Fault as NodeFault, Incarnation, Message, NodeId, Outcome, Replica, RequestId, RoleName,
+    Action, Configuration, Fault as NodeFault, Message, NodeId, Outcome, Replica, RequestId, RoleName,
     StateMachine, Storage,
 };
 use raft_kv::ClusterId;
@@ -26,7 +26,7 @@ use crate::oracle::Oracle;
 use crate::plan::{Plan, Target};
 use crate::report::{Failure, Report};
 use crate::simulation::{Founding, Simulation};
-use crate::story::{Happening, What};
+use crate::story::{Happening, What, words};
 use crate::time::{Rng, Time, exponential, rng};
 use crate::workload::{Call, Io, Workload};
 
@@ -516,7 +516,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
     fn carry(&mut self, message: Message) {
         self.messages = self.messages.saturating_add(1);
         let (number, from, to) = (self.messages, message.from, message.to);
-        self.tell(|| What::Sent { message: number, from, to, term: message.term, words: words(&message) });
+        self.tell(|| What::Sent { message: number, from, to, term: message.term, words: words(&message.body) });
         self.send(number, Box::new(message));
     }
 
@@ -578,9 +578,4 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             self.wake_at(client, at.max(self.now));
         }
     }
-}
-
-/// A message in a few words.
-fn words(message: &Message) -> String {
-    format!("{:?}", message.body)
 }

@@ -192,7 +192,8 @@ fn down(rng: &mut Rng) -> Time {
 }
 
 fn lasts(rng: &mut Rng) -> Time {
-    exponential(rng, Time::millis(10), Time::millis(pick(rng, &[100, 1_000, 3_000])))
+    let mean = Time::millis(pick(rng, &[100, 1_000, 3_000]));
+    exponential(rng, Time::millis(10), mean)
 }
 
 fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {

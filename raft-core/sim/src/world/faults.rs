@@ -34,7 +34,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         }
         if self.befall(&fault)? {
             *self.faults.entry(fault.kind()).or_default() += 1;
-            self.tell(|| What::Fault { words: format!("{}: {fault:?}", fault.kind()) });
+            self.tell(|| What::Fault { words: fault.to_string() });
         }
         Ok(())
     }

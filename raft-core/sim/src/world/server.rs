@@ -7,7 +7,7 @@ use raft_core::{Config, Incarnation, Limits, Message, NodeId, Replica, RequestId
 use crate::disk::SimDisk;
 use crate::network::Outbox;
 use crate::oracle::{Watched, WatchedMachine};
-use crate::plan::{Shape, Target};
+use crate::plan::Shape;
 use crate::time::Time;
 use crate::workload::Call;
 
@@ -155,13 +155,4 @@ pub(super) fn config(shape: &Shape, id: NodeId, seed: u64, life: u64) -> (Config
         ..Limits::default()
     };
     (config, requests)
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Server(id) => write!(f, "server {id}"),
-            Self::Leader => f.write_str("the leader"),
-        }
-    }
 }
