@@ -10,4 +10,5 @@ mod workload;
 pub use report::{Failure, Report};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};
+pub use workload::kv::KvWorkload;
 pub use workload::{Call, Io, Workload};
