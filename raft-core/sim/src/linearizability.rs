@@ -38,8 +38,8 @@
 //!
 //! Four things keep the search from what cannot matter:
 //!
-//! * What can come next and changes no state in which it can come, comes next, and nothing else is tried: it can only be
-//!   in the way later. (A write of what is there already is another matter: it may be needed after a deletion.)
+//! * What can come next and leaves the state as it is, comes next, and nothing else is tried: it can only be in the
+//!   way later.
 //! * A pending operation is placed only where nothing else can be, and never where what follows it would have had the
 //!   same effect without it.
 //! * Of two pending operations with equal inputs, the earlier one is used first.
@@ -88,12 +88,6 @@ pub trait Model {
     fn only_reads(&self, input: &Self::Input) -> bool {
         let _ = input;
         false
-    }
-
-    /// Whether it changes no state in which it can have this output. Such an operation is placed as soon as it can be.
-    fn changes_nothing(&self, input: &Self::Input, output: &Self::Output) -> bool {
-        let _ = output;
-        self.only_reads(input)
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use raft_kv::{Outcome, Value};
 
 use super::{CONFIGURATIONS_MAX, KeyError, Model, Operation, check_as};
 
@@ -114,12 +115,15 @@ impl Model for KvModel {
     fn only_reads(&self, input: &KvInput) -> bool {
         *input == KvInput::Get
     }
+}
 
-    fn changes_nothing(&self, input: &KvInput, output: &KvOutput) -> bool {
-        match output {
-            KvOutput::Value(_) | KvOutput::NotSwapped { .. } | KvOutput::Deleted { existed: false } => true,
-            KvOutput::Swapped => matches!(input, KvInput::CompareAndSwap { expected, new } if expected == new),
-            KvOutput::Success | KvOutput::Deleted { existed: true } => false,
+impl From<Outcome> for KvOutput {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Deleted { existed } => Self::Deleted { existed },
+            Outcome::Swapped => Self::Swapped,
+            Outcome::NotSwapped { actual } => Self::NotSwapped { actual: actual.map(|Value(bytes)| bytes) },
         }
     }
 }
@@ -153,29 +157,4 @@ fn simplify(operations: &[KvOperation]) -> Vec<KvOperation> {
     let inputs: Vec<_> = operations.iter().map(|operation| &operation.input).map(input).collect();
     let simple = |(operation, input): (&KvOperation, KvInput)| KvOperation { input, ..operation.clone() };
     operations.iter().zip(inputs).map(simple).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::Time;
-
-    #[test]
-    fn a_put_of_what_is_there_already_may_be_needed_later() {
-        let done = |input, invoked, returned, output| KvOperation {
-            client: 1,
-            input,
-            invoked: Time(invoked),
-            returned: Some((Time(returned), output)),
-        };
-        let put = || KvInput::Put(Bytes::from_static(b"v"));
-        let deleted = KvOutput::Deleted { existed: true };
-        let history = vec![
-            done(put(), 0, 1, KvOutput::Success),
-            done(put(), 2, 5, KvOutput::Success),
-            done(KvInput::Delete, 3, 4, deleted.clone()),
-            done(KvInput::Delete, 6, 7, deleted),
-        ];
-        assert_eq!(check_keys(&BTreeMap::from([("k", history)])), Ok(()));
-    }
 }

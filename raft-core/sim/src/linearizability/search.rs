@@ -158,24 +158,17 @@ impl<'a, M: Model> Search<'a, M> {
             .any(|at| self.usable(at).is_some_and(|state| self.place(Choice::Pending(at), state, false)))
     }
 
-    /// A completed operation that can come next and changes no state in which it can come. It can as well come now: no
-    /// order of the others needs it later.
+    /// A completed operation that can come next and leaves the state as it is. It can as well come now: no order of the
+    /// others needs it later.
     fn without_effect(&self) -> Option<(usize, M::State)> {
         let mut behind = None;
         while let Some(at) = self.events.candidate(behind) {
-            if self.changes_nothing(at)
-                && let Some(state) = self.possible(Choice::Completed(at)).filter(|state| *state == self.state)
-            {
+            if let Some(state) = self.possible(Choice::Completed(at)).filter(|state| *state == self.state) {
                 return Some((at, state));
             }
             behind = Some(at);
         }
         None
-    }
-
-    fn changes_nothing(&self, completed: usize) -> bool {
-        let operation = self.history.completed.get(completed);
-        operation.is_some_and(|operation| self.model.changes_nothing(operation.input, operation.output))
     }
 
     /// The state after this pending operation, where it is worth a try.
