@@ -10,7 +10,7 @@ use super::{bytes, did, is_linearizable, pending, verdict};
 
 const SHAPE: Shape = Shape {
     operations: 4_000,
-    clients: 16,
+    clients: 5,
     values: None,
     pending: 10,
     puts: 300,
