@@ -21,4 +21,5 @@ pub use report::{Failure, Report};
 pub use simulation::{Builder, Founding, OpenStorage, Simulation};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};
+pub use workload::kv::KvWorkload;
 pub use workload::{Call, Io, Workload};

@@ -38,8 +38,8 @@
 //!
 //! Four things keep the search from what cannot matter:
 //!
-//! * What can come next and leaves the state as it is, comes next, and nothing else is tried: it can only be in the
-//!   way later.
+//! * What can come next and only reads, comes next, and nothing else is tried: whatever comes after it does so as well
+//!   without it.
 //! * A pending operation is placed only where nothing else can be, and never where what follows it would have had the
 //!   same effect without it.
 //! * Of two pending operations with equal inputs, the earlier one is used first.
@@ -84,9 +84,11 @@ pub trait Model {
     /// possible, so there is always a next state: the input alone decides which.
     fn step(&self, state: &Self::State, input: &Self::Input, output: Option<&Self::Output>) -> Option<Self::State>;
 
-    /// Whether it changes no state whatsoever. Such an operation says nothing while it is pending, and is left out.
-    fn only_reads(&self, input: &Self::Input) -> bool {
-        let _ = input;
+    /// Whether an operation with this output changes nothing, in whichever state it is possible: a read, a swap that
+    /// failed. `false` is always right; where it is `true`, the check is faster. (A write of what is there already is
+    /// none of these: in another state it would change something.)
+    fn only_reads(&self, input: &Self::Input, output: Option<&Self::Output>) -> bool {
+        let _ = (input, output);
         false
     }
 }

@@ -1,11 +1,13 @@
 //! What simulated clients do, and whether what they were told is right.
 
+pub(crate) mod kv;
+
 use bytes::Bytes;
 use raft_core::{NodeId, Outcome, Position};
 
 use crate::time::{Rng, Time};
 
-/// All clients of a run. The world wakes them, carries what they send to servers over a network that loses and delays
+/// All clients of a run, numbered from 1. The world wakes them, carries what they send to servers over a network that loses and delays
 /// it, and brings the answers back; an answer may never come.
 pub trait Workload {
     /// A client's time has come: at the beginning of the run, and whenever it asked for.
@@ -24,8 +26,13 @@ pub trait Workload {
         Ok(())
     }
 
-    /// The world is whole again: finish what has begun and begin nothing more.
+    /// The world is whole again: finish what has begun and begin nothing more. Once nothing is pending, the world calls
+    /// [`begin_last`](Self::begin_last).
     fn finish(&mut self);
+
+    /// After [`finish`](Self::finish): each client has one fresh write and one fresh read left, and is idle then. They are
+    /// pending from now on. The world wakes every client next.
+    fn begin_last(&mut self) {}
 
     /// Operations that have begun and not ended.
     fn pending(&self) -> usize;
@@ -55,6 +62,17 @@ pub struct Io<'a> {
     pub calls: Vec<(NodeId, u64, Call)>,
     /// When it wants to be woken next; replaces what it wanted before.
     pub wake_at: Option<Time>,
+    /// What it does and is told, for the story of the run; `None` where nobody listens.
+    pub words: Option<Vec<String>>,
+}
+
+impl Io<'_> {
+    /// Adds to the story, if somebody listens.
+    pub fn say(&mut self, words: impl FnOnce() -> String) {
+        if let Some(said) = &mut self.words {
+            said.push(words());
+        }
+    }
 }
 
 /// What a client sends.

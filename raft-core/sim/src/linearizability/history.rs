@@ -20,6 +20,8 @@ pub(super) struct Completed<'a, M: Model> {
     pub(super) returned: Time,
     /// So many completed operations had begun when it ended. Invariant: while it is not placed, no other is.
     pub(super) begun: usize,
+    /// It changes nothing, whenever it comes.
+    pub(super) only_reads: bool,
 }
 
 /// An operation that did not end, and may change something.
@@ -65,8 +67,9 @@ impl<'a, M: Model> History<'a, M> {
             let (input, invoked) = (&operation.input, operation.invoked);
             if let Some((returned, output)) = &operation.returned {
                 let returned = invoked.max(*returned);
-                completed.push(Completed { index, input, output, invoked, returned, begun: 0 });
-            } else if !model.only_reads(input) {
+                let only_reads = model.only_reads(input, Some(output));
+                completed.push(Completed { index, input, output, invoked, returned, begun: 0, only_reads });
+            } else if !model.only_reads(input, None) {
                 let equal_before = pending.iter().rposition(|earlier| earlier.input == input);
                 pending.push(Pending { index, input, invoked, equal_before });
             }

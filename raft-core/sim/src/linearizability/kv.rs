@@ -112,8 +112,9 @@ impl Model for KvModel {
         told.then_some(next)
     }
 
-    fn only_reads(&self, input: &KvInput) -> bool {
-        *input == KvInput::Get
+    fn only_reads(&self, input: &KvInput, output: Option<&KvOutput>) -> bool {
+        let failed = matches!(output, Some(KvOutput::NotSwapped { .. } | KvOutput::Deleted { existed: false }));
+        *input == KvInput::Get || failed
     }
 }
 

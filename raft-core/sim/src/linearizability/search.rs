@@ -134,7 +134,7 @@ impl<'a, M: Model> Search<'a, M> {
     fn advance(&mut self, next: Next) -> bool {
         let behind = match next {
             Next::Everything => {
-                if let Some((at, state)) = self.without_effect() {
+                if let Some((at, state)) = self.reading() {
                     return self.place(Choice::Completed(at), state, true);
                 }
                 Some(None)
@@ -158,12 +158,14 @@ impl<'a, M: Model> Search<'a, M> {
             .any(|at| self.usable(at).is_some_and(|state| self.place(Choice::Pending(at), state, false)))
     }
 
-    /// A completed operation that can come next and leaves the state as it is. It can as well come now: no order of the
-    /// others needs it later.
-    fn without_effect(&self) -> Option<(usize, M::State)> {
+    /// A completed operation that can come next and only reads. It can as well come now: no order of the others needs
+    /// it later.
+    fn reading(&self) -> Option<(usize, M::State)> {
         let mut behind = None;
         while let Some(at) = self.events.candidate(behind) {
-            if let Some(state) = self.possible(Choice::Completed(at)).filter(|state| *state == self.state) {
+            if self.history.completed.get(at).is_some_and(|operation| operation.only_reads)
+                && let Some(state) = self.possible(Choice::Completed(at))
+            {
                 return Some((at, state));
             }
             behind = Some(at);
