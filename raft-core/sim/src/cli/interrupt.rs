@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Whether somebody pressed Ctrl-C. The first time asks to end in order, the second ends the process.
 #[derive(Clone, Debug, Default)]
@@ -15,20 +16,20 @@ impl Interrupt {
         std::thread::spawn(move || {
             // Without this, Ctrl-C ends the process as it always does.
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
-            runtime.block_on(async {
-                while tokio::signal::ctrl_c().await.is_ok() {
-                    if heard.press() {
-                        std::process::exit(INTERRUPTED);
-                    }
+            let mut first = None;
+            while runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+                heard.press();
+                if first.get_or_insert_with(Instant::now).elapsed() > ONCE {
+                    std::process::exit(INTERRUPTED);
                 }
-            });
+            }
         });
         interrupt
     }
 
-    /// Whether it was pressed before.
-    pub(crate) fn press(&self) -> bool {
-        self.0.swap(true, Ordering::Relaxed)
+    /// As if it were pressed.
+    pub(crate) fn press(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -36,5 +37,7 @@ impl Interrupt {
     }
 }
 
+/// Whoever stops a group of processes may tell this one twice: within so long that is once.
+const ONCE: Duration = Duration::from_secs(1);
 /// What shells report of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;

@@ -121,7 +121,7 @@ fn a_deadline_and_an_interrupt_end_it_with_what_was_done() {
     let (total, _) = ran("raft-sim run --seeds 0.. --minutes 0");
     assert_eq!(total.seeds, 0);
     let interrupt = Interrupt::default();
-    assert!(!interrupt.press() && interrupt.press());
+    interrupt.press();
     let (total, told) = run::run(&run_args("raft-sim run --seeds 0.."), Engine::TOY, &interrupt);
     assert_eq!(total.seeds, 0);
     assert!(told.contains("stopped by Ctrl-C\n"), "{told}");

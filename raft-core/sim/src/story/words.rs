@@ -43,7 +43,7 @@ pub fn words(body: &Body) -> String {
 
 /// The first word: the kind of a message.
 pub(crate) fn kind(words: &str) -> &str {
-    words.split([' ', ':', ',']).next().unwrap_or(words)
+    words.split([' ', ':', ',', '(']).next().unwrap_or(words)
 }
 
 /// Whether messages of this kind flow all the time, so that a reader wants their sum.
@@ -91,5 +91,6 @@ mod tests {
         assert_eq!(words(&heartbeat), "Heartbeat 7, commit 4");
         assert!(is_routine(kind(&words(&heartbeat))));
         assert_eq!(kind(&words(&Body::TimeoutNow)), "TimeoutNow");
+        assert_eq!(kind(&format!("{vote:?}")), "RequestVote");
     }
 }
