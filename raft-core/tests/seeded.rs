@@ -1,5 +1,6 @@
 //! Seeded bugs are live: each changes what a node does in a place where that breaks a rule, and none does unless it is
 //! selected. Only with the feature `seeded-bugs`; one test, for what is selected is so in the whole process.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use raft_core::seeded::{Bug, select};
 use raft_core::{
@@ -9,6 +10,9 @@ use raft_core::{
 };
 
 const UNKNOWN: Incarnation = Incarnation::UNKNOWN;
+
+/// A bug, and whether its rule is broken now.
+type Case = (Bug, fn() -> bool);
 
 /// Server 1, and whether its writes become durable at once.
 struct Server {
@@ -83,10 +87,10 @@ impl Server {
         };
         let answers = self.hear(2, 3, Body::AppendEntries(request));
         answers.iter().find_map(|action| match action {
-            Action::Send(Message { body: Body::AppendEntriesResponse(_, response), .. }) => match response {
-                AppendEntriesResponse::Accepted { match_index } => Some(*match_index),
-                _ => None,
-            },
+            Action::Send(Message {
+                body: Body::AppendEntriesResponse(_, AppendEntriesResponse::Accepted { match_index }),
+                ..
+            }) => Some(*match_index),
             _ => None,
         })
     }
@@ -112,7 +116,7 @@ fn accepted(match_index: u64) -> Body {
 
 #[test]
 fn a_bug_breaks_its_rule_and_only_where_it_is_selected() {
-    let breaks: &[(Bug, fn() -> bool)] = &[
+    let breaks: &[Case] = &[
         (Bug::Canary, || Server::leading(3, true).commit() > 0),
         (Bug::AnyLogWins, || Server::new(3, &[1, 1]).is_granted(0, 0)),
         (Bug::LongerLogWins, || Server::new(3, &[1]).is_granted(5, 0)),
