@@ -36,7 +36,12 @@ fn a_server_that_lost_its_disk_is_not_accused() {
             group.wipe(lost, Incarnation(u64::from(1000 * (round + 1) + lost)));
             group.settle();
             let others = (1..=5).filter(|id| *id != lost).map(NodeId);
-            group.change(MembershipChange { voters: others.collect(), learners: vec![], catch_up: false, addresses: vec![] });
+            group.change(MembershipChange {
+                voters: others.collect(),
+                learners: vec![],
+                catch_up: false,
+                addresses: vec![],
+            });
             group.settle();
             let all = (1..=5).map(NodeId).collect();
             group.change(MembershipChange { voters: all, learners: vec![], catch_up: true, addresses: vec![] });
