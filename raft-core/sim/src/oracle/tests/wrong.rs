@@ -234,7 +234,7 @@ fn i12_a_machine_goes_astray() {
         group.start(2);
         group.machine.wrong_from = Some(10);
         group.start(3);
-        assert_eq!(accused(|| (0..4).for_each(|_| group.settle())), rule);
+        assert_eq!(accused(|| (0..12).for_each(|_| group.settle())), rule);
     }
     let mut history = History::default();
     history.snapshot(NodeId(1), LogIndex(4), Some(Digest([1; 32]))).unwrap();
