@@ -10,7 +10,7 @@ mod parse;
 mod replay;
 mod run;
 mod tables;
-// MERGE: the simulator itself takes its place; then `#[cfg(test)]`.
+#[cfg(test)]
 mod toy;
 mod workers;
 

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use raft_sim::plan::Plan;
-use raft_sim::{Failure, Report, Time};
-
-use super::toy;
+use raft_sim::{Failure, Report, Simulation, Time};
 
 /// What the command needs of a simulator.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +18,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    // MERGE: to be replaced by the simulator: `Plan::draw`, `raft_sim::run`, and the coverage marks.
-    pub(crate) const REAL: Self = Self::TOY;
+    /// The simulator.
+    pub(crate) const REAL: Self = Self { draw: Plan::draw, simulate, marks };
 
     /// Fails where it is told to.
-    pub(crate) const TOY: Self = Self { draw: toy::draw, simulate: toy::run, marks };
+    #[cfg(test)]
+    pub(crate) const TOY: Self = Self { draw: super::toy::draw, simulate: super::toy::run, marks };
 
     /// The plan of a seed.
     ///
@@ -64,7 +63,15 @@ pub(crate) fn catch_panics_quietly() {
     std::panic::set_hook(Box::new(|panic| PANIC.set(Some(panic.to_string().replace('\n', " ")))));
 }
 
-const fn marks() -> Vec<(&'static str, u64)> {
+fn simulate(plan: Plan, with_story: bool) -> Report {
+    Simulation::kv().run_plan(plan, with_story)
+}
+
+/// In a build that counts them.
+fn marks() -> Vec<(&'static str, u64)> {
+    #[cfg(feature = "marks")]
+    return raft_core::marks::all().collect();
+    #[cfg(not(feature = "marks"))]
     Vec::new()
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use raft_kv::{Outcome, Value};
 
 use super::{CONFIGURATIONS_MAX, KeyError, Model, Operation, check_as};
 
@@ -115,17 +114,6 @@ impl Model for KvModel {
     fn only_reads(&self, input: &KvInput, output: Option<&KvOutput>) -> bool {
         let failed = matches!(output, Some(KvOutput::NotSwapped { .. } | KvOutput::Deleted { existed: false }));
         *input == KvInput::Get || failed
-    }
-}
-
-impl From<Outcome> for KvOutput {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Success => Self::Success,
-            Outcome::Deleted { existed } => Self::Deleted { existed },
-            Outcome::Swapped => Self::Swapped,
-            Outcome::NotSwapped { actual } => Self::NotSwapped { actual: actual.map(|Value(bytes)| bytes) },
-        }
     }
 }
 

@@ -9,8 +9,5 @@
 )]
 
 mod disk;
-mod transport;
-//! The simulator's own tests.
-#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 mod linearizability;
+mod transport;
