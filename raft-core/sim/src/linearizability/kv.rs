@@ -118,14 +118,18 @@ impl Model for KvModel {
     }
 }
 
-impl From<Outcome> for KvOutput {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
+/// What came of an operation on one key. A transaction is of several: its outcome comes back.
+impl TryFrom<Outcome> for KvOutput {
+    type Error = Outcome;
+
+    fn try_from(outcome: Outcome) -> Result<Self, Outcome> {
+        Ok(match outcome {
             Outcome::Success => Self::Success,
             Outcome::Deleted { existed } => Self::Deleted { existed },
             Outcome::Swapped => Self::Swapped,
             Outcome::NotSwapped { actual } => Self::NotSwapped { actual: actual.map(|Value(bytes)| bytes) },
-        }
+            Outcome::Transaction { .. } => return Err(outcome),
+        })
     }
 }
 

@@ -295,6 +295,8 @@ fn outcomes_of_the_machine_are_outputs() {
         (Outcome::NotSwapped { actual: Some(Value(bytes("a"))) }, kept(Some("a"))),
     ];
     for (outcome, output) in outcomes {
-        assert_eq!(KvOutput::from(outcome), output);
+        assert_eq!(KvOutput::try_from(outcome), Ok(output));
     }
+    let transaction = Outcome::Transaction { committed: true, outcomes: vec![Outcome::Success] };
+    assert_eq!(KvOutput::try_from(transaction.clone()), Err(transaction));
 }
