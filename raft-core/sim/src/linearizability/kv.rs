@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use raft_kv::{Outcome, Value};
 
 use super::{CONFIGURATIONS_MAX, KeyError, Model, Operation, check_as};
 
@@ -114,6 +115,21 @@ impl Model for KvModel {
     fn only_reads(&self, input: &KvInput, output: Option<&KvOutput>) -> bool {
         let failed = matches!(output, Some(KvOutput::NotSwapped { .. } | KvOutput::Deleted { existed: false }));
         *input == KvInput::Get || failed
+    }
+}
+
+/// What came of an operation on one key. A transaction is of several: its outcome comes back.
+impl TryFrom<Outcome> for KvOutput {
+    type Error = Outcome;
+
+    fn try_from(outcome: Outcome) -> Result<Self, Outcome> {
+        Ok(match outcome {
+            Outcome::Success => Self::Success,
+            Outcome::Deleted { existed } => Self::Deleted { existed },
+            Outcome::Swapped => Self::Swapped,
+            Outcome::NotSwapped { actual } => Self::NotSwapped { actual: actual.map(|Value(bytes)| bytes) },
+            Outcome::Transaction { .. } => return Err(outcome),
+        })
     }
 }
 

@@ -250,7 +250,7 @@ impl Client {
         if let Some(leader) = known {
             self.leader = leader;
             // Servers that name each other are asked in turn, but not as fast as they answer.
-            if matches!(refusal, Refusal::NotLeader { .. }) && open.attempt % 3 != 0 {
+            if matches!(refusal, Refusal::NotLeader { .. }) && !open.attempt.is_multiple_of(3) {
                 return self.send(open, leader, shared, io);
             }
         }
@@ -277,7 +277,7 @@ impl Client {
                 } else if height > at.index.0 {
                     shared.fail(|| format!("{request} was applied in block {height}, answered in {}", at.index.0));
                 }
-                learn(operation, &outcome, shared);
+                shared.mix.learn(operation, &outcome);
                 self.end_write(&open, operation, Some(Last::Read), shared, io);
             }
             (Task::Write { request, .. }, Ok(told @ (Reply::SessionExpired | Reply::Stale))) => {
@@ -374,25 +374,6 @@ impl Open {
 
 fn client_id(number: u32) -> u64 {
     CLIENT_IDS + u64::from(number)
-}
-
-/// What a write's answer tells of its key.
-fn learn(operation: &Operation, outcome: &raft_kv::Outcome, shared: &mut Shared) {
-    match (operation, outcome) {
-        (Operation::Put { key, value }, _) => shared.mix.saw(&key.canonical, Some(value)),
-        (Operation::CompareAndSwap { key, new, .. }, raft_kv::Outcome::Swapped) => {
-            shared.mix.saw(&key.canonical, Some(new));
-        }
-        (Operation::CompareAndSwap { key, .. }, raft_kv::Outcome::NotSwapped { actual }) => {
-            shared.mix.saw(&key.canonical, actual.as_ref());
-        }
-        (Operation::Transaction { operations }, raft_kv::Outcome::Transaction { committed: true, outcomes }) => {
-            for (operation, outcome) in operations.iter().zip(outcomes) {
-                learn(operation, outcome, shared);
-            }
-        }
-        _ => {}
-    }
 }
 
 fn any_server(io: &mut Io<'_>) -> NodeId {

@@ -1,7 +1,7 @@
 //! What clients like to do in one run: drawn, so that runs differ more than averages would.
 
 use bytes::Bytes;
-use raft_kv::{Key, Operation, Query, Value};
+use raft_kv::{Key, Operation, Outcome, Query, Value};
 use rand::RngExt;
 
 use crate::time::{Rng, Time, between, chance};
@@ -136,6 +136,23 @@ impl Mix {
     pub(super) fn saw(&mut self, canonical: &Bytes, value: Option<&Value>) {
         if let Some(known) = self.keys.binary_search(canonical).ok().and_then(|key| self.known.get_mut(key)) {
             *known = value.cloned();
+        }
+    }
+
+    /// Somebody was told what came of a write.
+    pub(super) fn learn(&mut self, operation: &Operation, outcome: &Outcome) {
+        match (operation, outcome) {
+            (Operation::Put { key, value }, _) => self.saw(&key.canonical, Some(value)),
+            (Operation::CompareAndSwap { key, new, .. }, Outcome::Swapped) => self.saw(&key.canonical, Some(new)),
+            (Operation::CompareAndSwap { key, .. }, Outcome::NotSwapped { actual }) => {
+                self.saw(&key.canonical, actual.as_ref());
+            }
+            (Operation::Transaction { operations }, Outcome::Transaction { committed: true, outcomes }) => {
+                for (operation, outcome) in operations.iter().zip(outcomes) {
+                    self.learn(operation, outcome);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use raft_kv::{Outcome, Value};
 use raft_sim::linearizability::kv::{KvInput, KvModel, KvOperation, KvOutput, check_keys};
 use raft_sim::linearizability::{CheckError, check, check_by_key, check_within};
 
@@ -282,4 +283,20 @@ fn what_would_take_too_long_is_undecided() {
     assert_eq!(check_within(&KvModel, &history, 12), Ok(()));
     assert_eq!(check_within(&KvModel, &history, 11), Err(CheckError::Undecided { configurations: 11 }));
     assert_eq!(check(&KvModel, &history), Ok(()));
+}
+
+#[test]
+fn outcomes_of_the_machine_are_outputs() {
+    let outcomes = [
+        (Outcome::Success, OK),
+        (Outcome::Deleted { existed: true }, deleted(true)),
+        (Outcome::Swapped, SWAPPED),
+        (Outcome::NotSwapped { actual: None }, kept(None)),
+        (Outcome::NotSwapped { actual: Some(Value(bytes("a"))) }, kept(Some("a"))),
+    ];
+    for (outcome, output) in outcomes {
+        assert_eq!(KvOutput::try_from(outcome), Ok(output));
+    }
+    let transaction = Outcome::Transaction { committed: true, outcomes: vec![Outcome::Success] };
+    assert_eq!(KvOutput::try_from(transaction.clone()), Err(transaction));
 }
