@@ -149,7 +149,6 @@ marks! {
     IncarnationsPinned "A leader pins the incarnations that it has heard (M10)."
 
     UnknownOutcome "Who waits for an entry is told that its outcome is not known."
-    Superseded "Who waits for an entry is told that another took its place."
 
     SessionExpired "A write of a session that is not open."
     SessionEvicted "A session gives way to a new one (C2)."

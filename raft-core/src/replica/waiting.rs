@@ -27,7 +27,6 @@ pub(super) fn take_waiting(
         if front.index == entry.index && front.term == entry.term {
             return front.requests;
         }
-        mark!(Superseded, !front.requests.is_empty());
         let outcome = Outcome::Refused(Refusal::Superseded);
         replies.extend(front.requests.into_iter().map(|request| Reply { request, outcome: outcome.clone() }));
     }
