@@ -267,19 +267,28 @@ impl Oracle {
     /// It is told what is not so, or may be lost.
     pub fn replied(&mut self, id: NodeId, outcome: &Outcome) -> Result<(), Failure> {
         let Some(seen) = self.servers.get(&id).and_then(|server| server.seen) else { return Ok(()) };
-        let index = match outcome {
+        match outcome {
             Outcome::Applied { position, .. } => {
                 self.is_committed(id, position.index, Mark { term: position.term, digest: position.digest })?;
-                position.index
+                self.is_applied(id, seen, position.index)?;
+                let durable = self.servers.get(&id).map_or(Ok(()), |server| server.tap.borrow().is_durable(position.index));
+                let rule = "acknowledged is kept";
+                durable.map_err(|what| Failure::new(rule, format!("server {id} answers from {}: {what}", position.index)))
             }
-            Outcome::Answered { index, .. } => *index,
-            Outcome::Refused(_) | Outcome::Unknown => return Ok(()),
-        };
+            // Of a snapshot that it has restored and not installed yet nothing need be durable here: others have it.
+            Outcome::Answered { index, .. } => {
+                check(*index <= self.committed(), "acknowledged is kept", || {
+                    format!("server {id} answers from {index}, which is not committed")
+                })?;
+                self.is_applied(id, seen, *index)
+            }
+            Outcome::Refused(_) | Outcome::Unknown => Ok(()),
+        }
+    }
+
+    fn is_applied(&self, id: NodeId, seen: Seen, index: LogIndex) -> Result<(), Failure> {
         let what = || format!("server {id} answers from entry {index} and has applied {}", seen.applied);
-        check(index <= seen.applied, "acknowledged is kept", what)?;
-        let durable = self.servers.get(&id).map_or(Ok(()), |server| server.tap.borrow().is_durable(index));
-        durable
-            .map_err(|what| Failure::new("acknowledged is kept", format!("server {id} answers from {index}: {what}")))
+        check(index <= seen.applied, "acknowledged is kept", what)
     }
 }
 
