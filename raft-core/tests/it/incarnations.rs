@@ -199,12 +199,13 @@ fn m5_m10_a_server_that_was_replaced_votes_for_a_candidate_that_means_its_disk()
     cluster.cut_off(3);
     cluster.tick(3, 200);
     let (last_log_index, last_log_term) = (LogIndex(99), Term(1));
-    for (voter, granted) in [(30, false), (31, true)].map(|(voter, granted)| (Incarnation(voter), granted)) {
-        let pre_vote = Body::PreVote(PreVote { next_term: Term(2), last_log_index, last_log_term, voter });
-        let answers = sent_to(&cluster.step(3, message(2, 3, 1, pre_vote)), 2);
+    for (voter, term, granted) in [(30, 2, false), (31, 3, true)] {
+        let voter = Incarnation(voter);
+        let pre_vote = Body::PreVote(PreVote { next_term: Term(term), last_log_index, last_log_term, voter });
+        let answers = sent_to(&cluster.step(3, message(2, 3, term - 1, pre_vote)), 2);
         assert!(matches!(answers[..], [Body::PreVoteResponse(_, answer)] if answer.vote_granted == granted));
         let vote = RequestVote { last_log_index, last_log_term, leadership_transfer: false, voter };
-        cluster.step(3, message(2, 3, 2, Body::RequestVote(vote)));
+        cluster.step(3, message(2, 3, term, Body::RequestVote(vote)));
         let answer = RequestVoteResponse { vote_granted: granted };
         let answer = Body::RequestVoteResponse(Incarnation(31), answer);
         assert_eq!(cluster.network.pop().map(|message| message.body), Some(answer));
