@@ -25,6 +25,11 @@ impl Operator {
         self.condemned == Some(id)
     }
 
+    /// The disk is well after all.
+    pub(super) const fn spare(&mut self) {
+        self.condemned = None;
+    }
+
     pub(super) const fn will_replace(&mut self, id: NodeId) {
         self.condemned = Some(id);
     }
