@@ -136,26 +136,44 @@ fn passes_without(args: &Args, engine: Engine, interrupt: &Interrupt) -> Result<
 
 fn hunt_one(args: &Args, engine: Engine, bug: Bug, interrupt: &Interrupt) -> Hunted {
     let began = Instant::now();
-    let first = args.first_seed;
-    let (mut ended, mut caught) = (0, None::<(u64, &'static str)>);
-    let seeds = Work {
-        engine: engine.with_bug(Some(bug.name)),
-        seeds: first..first.saturating_add(args.seeds_max),
-        threads: args.threads.into(),
-        deadline: began.checked_add(args.seconds_max),
-        until_failure: true,
-    };
-    work(&seeds, interrupt, |done| {
+    let end = args.first_seed.saturating_add(args.seeds_max);
+    let mut from = args.first_seed;
+    loop {
+        let work = Work {
+            engine: engine.with_bug(Some(bug.name)),
+            seeds: from..end,
+            threads: args.threads.into(),
+            deadline: began.checked_add(args.seconds_max),
+            until_failure: true,
+        };
+        let (ended, failed) = first_failure(&work, interrupt);
+        let Some((seed, rule)) = failed else {
+            return Hunted { bug, seeds: from.saturating_add(ended) - args.first_seed, took: began.elapsed(), caught: None };
+        };
+        from = seed.saturating_add(1);
+        // A seed that fails anyhow shows nothing.
+        if passes(seed, engine.with_bug(None)) {
+            return Hunted { bug, seeds: from - args.first_seed, took: began.elapsed(), caught: Some((seed, rule)) };
+        }
+    }
+}
+
+/// How many seeds were run, and the first of them that failed. What other threads ran beyond it does not count.
+fn first_failure(seeds: &Work, interrupt: &Interrupt) -> (u64, Option<(u64, &'static str)>) {
+    let (mut ended, mut failed) = (0_u64, None::<(u64, &'static str)>);
+    work(seeds, interrupt, |done| {
         ended += 1;
         if let Some(failure) = &done.failure
-            && caught.is_none_or(|(seed, _)| done.seed < seed)
+            && failed.is_none_or(|(seed, _)| done.seed < seed)
         {
-            caught = Some((done.seed, failure.rule));
+            failed = Some((done.seed, failure.rule));
         }
     });
-    // What other threads ran beyond the first that failed does not count.
-    let seeds = caught.map_or(ended, |(seed, _)| seed.saturating_sub(first).saturating_add(1));
-    Hunted { bug, seeds, took: began.elapsed(), caught }
+    (ended, failed)
+}
+
+fn passes(seed: u64, engine: Engine) -> bool {
+    engine.plan(seed).is_ok_and(|plan| engine.run(plan, false).failure.is_none())
 }
 
 fn line(one: &Hunted, names: usize) -> String {

@@ -67,6 +67,7 @@ fn limits(rng: &mut Rng) -> Limits {
         tail_entries: pick(rng, &[0, 3, 50, 4096]),
         max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
         snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
+        lease_drift: chance(rng, 200).then_some(1),
     }
 }
 
@@ -77,19 +78,14 @@ struct Faults {
     kinds: Vec<(u32, Kind)>,
     /// Between two faults, on average.
     every: Time,
+    /// So many, in thousandths, follow the one before at once: much breaks only where two things go wrong together.
+    together: u32,
 }
 
 type Kind = fn(&Faults, &mut Rng) -> Fault;
 
-/// Every kind, with how often it comes beside the others.
-const KINDS: [(u32, Kind); 21] = [
-    (6, |faults, rng| Fault::Crash { target: faults.target(rng), down: down(rng) }),
-    (4, |faults, rng| Fault::CrashAtWrite {
-        target: faults.target(rng),
-        writes: rng.random_range(1..=5),
-        durable: chance(rng, 500),
-        down: down(rng),
-    }),
+/// Those after which clocks do not agree.
+const CLOCKS: [(u32, Kind); 3] = [
     (3, |faults, rng| Fault::Pause { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::Drift {
         target: faults.target(rng),
@@ -97,6 +93,17 @@ const KINDS: [(u32, Kind); 21] = [
         lasts: lasts(rng).times(3),
     }),
     (2, |faults, rng| Fault::Jump { target: faults.target(rng), ticks: pick(rng, &[2, 10, 30, 100]) }),
+];
+
+/// Every other kind, with how often it comes beside the others.
+const KINDS: [(u32, Kind); 18] = [
+    (6, |faults, rng| Fault::Crash { target: faults.target(rng), down: down(rng) }),
+    (4, |faults, rng| Fault::CrashAtWrite {
+        target: faults.target(rng),
+        writes: rng.random_range(1..=5),
+        durable: chance(rng, 500),
+        down: down(rng),
+    }),
     (4, |faults, rng| Fault::Partition { sides: faults.sides(rng), lasts: lasts(rng) }),
     (3, |faults, rng| Fault::Isolate { target: faults.target(rng), lasts: lasts(rng) }),
     (3, |faults, rng| Fault::OneWay { target: faults.target(rng), says: chance(rng, 500), lasts: lasts(rng) }),
@@ -119,9 +126,12 @@ impl Faults {
     /// About half of the kinds; now and then none at all.
     fn draw(shape: &Shape, rng: &mut Rng) -> Self {
         let calm = chance(rng, 50);
-        let kinds = KINDS.into_iter().filter(|_| chance(rng, 500) && !calm).collect();
+        let has_leases = shape.limits.lease_drift.is_some();
+        let clocks = CLOCKS.into_iter().filter(|_| !has_leases);
+        let kinds = KINDS.into_iter().chain(clocks).filter(|_| chance(rng, 500) && !calm).collect();
         let every = Time::millis(pick(rng, &[300, 1_000, 1_000, 3_000, 8_000]));
-        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every }
+        let together = pick(rng, &[0, 0, 200, 500]);
+        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every, together }
     }
 
     fn over(&self, duration: Time, rng: &mut Rng) -> Vec<Timed> {
@@ -129,7 +139,8 @@ impl Faults {
         let total: u32 = self.kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = Time::ZERO;
         while total > 0 {
-            at = exponential(rng, at + Time::millis(1), self.every);
+            let every = if chance(rng, self.together) { TOGETHER } else { self.every };
+            at = exponential(rng, at + Time::millis(1), every);
             if at >= duration {
                 break;
             }
@@ -181,6 +192,9 @@ impl Faults {
         Fault::Membership { voters, learners, catch_up: chance(rng, 500) }
     }
 }
+
+/// Between two faults that come together, on average.
+const TOGETHER: Time = Time::millis(10);
 
 /// Back at once, as a supervisor starts it, or later.
 fn down(rng: &mut Rng) -> Time {
