@@ -21,18 +21,22 @@ fn shape(rng: &mut Rng) -> Shape {
     let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
     let others = pick(rng, &[0, 0, 1, 1, 2]);
     let heartbeat_ticks = rng.random_range(1..=3);
+    let election_ticks = heartbeat_ticks * rng.random_range(4..=6);
+    let tick = Time::millis(pick(rng, &[10, 20, 20, 50]));
+    // The slowest that elections can bear.
+    let slowest = Time(tick.0.saturating_mul(u64::from(election_ticks)) / 12);
     Shape {
         voters,
         others,
         duration: between(rng, Time::secs(20), Time::secs(160)),
-        tick: Time::millis(pick(rng, &[10, 20, 20, 50])),
-        election_ticks: heartbeat_ticks * rng.random_range(4..=6),
+        tick,
+        election_ticks,
         heartbeat_ticks,
         turn: Time::micros(pick(rng, &[0, 50, 500])),
         network: network(rng),
         disk: Disk {
             sync_min: Time::micros(pick(rng, &[20, 100, 100, 1_000])),
-            sync_mean: Time::micros(pick(rng, &[50, 500, 500, 5_000])),
+            sync_mean: pick(rng, &[Time::micros(50), Time::micros(500), Time::micros(500), Time::millis(5), slowest]),
         },
         limits: limits(rng),
         clients: rng.random_range(1..=6),
@@ -151,13 +155,42 @@ impl Faults {
             let mut left = rng.random_range(0..total);
             for (weight, kind) in &self.kinds {
                 if left < *weight {
-                    faults.push(Timed { at, fault: kind(self, rng) });
+                    let fault = kind(self, rng);
+                    let next = if chance(rng, self.together) { self.at_once_after(&fault, rng) } else { Vec::new() };
+                    faults.push(Timed { at, fault });
+                    for fault in next {
+                        at = exponential(rng, at + Time::micros(200), Time::millis(2));
+                        faults.push(Timed { at, fault });
+                    }
                     break;
                 }
                 left = left.saturating_sub(*weight);
             }
         }
         faults
+    }
+
+    /// What makes a fault worse if it comes with it: what was begun meets nobody, or somebody who is not the same any more.
+    fn at_once_after(&self, fault: &Fault, rng: &mut Rng) -> Vec<Fault> {
+        let lasts = lasts(rng);
+        match fault {
+            Fault::Transfer { to } => {
+                let target = if chance(rng, 500) { Target::Leader } else { Target::Server(*to) };
+                vec![Fault::Isolate { target, lasts }]
+            }
+            Fault::FailedReads { target, .. } => {
+                vec![Fault::Crash { target: *target, down: between(rng, Time::millis(10), Time::millis(30)) }]
+            }
+            Fault::CrashAtWrite { target: Target::Leader, down, .. } => {
+                vec![Fault::CrashAtWrite { target: Target::Leader, writes: 1, durable: chance(rng, 500), down: *down }]
+            }
+            Fault::Membership { voters, .. } => {
+                let outsider = (1..=self.servers).find(|id| !voters.contains(id));
+                let transfer = |to| vec![Fault::Isolate { target: Target::Server(to), lasts }, Fault::Transfer { to }];
+                outsider.map_or_else(|| vec![Fault::Isolate { target: Target::Leader, lasts }], transfer)
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn server(&self, rng: &mut Rng) -> u32 {

@@ -5,8 +5,9 @@ use rand::RngExt;
 
 use super::World;
 use crate::plan::{Fault, Target};
+use crate::report::Failure;
 use crate::story::What;
-use crate::time::Time;
+use crate::time::{Time, chance};
 use crate::workload::Workload;
 
 /// More than all faults that end later can take away.
@@ -43,5 +44,19 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             }
         };
         self.tell(|| What::Fault { words: format!("server {id} {words}") });
+    }
+
+    /// The operator asks for something that cannot be: leadership is to go to who is broken.
+    pub(super) fn hand_to_broken(&mut self) -> Result<(), Failure> {
+        let broken = self.servers.iter().find(|server| server.is_broken).map(|server| server.id);
+        let leader = self.leader().filter(|leader| Some(*leader) != broken);
+        let Some((to, at)) = broken.zip(leader.and_then(|leader| self.place(leader))) else { return Ok(()) };
+        let Some(process) = self.servers.get_mut(at).and_then(|server| server.process.as_mut()) else { return Ok(()) };
+        if process.held.is_some() || !chance(&mut self.chances, 500) {
+            return Ok(());
+        }
+        process.replica.transfer_leadership(to);
+        self.tell(|| What::Fault { words: format!("leadership is to go to server {to}, which is broken") });
+        self.after(at)
     }
 }

@@ -62,6 +62,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 if self.leader().is_none() {
                     return Err(Failure::new("healing", String::from("nobody leads ten election timeouts later")));
                 }
+                self.hand_to_broken()?;
                 self.workload.finish();
                 self.phase = Phase::Pending(now + PATIENCE);
             }
