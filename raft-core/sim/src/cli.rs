@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod engine;
+mod hunt;
 mod interrupt;
 mod parse;
 mod replay;
@@ -30,6 +31,7 @@ struct Args {
 enum Command {
     Run(run::Args),
     Replay(replay::Args),
+    Hunt(hunt::Args),
 }
 
 /// Does what the command line asks for.
@@ -39,6 +41,7 @@ pub(crate) fn main() -> ExitCode {
     match command {
         Command::Run(args) => run::main(&args, Engine::REAL),
         Command::Replay(args) => replay::main(&args, Engine::REAL),
+        Command::Hunt(args) => hunt::main(&args, Engine::REAL),
     }
 }
 
@@ -47,7 +50,8 @@ const EXAMPLES: &str = "Examples:
   raft-sim run --seeds 0.. --minutes 5      as many as five minutes allow
   raft-sim run --seeds 17 --minimize        shrinks what breaks to a short plan, and saves it
   raft-sim replay --seed 17                 tells the story of a run
-  raft-sim replay --seed 17 --html out.html draws it, for any browser";
+  raft-sim replay --seed 17 --html out.html draws it, for any browser
+  raft-sim hunt                             tries whether bugs are found that were put in on purpose";
 
 #[cfg(test)]
 mod tests;

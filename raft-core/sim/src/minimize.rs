@@ -214,6 +214,7 @@ fn default_limits() -> Limits {
         tail_entries: config.tail_entries,
         max_batch_bytes: limits.max_batch_bytes,
         snapshot_every_bytes: limits.snapshot_every_bytes,
+        lease_drift: None,
     }
 }
 

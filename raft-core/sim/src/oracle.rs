@@ -7,14 +7,14 @@
 //!
 //! | | invariant | how |
 //! |---|---|---|
-//! | 1 | election safety | whoever leads, or speaks as a leader, in a term is the first that did |
+//! | 1 | election safety | whoever leads, or speaks as a leader, in a term is the first that did; whoever begins to lead has the durable votes of a quorum |
 //! | 2 | one durable vote a server and term | every hard state that becomes durable, every vote that is told: durable before |
 //! | 3 | what never falls | term, vote, commit and applied within a life; a life begins with what was durable, or a later write |
 //! | 4 | leader append-only | no entry is removed, and none of another term appended, by who led before the input and leads after it |
 //! | 5 | log matching | every entry appended, by its (index, term): one digest |
 //! | 6 | state machine safety | every entry that any server holds for committed is the one in `C`; its commands and replies are equal |
 //! | 7 | leader completeness | whoever begins to lead has what was committed in earlier terms, and whoever leads a later term has what an earlier one commits |
-//! | 8 | commit evidence | at the first commit of an index the disks of a quorum have it, of the configuration of who commits it |
+//! | 8 | commit evidence | at the first commit of an index the disks of a quorum have it, of the configuration of who commits it; a leader commits up to an entry of its own term |
 //! | 9 | order | snapshot <= applied <= commit <= last; match < next; no truncation at or below commit |
 //! | 10 | configurations | in no log are two uncommitted; each shares its quorums with the one before, by its form |
 //! | 11 | acknowledged is kept | a reply names an entry in `C`, durable where it was given; the rest is 6, 7 and 8 |

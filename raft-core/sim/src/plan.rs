@@ -107,6 +107,9 @@ pub struct Limits {
     pub max_batch_bytes: usize,
     /// `Limits`.
     pub snapshot_every_bytes: Option<usize>,
+    /// `Config`'s leases, with this bound in ticks: clocks keep it only where none drifts or jumps and nobody pauses.
+    #[serde(default)]
+    pub lease_drift: Option<u32>,
 }
 
 /// Whom a fault befalls: known only when it comes.

@@ -1,7 +1,7 @@
 //! What is simulated: a state machine, the storage under it, and the clients that use it. Yours, or the key-value store's.
 
 use raft_core::{Configuration, Incarnation, NodeId, StateMachine, Storage};
-use raft_kv::{BlockLog, ClusterId, KvMachine};
+use raft_kv::{BlockLog, ClusterId, KvMachine, SessionLimits, Value};
 
 use crate::disk::SimDisk;
 use crate::plan::Plan;
@@ -61,7 +61,7 @@ impl Simulation<KvMachine, BlockLog<SimDisk>, KvWorkload> {
     #[must_use]
     pub fn builder() -> Builder<KvMachine, BlockLog<SimDisk>, KvWorkload> {
         let simulation = Self {
-            machine: Box::new(KvMachine::default),
+            machine: Box::new(|| KvMachine::new(SESSIONS, Value::same_literal)),
             storage: Box::new(open_block_log),
             workload: Box::new(|plan| KvWorkload::new(plan.seed, plan.shape.clients)),
             faults: true,
@@ -132,6 +132,9 @@ impl<M, S, W> Builder<M, S, W> {
         self.simulation
     }
 }
+
+/// Few, so that sessions expire; replies of several writes find room in one.
+const SESSIONS: SessionLimits = SessionLimits { sessions_max: 5, reply_bytes_max: 1_000 };
 
 fn open_block_log(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
     let Founding { server, cluster, configuration, incarnation, is_founder } = founding;

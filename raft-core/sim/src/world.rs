@@ -30,6 +30,7 @@ use crate::story::{Happening, What, words};
 use crate::time::{Rng, Time, exponential, rng};
 use crate::workload::{Call, Io, Workload};
 
+mod broken;
 mod faults;
 mod healing;
 mod operator;

@@ -15,15 +15,40 @@ pub(crate) struct Engine {
     simulate: fn(Plan, bool) -> Report,
     /// How often each subtle branch was taken since the process began.
     pub(crate) marks: fn() -> Vec<(&'static str, u64)>,
+    /// The bugs that can be switched on: none in a build without them.
+    pub(crate) bugs: fn() -> Vec<Bug>,
+    with_bug: fn(Self, Option<&str>) -> Self,
+}
+
+/// A bug that was put in on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bug {
+    pub(crate) name: &'static str,
+    pub(crate) family: &'static str,
+    /// The fault that it makes again.
+    pub(crate) fault: &'static str,
+    /// What it does, and how that shows.
+    pub(crate) what: &'static str,
 }
 
 impl Engine {
     /// The simulator.
-    pub(crate) const REAL: Self = Self { draw: Plan::draw, simulate, marks };
+    pub(crate) const REAL: Self = Self { draw: Plan::draw, simulate, marks, bugs, with_bug };
 
     /// Fails where it is told to.
     #[cfg(test)]
-    pub(crate) const TOY: Self = Self { draw: super::toy::draw, simulate: super::toy::run, marks };
+    pub(crate) const TOY: Self = Self {
+        draw: super::toy::draw,
+        simulate: super::toy::run,
+        marks: super::toy::marks,
+        bugs: super::toy::bugs,
+        with_bug: |engine, bug| Self { simulate: super::toy::run_with(bug), ..engine },
+    };
+
+    /// The simulator with this bug and no other. Only the last one that was asked for is right.
+    pub(crate) fn with_bug(self, bug: Option<&str>) -> Self {
+        (self.with_bug)(self, bug)
+    }
 
     /// The plan of a seed.
     ///
@@ -73,6 +98,24 @@ fn marks() -> Vec<(&'static str, u64)> {
     return raft_core::marks::all().collect();
     #[cfg(not(feature = "marks"))]
     Vec::new()
+}
+
+fn bugs() -> Vec<Bug> {
+    #[cfg(feature = "seeded-bugs")]
+    return raft_core::seeded::Bug::ALL
+        .iter()
+        .map(|bug| Bug { name: bug.name(), family: bug.family(), fault: bug.fault(), what: bug.what() })
+        .collect();
+    #[cfg(not(feature = "seeded-bugs"))]
+    Vec::new()
+}
+
+/// It is the whole process that has it.
+#[cfg_attr(not(feature = "seeded-bugs"), allow(unused_variables, reason = "there are none"))]
+fn with_bug(engine: Engine, bug: Option<&str>) -> Engine {
+    #[cfg(feature = "seeded-bugs")]
+    raft_core::seeded::select(bug.and_then(raft_core::seeded::Bug::named));
+    engine
 }
 
 thread_local! {

@@ -30,6 +30,11 @@ pub(crate) fn seconds(text: &str) -> Result<Time, String> {
     u64::try_from(duration.as_micros()).map(Time).map_err(|_| format!("{text} seconds are too many"))
 }
 
+/// Seconds with a fraction, by the clock on the wall.
+pub(crate) fn wall_seconds(text: &str) -> Result<Duration, String> {
+    duration(text, 1.0, "seconds")
+}
+
 /// Minutes with a fraction, by the clock on the wall.
 pub(crate) fn minutes(text: &str) -> Result<Duration, String> {
     duration(text, 60.0, "minutes")

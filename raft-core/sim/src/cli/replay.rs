@@ -9,7 +9,7 @@ use raft_sim::story::{html, timeline};
 use raft_sim::{Report, Time};
 
 use super::engine::Engine;
-use super::{parse, run};
+use super::{hunt, parse, run};
 
 /// Runs one seed or plan again and tells its story
 ///
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// The run of this file, as `run --minimize` or --save writes it
     #[arg(long, value_name = "FILE", group = "what")]
     pub(crate) plan: Option<PathBuf>,
+    /// With this bug, as `hunt` caught it. Needs a build with the feature `seeded-bugs`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bug: Option<String>,
     /// Tells nothing of what was before second S [default: the beginning, and for --html 5 s before the end]
     #[arg(long, value_name = "S", value_parser = parse::seconds)]
     pub(crate) from: Option<Time>,
@@ -58,6 +61,7 @@ pub(crate) fn main(args: &Args, engine: Engine) -> ExitCode {
 
 /// Tells the story to `out`.
 pub(crate) fn replay(args: &Args, engine: Engine, out: &mut impl io::Write) -> Result<Report, String> {
+    let engine = hunt::with_bug(args.bug.as_deref(), engine)?;
     let plan = match (&args.plan, args.seed) {
         (Some(file), _) => read(file)?,
         (None, seed) => engine.plan(seed.unwrap_or_default()).map_err(|failure| failure.to_string())?,

@@ -37,6 +37,12 @@ pub(crate) struct Args {
     /// Shrinks the first failure of each rule to a short plan, and saves it as a file that `replay --plan` takes
     #[arg(long)]
     pub(crate) minimize: bool,
+    /// Fails where a coverage mark was hit fewer than N times. Needs a build with the feature `marks`
+    #[arg(long, value_name = "N")]
+    pub(crate) marks_min: Option<u64>,
+    /// But not these marks
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "marks_min")]
+    pub(crate) marks_except: Vec<String>,
     /// How many runs shrinking one failure may take
     #[arg(long, value_name = "RUNS", default_value_t = 1000, requires = "minimize")]
     pub(crate) budget: usize,
@@ -48,9 +54,28 @@ pub(crate) struct Args {
 /// Runs what was asked for; the last line that it prints sums it up.
 pub(crate) fn main(args: &Args, engine: Engine) -> ExitCode {
     let (total, told) = run(args, engine, &Interrupt::listen());
+    let rare = rare_marks(args, &(engine.marks)());
     // Nobody may read what is printed: that changes nothing.
     let _ = writeln!(io::stdout(), "{told}");
-    if total.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if let Err(rare) = &rare {
+        let _ = writeln!(io::stdout(), "{rare}");
+    }
+    if total.failures.is_empty() && rare.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether every mark was hit as often as was asked for.
+pub(crate) fn rare_marks(args: &Args, marks: &[(&str, u64)]) -> Result<(), String> {
+    let Some(least) = args.marks_min else { return Ok(()) };
+    if marks.is_empty() {
+        return Err(format!("this build counts no marks: {COUNTING} run ..."));
+    }
+    let is_excepted = |name: &str| args.marks_except.iter().any(|except| except == name);
+    if let Some(unknown) = args.marks_except.iter().find(|except| !marks.iter().any(|(name, _)| name == except)) {
+        return Err(format!("'{unknown}' is no mark"));
+    }
+    let rare = marks.iter().filter(|(name, hits)| *hits < least && !is_excepted(name));
+    let rare: Vec<_> = rare.map(|(name, hits)| format!("{name} ({hits})")).collect();
+    if rare.is_empty() { Ok(()) } else { Err(format!("marks hit fewer than {least} times: {}", rare.join(", "))) }
 }
 
 /// What the runs came to, and what is to be said of it.
@@ -64,6 +89,7 @@ pub(crate) fn run(args: &Args, engine: Engine, interrupt: &Interrupt) -> (Total,
         seeds: args.seeds.clone(),
         threads: args.threads.map_or_else(cores, usize::from),
         deadline: args.minutes.and_then(|minutes| began.checked_add(minutes)),
+        until_failure: false,
     };
     work(&seeds, interrupt, |done| {
         if let Some(failure) = &done.failure {
@@ -169,6 +195,8 @@ fn shown(file: &Path) -> &Path {
 
 /// How a newcomer starts this command.
 const COMMAND: &str = "cargo run --release -p raft-sim --";
+/// The same in a build that counts marks.
+const COUNTING: &str = "cargo run --release -p raft-sim --features marks --";
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/regressions");
 /// More failing seeds than that are counted only.
 const FAILURES_TOLD: usize = 20;

@@ -10,6 +10,8 @@ use super::interrupt::Interrupt;
 use super::tables::Total;
 use super::{Args, Command, replay, run};
 
+mod hunt;
+
 fn parse(line: &str) -> Result<Command, String> {
     let parsed = Args::try_parse_from(line.split_whitespace());
     parsed.map(|args| args.command).map_err(|error| error.to_string())

@@ -2,9 +2,11 @@
 //! so does the drawing of seed 1013.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use raft_core::{NodeId, RoleName, Term};
 use raft_sim::plan::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
+use super::engine::Bug;
 use raft_sim::{Failure, Happening, Report, Rng, Time, What, between, chance, rng};
 
 /// The two faults that together break a rule.
@@ -53,6 +55,36 @@ pub(crate) fn run(plan: Plan, with_story: bool) -> Report {
     }
     let fingerprint = plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     Report { plan, simulated: at, faults, steps: 100, operations: 10, committed: 5, fingerprint, failure, story }
+}
+
+/// The bugs that this simulator can have.
+pub(crate) fn bugs() -> Vec<Bug> {
+    let bug = |name, fault| Bug { name, family: "T", fault, what: "a bug of a toy." };
+    vec![bug("Sevens", "T1"), bug("Panics", "T2"), bug("Harmless", "T3")]
+}
+
+/// Without a bug nothing breaks.
+pub(crate) fn run_with(bug: Option<&str>) -> fn(Plan, bool) -> Report {
+    let clean: fn(Plan, bool) -> Report = |plan, with_story| {
+        let report = run(Plan { faults: Vec::new(), ..plan.clone() }, with_story);
+        Report { plan, ..report }
+    };
+    match bug {
+        Some("Sevens") => |plan, with_story| {
+            // The later seeds end first.
+            std::thread::sleep(Duration::from_millis(20_u64.saturating_sub(plan.seed % 20)));
+            run(plan, with_story)
+        },
+        Some("Panics") => |plan, _| {
+            let _ = [0].split_at(usize::try_from(plan.seed).unwrap_or(0));
+            run(Plan { faults: Vec::new(), ..plan }, false)
+        },
+        _ => clean,
+    }
+}
+
+pub(crate) fn marks() -> Vec<(&'static str, u64)> {
+    vec![("Often", 500), ("Seldom", 3), ("Never", 0)]
 }
 
 fn number(rng: &mut Rng, below: u64) -> u32 {
@@ -142,6 +174,7 @@ fn shape() -> Shape {
         tail_entries: 1,
         max_batch_bytes: 1,
         snapshot_every_bytes: None,
+        lease_drift: None,
     };
     Shape {
         voters: 5,

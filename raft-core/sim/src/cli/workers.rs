@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -40,15 +40,19 @@ pub(crate) struct Work {
     pub(crate) threads: usize,
     /// No seed begins after that.
     pub(crate) deadline: Option<Instant>,
+    /// No seed begins after one has failed: those below it have all begun by then, and are waited for.
+    pub(crate) until_failure: bool,
 }
 
 /// Hands out the seeds in order, and hears of each run as it ends. After an interrupt it waits for none that is under way.
 pub(crate) fn work(work: &Work, interrupt: &Interrupt, mut hear: impl FnMut(Done)) {
     let next = Arc::new(AtomicU64::new(work.seeds.start));
+    let ended = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = channel();
     for _ in 0..work.threads {
-        let (work, next, sender, interrupt) = (work.clone(), next.clone(), sender.clone(), interrupt.clone());
-        std::thread::spawn(move || worker(&work, &next, &sender, &interrupt));
+        let (work, next, ended) = (work.clone(), next.clone(), ended.clone());
+        let (sender, interrupt) = (sender.clone(), interrupt.clone());
+        std::thread::spawn(move || worker(&work, &next, &ended, &sender, &interrupt));
     }
     drop(sender);
     while !interrupt.is_set() {
@@ -61,8 +65,9 @@ pub(crate) fn work(work: &Work, interrupt: &Interrupt, mut hear: impl FnMut(Done
     receiver.try_iter().for_each(hear);
 }
 
-fn worker(work: &Work, next: &AtomicU64, sender: &Sender<Done>, interrupt: &Interrupt) {
-    while !interrupt.is_set() && work.deadline.is_none_or(|deadline| Instant::now() < deadline) {
+fn worker(work: &Work, next: &AtomicU64, ended: &AtomicBool, sender: &Sender<Done>, interrupt: &Interrupt) {
+    let goes_on = || !interrupt.is_set() && !ended.load(Ordering::Relaxed);
+    while goes_on() && work.deadline.is_none_or(|deadline| Instant::now() < deadline) {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if !work.seeds.contains(&seed) {
             return;
@@ -71,6 +76,9 @@ fn worker(work: &Work, next: &AtomicU64, sender: &Sender<Done>, interrupt: &Inte
             Ok(plan) => Done::new(seed, work.engine.run(plan, false)),
             Err(failure) => Done { seed, failure: Some(failure), ..Done::default() },
         };
+        if work.until_failure && done.failure.is_some() {
+            ended.store(true, Ordering::Relaxed);
+        }
         if sender.send(done).is_err() {
             return;
         }

@@ -58,6 +58,11 @@ impl History {
         check(first == candidate, "one vote a term", what)
     }
 
+    /// For whom this disk has voted in this term, durably.
+    pub(super) fn vote(&self, server: NodeId, disk: u32, term: Term) -> Option<NodeId> {
+        self.votes.get(&(server, disk, term)).copied()
+    }
+
     /// Invariant 5: a server has this entry.
     pub(super) fn has(&mut self, server: NodeId, index: LogIndex, mark: Mark) -> Result<(), Failure> {
         let run = self.entries.entry(mark.term).or_insert_with(|| Run { first: index, digests: VecDeque::new() });

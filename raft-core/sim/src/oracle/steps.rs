@@ -67,6 +67,7 @@ impl Oracle {
         }
         if now.leads() && term_led.is_none() {
             self.history.leads(id, now.term)?;
+            self.is_elected(&tap.borrow(), now.term)?;
             self.is_complete(&tap.borrow(), now.term, self.history.committed_before(now.term))?;
         }
         self.committed_here(&tap.borrow(), before, now)?;
@@ -77,6 +78,40 @@ impl Oracle {
         tap.forget_configurations();
         if let Some(server) = self.servers.get_mut(&id) {
             server.configuration = tap.configurations.back().map_or(LogIndex(0), |(index, _)| *index);
+        }
+        Ok(())
+    }
+
+    /// Invariant 1: who leads has the votes of a quorum, each durable where it was given.
+    fn is_elected(&self, tap: &Tap, term: Term) -> Result<(), Failure> {
+        let Some((_, configuration)) = tap.configurations.back() else { return Ok(()) };
+        let has_voted = |voter: NodeId| {
+            let disks = self.servers.get(&voter).map_or(0, |server| server.disk);
+            (0..=disks).any(|disk| self.history.vote(voter, disk, term) == Some(tap.server))
+        };
+        check(configuration.is_quorum(has_voted), "election evidence", || {
+            let voters: Vec<String> =
+                self.servers.keys().filter(|id| has_voted(**id)).map(ToString::to_string).collect();
+            let voters = voters.join(", ");
+            format!("server {} leads in term {term} by the votes of [{voters}]; the members are {configuration}", tap.server)
+        })?;
+        self.is_up_to_date(tap, term, has_voted)
+    }
+
+    /// Invariant 7, before anything can be lost: whoever gave its vote, and is in this term still, has no later log (§5.4.1)
+    /// than the one that the leader had before its no-op.
+    fn is_up_to_date(&self, tap: &Tap, term: Term, has_voted: impl Fn(NodeId) -> bool) -> Result<(), Failure> {
+        let end = |tap: &Tap, at: LogIndex| tap.live.log.get(at).map(|mark| (mark.term, at));
+        let last = tap.live.log.last();
+        let Some(mine) = end(tap, last).filter(|(newest, _)| *newest == term).and_then(|_| end(tap, last.prev())) else {
+            return Ok(());
+        };
+        for (id, server) in self.servers.iter().filter(|(id, _)| **id != tap.server && has_voted(**id)) {
+            let voter = server.tap.borrow();
+            let theirs = end(&voter, voter.live.log.last()).filter(|_| voter.live.hard_state.current_term == term);
+            check(theirs.is_none_or(|theirs| theirs <= mine), "votes go to later logs", || {
+                format!("server {id} has voted for {} in term {term}, and its log ends later: {theirs:?}, {mine:?}", tap.server)
+            })?;
         }
         Ok(())
     }
@@ -123,6 +158,11 @@ impl Oracle {
             if self.history.commits(tap.server, now.term, index, mark)? && index > known {
                 first_seen = Some((index, mark));
             }
+        }
+        if before.leads() && now.leads() && before.term == now.term {
+            let is_own = log.get(now.commit).is_none_or(|mark| mark.term == now.term);
+            let what = || format!("server {} leads in term {} and commits {} by counting", tap.server, now.term, now.commit);
+            check(is_own, "only its own term's entries", what)?;
         }
         let Some((index, mark)) = first_seen else { return Ok(()) };
         self.is_evident(tap, now, index, mark)?;

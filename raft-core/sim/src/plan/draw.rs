@@ -21,18 +21,22 @@ fn shape(rng: &mut Rng) -> Shape {
     let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
     let others = pick(rng, &[0, 0, 1, 1, 2]);
     let heartbeat_ticks = rng.random_range(1..=3);
+    let election_ticks = heartbeat_ticks * rng.random_range(4..=6);
+    let tick = Time::millis(pick(rng, &[10, 20, 20, 50]));
+    // The slowest that elections can bear.
+    let slowest = Time(tick.0.saturating_mul(u64::from(election_ticks)) / 12);
     Shape {
         voters,
         others,
         duration: between(rng, Time::secs(20), Time::secs(160)),
-        tick: Time::millis(pick(rng, &[10, 20, 20, 50])),
-        election_ticks: heartbeat_ticks * rng.random_range(4..=6),
+        tick,
+        election_ticks,
         heartbeat_ticks,
         turn: Time::micros(pick(rng, &[0, 50, 500])),
         network: network(rng),
         disk: Disk {
             sync_min: Time::micros(pick(rng, &[20, 100, 100, 1_000])),
-            sync_mean: Time::micros(pick(rng, &[50, 500, 500, 5_000])),
+            sync_mean: pick(rng, &[Time::micros(50), Time::micros(500), Time::micros(500), Time::millis(5), slowest]),
         },
         limits: limits(rng),
         clients: rng.random_range(1..=6),
@@ -67,6 +71,7 @@ fn limits(rng: &mut Rng) -> Limits {
         tail_entries: pick(rng, &[0, 3, 50, 4096]),
         max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
         snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
+        lease_drift: chance(rng, 200).then_some(1),
     }
 }
 
@@ -77,19 +82,14 @@ struct Faults {
     kinds: Vec<(u32, Kind)>,
     /// Between two faults, on average.
     every: Time,
+    /// So many, in thousandths, follow the one before at once: much breaks only where two things go wrong together.
+    together: u32,
 }
 
 type Kind = fn(&Faults, &mut Rng) -> Fault;
 
-/// Every kind, with how often it comes beside the others.
-const KINDS: [(u32, Kind); 21] = [
-    (6, |faults, rng| Fault::Crash { target: faults.target(rng), down: down(rng) }),
-    (4, |faults, rng| Fault::CrashAtWrite {
-        target: faults.target(rng),
-        writes: rng.random_range(1..=5),
-        durable: chance(rng, 500),
-        down: down(rng),
-    }),
+/// Those after which clocks do not agree.
+const CLOCKS: [(u32, Kind); 3] = [
     (3, |faults, rng| Fault::Pause { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::Drift {
         target: faults.target(rng),
@@ -97,6 +97,17 @@ const KINDS: [(u32, Kind); 21] = [
         lasts: lasts(rng).times(3),
     }),
     (2, |faults, rng| Fault::Jump { target: faults.target(rng), ticks: pick(rng, &[2, 10, 30, 100]) }),
+];
+
+/// Every other kind, with how often it comes beside the others.
+const KINDS: [(u32, Kind); 18] = [
+    (6, |faults, rng| Fault::Crash { target: faults.target(rng), down: down(rng) }),
+    (4, |faults, rng| Fault::CrashAtWrite {
+        target: faults.target(rng),
+        writes: rng.random_range(1..=5),
+        durable: chance(rng, 500),
+        down: down(rng),
+    }),
     (4, |faults, rng| Fault::Partition { sides: faults.sides(rng), lasts: lasts(rng) }),
     (3, |faults, rng| Fault::Isolate { target: faults.target(rng), lasts: lasts(rng) }),
     (3, |faults, rng| Fault::OneWay { target: faults.target(rng), says: chance(rng, 500), lasts: lasts(rng) }),
@@ -123,9 +134,12 @@ impl Faults {
     /// About half of the kinds; now and then none at all.
     fn draw(shape: &Shape, rng: &mut Rng) -> Self {
         let calm = chance(rng, 50);
-        let kinds = KINDS.into_iter().filter(|_| chance(rng, 500) && !calm).collect();
+        let has_leases = shape.limits.lease_drift.is_some();
+        let clocks = CLOCKS.into_iter().filter(|_| !has_leases);
+        let kinds = KINDS.into_iter().chain(clocks).filter(|_| chance(rng, 500) && !calm).collect();
         let every = Time::millis(pick(rng, &[300, 1_000, 1_000, 3_000, 8_000]));
-        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every }
+        let together = pick(rng, &[0, 0, 200, 500]);
+        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every, together }
     }
 
     fn over(&self, duration: Time, rng: &mut Rng) -> Vec<Timed> {
@@ -133,20 +147,50 @@ impl Faults {
         let total: u32 = self.kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = Time::ZERO;
         while total > 0 {
-            at = exponential(rng, at + Time::millis(1), self.every);
+            let every = if chance(rng, self.together) { TOGETHER } else { self.every };
+            at = exponential(rng, at + Time::millis(1), every);
             if at >= duration {
                 break;
             }
             let mut left = rng.random_range(0..total);
             for (weight, kind) in &self.kinds {
                 if left < *weight {
-                    faults.push(Timed { at, fault: kind(self, rng) });
+                    let fault = kind(self, rng);
+                    let next = if chance(rng, self.together) { self.at_once_after(&fault, rng) } else { Vec::new() };
+                    faults.push(Timed { at, fault });
+                    for fault in next {
+                        at = exponential(rng, at + Time::micros(200), Time::millis(2));
+                        faults.push(Timed { at, fault });
+                    }
                     break;
                 }
                 left = left.saturating_sub(*weight);
             }
         }
         faults
+    }
+
+    /// What makes a fault worse if it comes with it: what was begun meets nobody, or somebody who is not the same any more.
+    fn at_once_after(&self, fault: &Fault, rng: &mut Rng) -> Vec<Fault> {
+        let lasts = lasts(rng);
+        match fault {
+            Fault::Transfer { to } => {
+                let target = if chance(rng, 500) { Target::Leader } else { Target::Server(*to) };
+                vec![Fault::Isolate { target, lasts }]
+            }
+            Fault::FailedReads { target, .. } => {
+                vec![Fault::Crash { target: *target, down: between(rng, Time::millis(10), Time::millis(30)) }]
+            }
+            Fault::CrashAtWrite { target: Target::Leader, down, .. } => {
+                vec![Fault::CrashAtWrite { target: Target::Leader, writes: 1, durable: chance(rng, 500), down: *down }]
+            }
+            Fault::Membership { voters, .. } => {
+                let outsider = (1..=self.servers).find(|id| !voters.contains(id));
+                let transfer = |to| vec![Fault::Isolate { target: Target::Server(to), lasts }, Fault::Transfer { to }];
+                outsider.map_or_else(|| vec![Fault::Isolate { target: Target::Leader, lasts }], transfer)
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn server(&self, rng: &mut Rng) -> u32 {
@@ -185,6 +229,9 @@ impl Faults {
         Fault::Membership { voters, learners, catch_up: chance(rng, 500) }
     }
 }
+
+/// Between two faults that come together, on average.
+const TOGETHER: Time = Time::millis(10);
 
 /// Back at once, as a supervisor starts it, or later.
 fn down(rng: &mut Rng) -> Time {

@@ -62,6 +62,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 if self.leader().is_none() {
                     return Err(Failure::new("healing", String::from("nobody leads ten election timeouts later")));
                 }
+                self.hand_to_broken()?;
                 self.workload.finish();
                 self.phase = Phase::Pending(now + PATIENCE);
             }
@@ -150,6 +151,9 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             let wanted = self.chances.random_range(0..self.servers.len().max(1));
             for _ in 0..wanted {
                 let at = self.chances.random_range(0..self.servers.len());
+                // It is the leader whose failure others must notice.
+                let leads = self.leader().filter(|_| chance(&mut self.chances, 300)).and_then(|id| self.place(id));
+                let at = leads.unwrap_or(at);
                 let Some(server) = self.servers.get(at) else { continue };
                 let id = server.id;
                 let holds = |voter: NodeId| {
@@ -162,12 +166,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             }
         }
         for id in broken {
-            let Some(at) = self.place(id) else { continue };
-            self.crash(at);
-            if let Some(server) = self.servers.get_mut(at) {
-                server.is_retired = true;
-            }
-            self.tell(|| What::Fault { words: format!("server {id} stays down") });
+            self.stays_broken(id);
         }
     }
 
@@ -178,7 +177,18 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         };
         let Some(leader) = self.servers.get(leader).and_then(|server| server.process.as_ref()) else { return Ok(()) };
         let current = leader.replica.node().configuration().clone();
-        let members = self.servers.iter().filter(|server| current.is_member(server.id) && !server.is_lost);
+        if current.is_joint() {
+            return Err(Failure::new("settled", format!("the change to {current} has not ended")));
+        }
+        let is_whole = |server: &&super::Server<S, M>| !server.is_lost && !server.is_broken;
+        let members = self.servers.iter().filter(|server| current.is_member(server.id)).filter(is_whole);
+        for (id, process) in members.clone().filter_map(|server| Some((server.id, server.process.as_ref()?))) {
+            let unanswered = process.requests.len();
+            if unanswered > 0 && !process.replica.is_halted() {
+                let what = format!("server {id} has never answered {unanswered} requests");
+                return Err(Failure::new("answered once", what));
+            }
+        }
         let replicas = members.filter_map(|server| Some((&server.id, &server.process.as_ref()?.replica)));
         self.oracle.settled(replicas)
     }

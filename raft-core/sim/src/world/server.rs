@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Config, Incarnation, Limits, Message, NodeId, Replica, RequestId, RoleName, Term};
+use raft_core::{Config, Incarnation, Lease, Limits, Message, NodeId, Replica, RequestId, RoleName, Term};
 
 use crate::disk::SimDisk;
 use crate::network::Outbox;
@@ -25,6 +25,8 @@ pub(super) struct Server<S, M> {
     pub(super) is_lost: bool,
     /// It stays down.
     pub(super) is_retired: bool,
+    /// It stays broken when the world heals, in some way.
+    pub(super) is_broken: bool,
     /// The speed of its clock, in thousandths.
     pub(super) clock: u32,
     /// Its writes take so many times as long.
@@ -88,6 +90,7 @@ impl<S, M> Server<S, M> {
             process: None,
             is_lost: false,
             is_retired: false,
+            is_broken: false,
             clock: 1000,
             slowness: 1,
             stuck: 0,
@@ -150,6 +153,7 @@ pub(super) fn config(shape: &Shape, id: NodeId, seed: u64, life: u64) -> (Config
         tail_entries: limits.tail_entries,
         seed: seed ^ (u64::from(id.0) << 48) ^ (life << 32),
         life: Some(life),
+        lease: limits.lease_drift.map(|drift_ticks| Lease { drift_ticks }),
         ..Config::new(id)
     };
     let requests = Limits {

@@ -79,6 +79,7 @@ pub(super) fn limits() -> Limits {
         tail_entries: 8,
         max_batch_bytes: 64,
         snapshot_every_bytes: Some(3_000),
+        lease_drift: None,
     }
 }
 
