@@ -14,9 +14,9 @@ pub mod workload;
 mod world;
 
 pub use disk::SimDisk;
+pub use minimize::{Progress, minimize};
 pub use network::{Arrivals, FaultId, Network, Outbox, wire_bytes};
 pub use oracle::{Applied, Oracle, Watched, WatchedMachine};
-pub use minimize::{Progress, minimize};
 pub use report::{Failure, Report};
 pub use simulation::{Builder, Founding, OpenStorage, Simulation};
 pub use story::{Happening, What};

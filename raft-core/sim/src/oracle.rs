@@ -271,9 +271,11 @@ impl Oracle {
             Outcome::Applied { position, .. } => {
                 self.is_committed(id, position.index, Mark { term: position.term, digest: position.digest })?;
                 self.is_applied(id, seen, position.index)?;
-                let durable = self.servers.get(&id).map_or(Ok(()), |server| server.tap.borrow().is_durable(position.index));
+                let durable =
+                    self.servers.get(&id).map_or(Ok(()), |server| server.tap.borrow().is_durable(position.index));
                 let rule = "acknowledged is kept";
-                durable.map_err(|what| Failure::new(rule, format!("server {id} answers from {}: {what}", position.index)))
+                durable
+                    .map_err(|what| Failure::new(rule, format!("server {id} answers from {}: {what}", position.index)))
             }
             // Of a snapshot that it has restored and not installed yet nothing need be durable here: others have it.
             Outcome::Answered { index, .. } => {

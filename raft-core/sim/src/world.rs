@@ -16,8 +16,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    Action, Configuration, Fault as NodeFault, Message, NodeId, Outcome, Replica, RequestId, RoleName,
-    StateMachine, Storage,
+    Action, Configuration, Fault as NodeFault, Message, NodeId, Outcome, Replica, RequestId, RoleName, StateMachine,
+    Storage,
 };
 use raft_kv::ClusterId;
 

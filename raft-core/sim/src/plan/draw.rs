@@ -102,7 +102,11 @@ const KINDS: [(u32, Kind); 21] = [
     (3, |faults, rng| Fault::OneWay { target: faults.target(rng), says: chance(rng, 500), lasts: lasts(rng) }),
     (1, |_, rng| Fault::Chain { lasts: lasts(rng) }),
     (3, |faults, rng| Fault::Clog { from: faults.server(rng), to: faults.server(rng), lasts: lasts(rng) }),
-    (2, |faults, rng| Fault::SlowDisk { target: faults.target(rng), factor: pick(rng, &[3, 20, 100]), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::SlowDisk {
+        target: faults.target(rng),
+        factor: pick(rng, &[3, 20, 100]),
+        lasts: lasts(rng),
+    }),
     (2, |faults, rng| Fault::StuckDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::FailedWrite { target: faults.target(rng), down: down(rng) }),
     (1, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),

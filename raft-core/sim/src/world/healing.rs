@@ -96,7 +96,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
     fn is_done(&self, until: Time, what: &str) -> Result<bool, Failure> {
         let pending = self.workload.pending();
         if pending > 0 && self.now >= until {
-            let what = format!("{pending} {what} have no answer, {} s after the world is whole", PATIENCE.as_secs_f64());
+            let what =
+                format!("{pending} {what} have no answer, {} s after the world is whole", PATIENCE.as_secs_f64());
             return Err(Failure::new("healing", what));
         }
         Ok(pending == 0)

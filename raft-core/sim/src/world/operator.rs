@@ -47,10 +47,12 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         let Some(node) = leader.process.as_ref().map(|process| process.replica.node()) else { return false };
         let current = node.configuration();
         let is_settled = !current.is_joint() && node.configuration_index() <= node.commit_index();
-        let is_safe = current.voters().len() >= 3 && current.members().iter().all(|id| current.incarnation(*id).is_known());
-        let is_pinned = self.servers.get(self.place(id).unwrap_or(usize::MAX)).is_some_and(|server| {
-            current.incarnation(id) == server.incarnation
-        });
+        let is_safe =
+            current.voters().len() >= 3 && current.members().iter().all(|id| current.incarnation(*id).is_known());
+        let is_pinned = self
+            .servers
+            .get(self.place(id).unwrap_or(usize::MAX))
+            .is_some_and(|server| current.incarnation(id) == server.incarnation);
         let all_agree = self.servers.iter().filter(|server| current.is_member(server.id)).all(|server| {
             server.process.as_ref().is_some_and(|process| process.replica.node().configuration() == current)
         });
@@ -98,7 +100,9 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             }
         };
         process.replica.change_membership(change);
-        self.tell(|| What::Fault { words: format!("the operator replaces server {id}: it was removed: {was_removed}") });
+        self.tell(|| What::Fault {
+            words: format!("the operator replaces server {id}: it was removed: {was_removed}"),
+        });
         self.after(at)
     }
 }
