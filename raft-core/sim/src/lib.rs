@@ -22,4 +22,4 @@ pub use simulation::{Builder, Founding, OpenStorage, Simulation};
 pub use story::{Happening, What};
 pub use time::{Rng, Time, between, chance, exponential, rng};
 pub use workload::kv::KvWorkload;
-pub use workload::{Call, Io, Workload};
+pub use workload::{Call, Io, ModelledWorkload, Name, Protocol, Workload};

@@ -9,6 +9,7 @@
 )]
 
 mod disk;
+mod examples;
 mod linearizability;
 mod regressions;
 mod scenarios;

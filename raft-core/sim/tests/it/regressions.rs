@@ -41,7 +41,7 @@ fn plans() -> Vec<PathBuf> {
 
 #[test]
 fn the_same_plan_runs_alike() {
-    for seed in [1, 5, 8] {
+    for seed in [1, 5] {
         let plan = short(seed);
         let (first, second) = (Simulation::kv().run_plan(plan.clone(), true), Simulation::kv().run_plan(plan, false));
         assert_eq!(first.fingerprint, second.fingerprint, "seed {seed}: with its story and without");
@@ -85,6 +85,6 @@ fn fresh_seeds_pass() {
 /// The plan of a seed, with its first seconds only.
 fn short(seed: u64) -> Plan {
     let mut plan = Plan::draw(seed);
-    plan.shape.duration = plan.shape.duration.min(Time::secs(8));
+    plan.shape.duration = plan.shape.duration.min(Time::secs(4));
     plan
 }

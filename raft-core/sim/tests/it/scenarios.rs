@@ -13,7 +13,9 @@ use raft_sim::{Builder, Happening, KvWorkload, Report, SimDisk, Simulation, Time
 
 /// A small world in which elections take 0.2 to 0.4 s, links and disks a millisecond, and clients are busy for ten seconds.
 fn world(voters: u32) -> Plan {
-    Plan::calm(17, voters)
+    let mut plan = Plan::calm(17, voters);
+    plan.shape.think = Time::millis(40);
+    plan
 }
 
 /// Snapshots after every few commands, in small chunks, and nothing of the log behind them: who was away needs one.

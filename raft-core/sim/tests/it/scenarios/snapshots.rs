@@ -56,6 +56,7 @@ fn s1_a_snapshot_that_comes_twice_or_late_takes_nothing_back() {
 #[test]
 fn s2_what_conflicts_with_a_snapshot_is_discarded() {
     let mut plan = compacting(world(3));
+    plan.shape.think = Time::millis(5);
     plan = plan.with(Time::secs(2), Fault::Isolate { target: Target::Leader, lasts: Time::secs(3) });
     let told = run(plan);
     let old = told.leader_at(Time::secs(2));
