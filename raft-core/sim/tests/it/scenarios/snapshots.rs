@@ -61,7 +61,7 @@ fn s2_what_conflicts_with_a_snapshot_is_discarded() {
     let told = run(plan);
     let old = told.leader_at(Time::secs(2));
     assert!(told.succeeded(old, Time::secs(2)) < Time::secs(4));
-    let alone = told.between(Time::millis(2_010), Time::secs(3)).any(|happening| {
+    let alone = told.between(Time::micros(2_000_001), Time::secs(3)).any(|happening| {
         matches!(&happening.what, What::Sent { from, words, .. } if *from == old && words.contains(": entr"))
     });
     assert!(alone, "it appended nothing by itself");
