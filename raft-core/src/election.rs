@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::quorum::VoteResult;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::{LogIndex, NodeId, Term};
+use crate::types::{Incarnation, LogIndex, NodeId, Term};
 
 impl<S: Storage> Node<S> {
     /// One tick without leading: "If election timeout elapses…" (Followers and Candidates, Figure 2).
@@ -35,9 +35,9 @@ impl<S: Storage> Node<S> {
         }
         self.become_pre_candidate();
         let last = self.log.last();
-        let request =
-            PreVote { next_term: self.current_term.next(), last_log_index: last.index, last_log_term: last.term };
-        self.ask_voters(&Body::PreVote(request), actions);
+        let next_term = self.current_term.next();
+        let request = |voter| PreVote { next_term, last_log_index: last.index, last_log_term: last.term, voter };
+        self.ask_voters(|voter| Body::PreVote(request(voter)), actions);
         self.record_vote(self.config.id, true, actions)
     }
 
@@ -46,7 +46,7 @@ impl<S: Storage> Node<S> {
         let vote_granted = request.next_term > self.current_term
             && !self.hears_leader()
             && !self.is_promised()
-            && !self.is_replaced()
+            && self.is_meant(request.voter)
             && self.is_up_to_date(request.last_log_term, request.last_log_index);
         mark!(PreVoteRefusedByTerm, request.next_term <= self.current_term);
         mark!(PreVoteRefusedByLeader, self.hears_leader());
@@ -82,7 +82,7 @@ impl<S: Storage> Node<S> {
         let is_left = self.voted_for.is_none() || bug!(VoteGivenTwice);
         let free = self.voted_for == Some(from) || (is_left && may_vote);
         let vote_granted =
-            free && !self.is_replaced() && self.is_up_to_date(request.last_log_term, request.last_log_index);
+            free && self.is_meant(request.voter) && self.is_up_to_date(request.last_log_term, request.last_log_index);
         let is_asked = !bug!(NewVoterRefuses) || self.configurations.current().is_voter(self.config.id);
         let vote_granted = vote_granted && is_asked;
         mark!(VoteGranted, vote_granted);
@@ -147,15 +147,18 @@ impl<S: Storage> Node<S> {
         // to all other servers.
         self.become_candidate(actions);
         let last = self.log.last();
-        let request = RequestVote { last_log_index: last.index, last_log_term: last.term, leadership_transfer };
-        self.ask_voters(&Body::RequestVote(request), actions);
+        let (last_log_index, last_log_term) = (last.index, last.term);
+        let request = |voter| RequestVote { last_log_index, last_log_term, leadership_transfer, voter };
+        self.ask_voters(|voter| Body::RequestVote(request(voter)), actions);
         self.count_own_vote(actions)
     }
 
-    fn ask_voters(&mut self, request: &Body, actions: &mut Vec<Action>) {
+    fn ask_voters(&mut self, request: impl Fn(Incarnation) -> Body, actions: &mut Vec<Action>) {
         for voter in self.configurations.current().members() {
-            if voter != self.config.id && self.configurations.current().is_voter(voter) {
-                self.send(voter, request.clone(), actions);
+            let current = self.configurations.current();
+            if voter != self.config.id && current.is_voter(voter) {
+                let incarnation = current.incarnation(voter);
+                self.send(voter, request(incarnation), actions);
             }
         }
     }

@@ -19,7 +19,7 @@
 //!
 //! Invariants: only a recognised incarnation counts for a vote, an acknowledgement, a read or the leader's being heard;
 //! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a server
-//! whose id is pinned to another disk does not vote, campaign or lead.
+//! whose id is pinned to another disk does not vote, but for a candidate that means its own, campaign or lead.
 
 use alloc::vec::Vec;
 
@@ -30,12 +30,19 @@ use crate::node::Node;
 use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::storage::Storage;
-use crate::types::NodeId;
+use crate::types::{Incarnation, NodeId};
 
 impl<S: Storage> Node<S> {
     /// Whether the configuration means another disk than this server's by its id.
     pub(crate) fn is_replaced(&self) -> bool {
         !self.configurations.current().incarnation(self.config.id).admits(self.incarnation) && !bug!(WipedVoteCounts)
+    }
+
+    /// Whether a candidate that means this disk (`voter`) by this server's id may have its vote. Where the candidate knows
+    /// no disk of it, its own configuration decides. It may be the older one: a member that was added again and lags does
+    /// not know that yet, and without its vote there might be no leader from whom to learn it (fault M5).
+    pub(crate) fn is_meant(&self, voter: Incarnation) -> bool {
+        if voter.is_known() && !bug!(WipedVoteCounts) { voter.admits(self.incarnation) } else { !self.is_replaced() }
     }
 
     /// Whether a vote of `from` may be counted; anything else is for its handler to judge.

@@ -89,6 +89,8 @@ pub struct PreVote {
     pub last_log_index: LogIndex,
     /// Term of its last log entry.
     pub last_log_term: Term,
+    /// Which disk its configuration means by the server that it asks.
+    pub voter: Incarnation,
 }
 
 /// Answers [`PreVote`].
@@ -109,6 +111,8 @@ pub struct RequestVote {
     pub last_log_term: Term,
     /// The leader itself asked for this election: a voter that hears it votes all the same.
     pub leadership_transfer: bool,
+    /// As in [`PreVote`].
+    pub voter: Incarnation,
 }
 
 /// Answers [`RequestVote`].

@@ -69,7 +69,8 @@ impl Server {
 
     fn is_granted(&mut self, last_log_index: u64, last_log_term: u64) -> bool {
         let (last_log_index, last_log_term) = (LogIndex(last_log_index), Term(last_log_term));
-        let request = RequestVote { last_log_index, last_log_term, leadership_transfer: false };
+        let request =
+            RequestVote { last_log_index, last_log_term, leadership_transfer: false, voter: Incarnation::UNKNOWN };
         let answers = self.hear(2, 3, Body::RequestVote(request));
         answers.iter().any(|action| {
             matches!(action, Action::Send(Message { body: Body::RequestVoteResponse(_, response), .. }) if response.vote_granted)

@@ -270,7 +270,6 @@ impl Oracle {
         match outcome {
             Outcome::Applied { position, .. } => {
                 self.is_committed(id, position.index, Mark { term: position.term, digest: position.digest })?;
-                self.is_applied(id, seen, position.index)?;
                 let durable =
                     self.servers.get(&id).map_or(Ok(()), |server| server.tap.borrow().is_durable(position.index));
                 let rule = "acknowledged is kept";
@@ -282,15 +281,11 @@ impl Oracle {
                 check(*index <= self.committed(), "acknowledged is kept", || {
                     format!("server {id} answers from {index}, which is not committed")
                 })?;
-                self.is_applied(id, seen, *index)
+                let what = || format!("server {id} answers from entry {index} and has applied {}", seen.applied);
+                check(*index <= seen.applied, "acknowledged is kept", what)
             }
             Outcome::Refused(_) | Outcome::Unknown => Ok(()),
         }
-    }
-
-    fn is_applied(&self, id: NodeId, seen: Seen, index: LogIndex) -> Result<(), Failure> {
-        let what = || format!("server {id} answers from entry {index} and has applied {}", seen.applied);
-        check(index <= seen.applied, "acknowledged is kept", what)
     }
 }
 

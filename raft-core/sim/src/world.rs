@@ -269,6 +269,10 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             Ok(replica) => {
                 self.oracle.started(id, &replica)?;
                 server.process = Some(Process::new(replica));
+                if self.operator.replaces(id) {
+                    self.operator.spare();
+                    server.is_lost = false;
+                }
                 let tick = Time(shape.tick.0.saturating_mul(1000) / u64::from(server.clock.max(1)));
                 self.queue.push(now + tick, Due::Tick(id, life));
                 self.tell(|| What::Started { server: id, life });

@@ -95,14 +95,14 @@ fn incarnation() -> impl Strategy<Value = Incarnation> {
 
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
-        1 => (term(), index(), term()).prop_map(|(next_term, last_log_index, last_log_term)| {
-            Body::PreVote(PreVote { next_term, last_log_index, last_log_term })
+        1 => (term(), index(), term(), incarnation()).prop_map(|(next_term, last_log_index, last_log_term, voter)| {
+            Body::PreVote(PreVote { next_term, last_log_index, last_log_term, voter })
         }),
         1 => (incarnation(), term(), any::<bool>()).prop_map(|(incarnation, next_term, vote_granted)| {
             Body::PreVoteResponse(incarnation, PreVoteResponse { next_term, vote_granted })
         }),
-        1 => (index(), term(), any::<bool>()).prop_map(|(last_log_index, last_log_term, leadership_transfer)| {
-            Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
+        1 => (index(), term(), any::<bool>(), incarnation()).prop_map(|(last_log_index, last_log_term, leadership_transfer, voter)| {
+            Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer, voter })
         }),
         1 => (incarnation(), any::<bool>()).prop_map(|(incarnation, vote_granted)| {
             Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted })

@@ -168,10 +168,16 @@ fn m10_a_server_that_was_replaced_knows_it_receives_and_does_not_vote() {
     cluster.tick(3, 200);
     assert_eq!((cluster.node(3).role(), cluster.network.len()), (RoleName::Follower, 0));
     let (last_log_index, last_log_term) = (LogIndex(99), Term(1));
-    let pre_vote = Body::PreVote(PreVote { next_term: Term(2), last_log_index, last_log_term });
+    let pre_vote =
+        Body::PreVote(PreVote { next_term: Term(2), last_log_index, last_log_term, voter: Incarnation::UNKNOWN });
     let answers = sent_to(&cluster.step(3, message(2, 3, 1, pre_vote)), 2);
     assert!(matches!(answers[..], [Body::PreVoteResponse(Incarnation(31), answer)] if !answer.vote_granted));
-    let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: false });
+    let vote = Body::RequestVote(RequestVote {
+        last_log_index,
+        last_log_term,
+        leadership_transfer: false,
+        voter: Incarnation::UNKNOWN,
+    });
     cluster.step(3, message(2, 3, 2, vote));
     let answer = Body::RequestVoteResponse(Incarnation(31), RequestVoteResponse { vote_granted: false });
     assert_eq!(cluster.network.pop().map(|message| message.body), Some(answer));
@@ -180,6 +186,39 @@ fn m10_a_server_that_was_replaced_knows_it_receives_and_does_not_vote() {
     assert_eq!(cluster.node(3).role(), RoleName::Follower);
     cluster.step(3, message(1, 3, 2, Body::TimeoutNow));
     assert_eq!(cluster.node(3).role(), RoleName::Follower);
+}
+
+/// A member that was added again and lags holds the configuration that means its old disk. A quorum may need its vote, and
+/// it learns of the new configuration from nobody but a leader.
+#[test]
+fn m5_m10_a_server_that_was_replaced_votes_for_a_candidate_that_means_its_disk() {
+    let mut cluster = pinned_group();
+    cluster.wipe(3, 31);
+    cluster.run(9);
+    assert!(cluster.node(3).status().is_replaced);
+    cluster.cut_off(3);
+    cluster.tick(3, 200);
+    let (last_log_index, last_log_term) = (LogIndex(99), Term(1));
+    for (voter, term, granted) in [(30, 2, false), (31, 3, true)] {
+        let voter = Incarnation(voter);
+        let pre_vote = Body::PreVote(PreVote { next_term: Term(term), last_log_index, last_log_term, voter });
+        let answers = sent_to(&cluster.step(3, message(2, 3, term - 1, pre_vote)), 2);
+        assert!(matches!(answers[..], [Body::PreVoteResponse(_, answer)] if answer.vote_granted == granted));
+        let vote = RequestVote { last_log_index, last_log_term, leadership_transfer: false, voter };
+        cluster.step(3, message(2, 3, term, Body::RequestVote(vote)));
+        let answer = RequestVoteResponse { vote_granted: granted };
+        let answer = Body::RequestVoteResponse(Incarnation(31), answer);
+        assert_eq!(cluster.network.pop().map(|message| message.body), Some(answer));
+    }
+    assert_eq!(cluster.node(3).voted_for(), Some(NodeId(2)));
+    // And the other way round: one that its own configuration means, and the candidate's does not.
+    let vote = RequestVote { last_log_index, last_log_term, leadership_transfer: false, voter: Incarnation(21) };
+    cluster.cut_off(2);
+    cluster.tick(2, 200);
+    cluster.network.clear();
+    cluster.step(2, message(1, 2, 9, Body::RequestVote(vote)));
+    let answer = Body::RequestVoteResponse(Incarnation(20), RequestVoteResponse { vote_granted: false });
+    assert_eq!(cluster.network.pop().map(|message| message.body), Some(answer));
     cluster.crash(3, 0);
     cluster.tick(3, 1);
     assert_eq!(says_replaced(&cluster, 3, 3), 2, "and again in its next life");

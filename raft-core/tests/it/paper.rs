@@ -81,6 +81,7 @@ fn request_vote((last_log_term, last_log_index): (u64, u64)) -> Body {
         last_log_index: LogIndex(last_log_index),
         last_log_term: Term(last_log_term),
         leadership_transfer: false,
+        voter: Incarnation::UNKNOWN,
     })
 }
 

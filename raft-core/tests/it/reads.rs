@@ -704,7 +704,7 @@ fn a_learners_answer_begins_no_lease() {
 
 fn vote(cluster: &mut Cluster, id: u32, term: u64, leadership_transfer: bool) -> Vec<Body> {
     let (last_log_index, last_log_term) = (LogIndex(9), Term(1));
-    let request = RequestVote { last_log_index, last_log_term, leadership_transfer };
+    let request = RequestVote { last_log_index, last_log_term, leadership_transfer, voter: Incarnation::UNKNOWN };
     cluster.sync = true;
     let before = cluster.network.len();
     cluster.step(id, message(3, id, term, Body::RequestVote(request)));
@@ -717,7 +717,8 @@ fn voted(vote_granted: bool) -> Vec<Body> {
 
 fn pre_vote(cluster: &mut Cluster, id: u32, next_term: u64) -> bool {
     let next_term = Term(next_term);
-    let request = PreVote { next_term, last_log_index: LogIndex(9), last_log_term: Term(1) };
+    let request =
+        PreVote { next_term, last_log_index: LogIndex(9), last_log_term: Term(1), voter: Incarnation::UNKNOWN };
     let answer = sent_to(&cluster.step(id, message(3, id, 1, Body::PreVote(request))), 3);
     answer == [Body::PreVoteResponse(Incarnation::UNKNOWN, PreVoteResponse { next_term, vote_granted: true })]
 }

@@ -18,6 +18,7 @@ fn request_vote(last: (u64, u64)) -> Body {
         last_log_term: Term(last.0),
         last_log_index: LogIndex(last.1),
         leadership_transfer: false,
+        voter: Incarnation::UNKNOWN,
     })
 }
 

@@ -283,7 +283,12 @@ mod tests {
         let message = |body| Message { from: NodeId(1), to: NodeId(2), term: Term(4), body };
         assert_eq!(content(&message(Body::TimeoutNow)), "[term 4] campaign now");
         let (last_log_index, last_log_term) = (LogIndex(9), Term(3));
-        let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: true });
+        let vote = Body::RequestVote(RequestVote {
+            last_log_index,
+            last_log_term,
+            leadership_transfer: true,
+            voter: raft_core::Incarnation::UNKNOWN,
+        });
         assert_eq!(content(&message(vote)), "[term 4] vote, as the leader asks? last entry 9 of term 3");
     }
 

@@ -78,12 +78,17 @@ const fn yes_or_no(granted: bool) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft_core::{LogIndex, RequestVote, Term};
+    use raft_core::{Incarnation, LogIndex, RequestVote, Term};
 
     #[test]
     fn a_message_is_told_with_its_kind_first() {
         let (last_log_index, last_log_term) = (LogIndex(9), Term(3));
-        let vote = Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer: true });
+        let vote = Body::RequestVote(RequestVote {
+            last_log_index,
+            last_log_term,
+            leadership_transfer: true,
+            voter: Incarnation::UNKNOWN,
+        });
         assert_eq!(words(&vote), "RequestVote last 9/3, as the leader asks");
         assert_eq!(kind(&words(&vote)), "RequestVote");
         assert!(!is_routine(kind(&words(&vote))));

@@ -162,7 +162,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 if server.disk.rot(&mut self.chances).is_none() {
                     return Ok(false);
                 }
-                server.is_excused = true;
+                (server.is_excused, server.is_lost) = (true, true);
                 self.crash(at);
                 self.operator.will_replace(id);
                 (now + *down, Due::Start(id))

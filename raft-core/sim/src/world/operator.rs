@@ -6,7 +6,7 @@
 
 use raft_core::{Configuration, MembershipChange, NodeId, StateMachine, Storage};
 
-use super::{Due, World};
+use super::{Due, Process, World};
 use crate::report::Failure;
 use crate::story::What;
 use crate::time::Time;
@@ -23,6 +23,11 @@ pub(super) struct Operator {
 impl Operator {
     pub(super) fn replaces(&self, id: NodeId) -> bool {
         self.condemned == Some(id)
+    }
+
+    /// The disk is well after all.
+    pub(super) const fn spare(&mut self) {
+        self.condemned = None;
     }
 
     pub(super) const fn will_replace(&mut self, id: NodeId) {
@@ -47,16 +52,11 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         let Some(node) = leader.process.as_ref().map(|process| process.replica.node()) else { return false };
         let current = node.configuration();
         let is_settled = !current.is_joint() && node.configuration_index() <= node.commit_index();
-        let is_safe =
-            current.voters().len() >= 3 && current.members().iter().all(|id| current.incarnation(*id).is_known());
-        let is_pinned = self
-            .servers
-            .get(self.place(id).unwrap_or(usize::MAX))
-            .is_some_and(|server| current.incarnation(id) == server.incarnation);
+        let agrees = |process: &Process<S, M>| process.replica.node().configuration() == current;
         let all_agree = self.servers.iter().filter(|server| current.is_member(server.id)).all(|server| {
-            server.process.as_ref().is_some_and(|process| process.replica.node().configuration() == current)
+            current.incarnation(server.id) == server.incarnation && server.process.as_ref().is_some_and(agrees)
         });
-        is_settled && is_safe && is_pinned && all_agree && current.is_member(id)
+        is_settled && all_agree && current.is_member(id) && current.voters().len() >= 3
     }
 
     /// A server's disk is gone, and it gets an empty one.
@@ -73,6 +73,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
 
     pub(super) fn operate(&mut self) -> Result<(), Failure> {
         let Some((id, was_removed)) = self.operator.replacing else { return Ok(()) };
+        let Some(disk) = self.server_mut(id).map(|server| server.incarnation) else { return Ok(()) };
         if !self.phase.has_faults() {
             return Ok(());
         }
@@ -84,25 +85,26 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         if process.held.is_some() || current.is_joint() || node.configuration_index() > node.commit_index() {
             return Ok(());
         }
-        let change = match (was_removed, current.is_member(id)) {
-            (false, true) => without(current, id),
-            (_, false) => {
-                self.operator.replacing = Some((id, true));
-                with(current, id)
+        let pin = current.incarnation(id);
+        let (change, words) = if !current.is_member(id) {
+            self.operator.replacing = Some((id, true));
+            (with(current, id), "adds")
+        } else if !was_removed || (pin.is_known() && pin != disk) {
+            // A late answer of the disk that is gone may be what the leader heard first.
+            self.operator.replacing = Some((id, false));
+            (without(current, id), "removes")
+        } else if pin == disk && current.is_voter(id) {
+            self.operator.replacing = None;
+            if let Some(server) = self.server_mut(id) {
+                server.is_lost = false;
             }
-            (true, true) => {
-                self.operator.replacing = None;
-                if let Some(server) = self.server_mut(id) {
-                    server.is_lost = false;
-                }
-                self.tell(|| What::Fault { words: format!("server {id} is a member again") });
-                return Ok(());
-            }
+            self.tell(|| What::Fault { words: format!("server {id} is a member again") });
+            return Ok(());
+        } else {
+            (with(current, id), "promotes")
         };
         process.replica.change_membership(change);
-        self.tell(|| What::Fault {
-            words: format!("the operator replaces server {id}: it was removed: {was_removed}"),
-        });
+        self.tell(|| What::Fault { words: format!("the operator {words} server {id}") });
         self.after(at)
     }
 }
@@ -118,7 +120,7 @@ fn without(current: &Configuration, id: NodeId) -> MembershipChange {
 }
 
 fn with(current: &Configuration, id: NodeId) -> MembershipChange {
-    let mut voters = current.voters().to_vec();
-    voters.push(id);
-    MembershipChange { voters, learners: current.learners().to_vec(), catch_up: true, addresses: Vec::new() }
+    let mut change = without(current, id);
+    change.voters.push(id);
+    MembershipChange { catch_up: true, ..change }
 }

@@ -52,14 +52,16 @@ fn content(body: &Body) -> String {
     let granted = |granted: bool| if granted { "granted" } else { "refused" };
     match body {
         Body::PreVote(request) => {
-            format!("PreVote next={} last={}@{}", request.next_term, request.last_log_index, request.last_log_term)
+            let PreVote { next_term, last_log_index, last_log_term, voter } = request;
+            format!("PreVote next={next_term} last={last_log_index}@{last_log_term}{}", meant(*voter))
         }
         Body::PreVoteResponse(_, response) => {
             format!("PreVoteResponse next={} {}", response.next_term, granted(response.vote_granted))
         }
         Body::RequestVote(request) => {
             let transfer = if request.leadership_transfer { " transfer" } else { "" };
-            format!("RequestVote last={}@{}{transfer}", request.last_log_index, request.last_log_term)
+            let RequestVote { last_log_index, last_log_term, voter, .. } = request;
+            format!("RequestVote last={last_log_index}@{last_log_term}{transfer}{}", meant(*voter))
         }
         Body::RequestVoteResponse(_, response) => format!("RequestVoteResponse {}", granted(response.vote_granted)),
         Body::AppendEntries(request) => {
@@ -92,6 +94,11 @@ fn content(body: &Body) -> String {
     }
 }
 
+/// Which disk a candidate means by whom it asks.
+fn meant(voter: Incarnation) -> String {
+    if voter.is_known() { format!(" voter={}", voter.0) } else { String::new() }
+}
+
 pub fn parse_body(text: &str) -> Result<Body, String> {
     let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
     let fields = Fields(rest);
@@ -99,7 +106,8 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
     Ok(match kind {
         "PreVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
-            Body::PreVote(PreVote { next_term: Term(fields.number("next")?), last_log_index, last_log_term })
+            let next_term = Term(fields.number("next")?);
+            Body::PreVote(PreVote { next_term, last_log_index, last_log_term, voter: fields.meant()? })
         }
         "PreVoteResponse" => {
             let next_term = Term(fields.number("next")?);
@@ -108,7 +116,12 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         "RequestVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
             let leadership_transfer = fields.has("transfer");
-            Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer })
+            Body::RequestVote(RequestVote {
+                last_log_index,
+                last_log_term,
+                leadership_transfer,
+                voter: fields.meant()?,
+            })
         }
         "RequestVoteResponse" => {
             Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted: fields.granted()? })
@@ -226,6 +239,10 @@ impl Fields<'_> {
 
     fn has(&self, word: &str) -> bool {
         self.0.split(' ').any(|found| found == word)
+    }
+
+    fn meant(&self) -> Result<Incarnation, String> {
+        self.value("voter").map_or(Ok(Incarnation::UNKNOWN), |value| number(value).map(Incarnation))
     }
 
     fn granted(&self) -> Result<bool, String> {
