@@ -506,6 +506,20 @@ mod tests {
         assert!(!progress.is_receiving(39, 10), "it has it");
     }
 
+    #[test]
+    fn another_disk_that_goes_on_answering_still_does_not_count() {
+        let (unpinned, first, other) = (Incarnation::UNKNOWN, Incarnation(1), Incarnation(2));
+        let mut progress = replicating(4);
+        progress.answered(first, unpinned, LogIndex(9), 20);
+        assert!(progress.counts());
+        for now in 21..24 {
+            progress.answered(other, unpinned, LogIndex(9), now);
+            assert!(!progress.counts(), "{progress:?}");
+        }
+        progress.answered(first, unpinned, LogIndex(9), 24);
+        assert!(progress.counts());
+    }
+
     #[cfg(debug_assertions)]
     #[test]
     fn what_is_in_flight_is_told_to_be_wrong_where_it_is() {
