@@ -188,35 +188,17 @@ const PLAINER: [fn(&mut Shape); 22] = [
     |shape| shape.disk.sync_mean = shape.disk.sync_mean.min(Time::millis(1)),
     |shape| shape.disk.sync_min = shape.disk.sync_min.min(Time::millis(1)),
     |shape| shape.turn = Time::ZERO,
-    |shape| shape.limits = default_limits(),
-    |shape| shape.limits.max_append_bytes = default_limits().max_append_bytes,
-    |shape| shape.limits.max_inflight = default_limits().max_inflight,
-    |shape| shape.limits.max_uncommitted_bytes = default_limits().max_uncommitted_bytes,
-    |shape| shape.limits.max_apply_bytes = default_limits().max_apply_bytes,
-    |shape| shape.limits.window_bytes = default_limits().window_bytes,
-    |shape| shape.limits.max_chunk_bytes = default_limits().max_chunk_bytes,
-    |shape| shape.limits.tail_entries = default_limits().tail_entries,
-    |shape| shape.limits.max_batch_bytes = default_limits().max_batch_bytes,
+    |shape| shape.limits = Limits::default(),
+    |shape| shape.limits.max_append_bytes = Limits::default().max_append_bytes,
+    |shape| shape.limits.max_inflight = Limits::default().max_inflight,
+    |shape| shape.limits.max_uncommitted_bytes = Limits::default().max_uncommitted_bytes,
+    |shape| shape.limits.max_apply_bytes = Limits::default().max_apply_bytes,
+    |shape| shape.limits.window_bytes = Limits::default().window_bytes,
+    |shape| shape.limits.max_chunk_bytes = Limits::default().max_chunk_bytes,
+    |shape| shape.limits.tail_entries = Limits::default().tail_entries,
+    |shape| shape.limits.max_batch_bytes = Limits::default().max_batch_bytes,
     |shape| shape.limits.snapshot_every_bytes = None,
 ];
-
-/// What servers are configured with unless somebody says otherwise.
-fn default_limits() -> Limits {
-    let config = raft_core::Config::new(raft_core::NodeId(1));
-    let limits = raft_core::Limits::default();
-    Limits {
-        max_append_bytes: config.max_append_bytes,
-        max_inflight: config.max_inflight,
-        max_uncommitted_bytes: config.max_uncommitted_bytes,
-        max_apply_bytes: config.max_apply_bytes,
-        window_bytes: config.window_bytes,
-        max_chunk_bytes: config.max_chunk_bytes,
-        tail_entries: config.tail_entries,
-        max_batch_bytes: limits.max_batch_bytes,
-        snapshot_every_bytes: limits.snapshot_every_bytes,
-        lease_drift: None,
-    }
-}
 
 /// When a fault ends.
 fn end(timed: &Timed) -> Time {

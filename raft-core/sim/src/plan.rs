@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 
+mod calm;
 mod draw;
 
 /// Everything that a run depends on.

@@ -1,11 +1,13 @@
 //! What simulated clients do, and whether what they were told is right.
 
 pub(crate) mod kv;
+mod modelled;
 
 use bytes::Bytes;
 use raft_core::{NodeId, Outcome, Position};
 
 use crate::time::{Rng, Time};
+pub use modelled::{ModelledWorkload, Name, Protocol};
 
 /// All clients of a run, numbered from 1. The world wakes them, carries what they send to servers over a network that loses and delays
 /// it, and brings the answers back; an answer may never come.

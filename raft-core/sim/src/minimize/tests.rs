@@ -64,7 +64,7 @@ fn what_matters_of_the_world_stays_and_the_rest_becomes_plain() {
     let Shape { voters, others, clients, duration, network, .. } = &small.shape;
     assert_eq!((*voters, *others, *clients, *duration), (3, 0, 3, Time::ZERO));
     assert_eq!((network.loss, network.duplication, network.capacity), (300, 0, None));
-    assert_eq!(small.shape.limits, default_limits());
+    assert_eq!(small.shape.limits, Limits::default());
     assert!(small.faults.is_empty(), "{small:?}");
 }
 

@@ -1,6 +1,6 @@
 //! The faults of a plan that befall links: what each cuts or clogs, until it is lifted.
 
-use super::Network;
+use super::{Link, Network};
 use crate::plan::{Fault, Target};
 
 /// Names a fault that has befallen links and was not lifted yet.
@@ -53,12 +53,10 @@ impl Network {
         }
     }
 
-    /// Ends every fault, every cut and every clog.
+    /// Ends every fault, every cut and every clog, and lets new messages overtake those that a slow link still carries.
     pub fn heal(&mut self) {
         self.faults.clear();
-        for link in &mut self.links {
-            (link.cuts, link.clogs) = (0, 0);
-        }
+        self.links.fill(Link::default());
     }
 
     fn links_where(&self, falls: impl Fn(u32, u32) -> bool) -> Vec<(u32, u32)> {

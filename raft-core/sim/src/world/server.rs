@@ -113,6 +113,9 @@ impl<S, M> Server<S, M> {
     /// Its device has nothing to do with a fault that has ended.
     pub(super) fn mend(&mut self) {
         (self.clock, self.slowness, self.stuck) = (1000, 1, 0);
+        if let Some(process) = &mut self.process {
+            process.crash_at = None;
+        }
         self.disk.set_full(false);
         self.disk.fail_reads(false);
     }
