@@ -69,7 +69,12 @@ impl Oracle {
             let follows = |server: &super::Server| server.tap.borrow().live.hard_state.current_term == term;
             if self.servers.get(follower).is_some_and(follows) {
                 let is_held = self.has_on_disk(&status.configuration, *follower, matched, mark);
-                let what = || format!("server {} takes {matched} for matched by {follower}, whose disk has not {mark}", tap.server);
+                let what = || {
+                    format!(
+                        "server {} takes {matched} for matched by {follower}, whose disk has not {mark}",
+                        tap.server
+                    )
+                };
                 check(is_held, "matched is durable", what)?;
             }
         }

@@ -98,7 +98,10 @@ impl Oracle {
             let voters: Vec<String> =
                 self.servers.keys().filter(|id| has_voted(**id)).map(ToString::to_string).collect();
             let voters = voters.join(", ");
-            format!("server {} leads in term {term} by the votes of [{voters}]; the members are {configuration}", tap.server)
+            format!(
+                "server {} leads in term {term} by the votes of [{voters}]; the members are {configuration}",
+                tap.server
+            )
         })?;
         self.is_up_to_date(tap, term, has_voted)
     }
@@ -108,14 +111,18 @@ impl Oracle {
     fn is_up_to_date(&self, tap: &Tap, term: Term, has_voted: impl Fn(NodeId) -> bool) -> Result<(), Failure> {
         let end = |tap: &Tap, at: LogIndex| tap.live.log.get(at).map(|mark| (mark.term, at));
         let last = tap.live.log.last();
-        let Some(mine) = end(tap, last).filter(|(newest, _)| *newest == term).and_then(|_| end(tap, last.prev())) else {
+        let Some(mine) = end(tap, last).filter(|(newest, _)| *newest == term).and_then(|_| end(tap, last.prev()))
+        else {
             return Ok(());
         };
         for (id, server) in self.servers.iter().filter(|(id, _)| **id != tap.server && has_voted(**id)) {
             let voter = server.tap.borrow();
             let theirs = end(&voter, voter.live.log.last()).filter(|_| voter.live.hard_state.current_term == term);
             check(theirs.is_none_or(|theirs| theirs <= mine), "votes go to later logs", || {
-                format!("server {id} has voted for {} in term {term}, and its log ends later: {theirs:?}, {mine:?}", tap.server)
+                format!(
+                    "server {id} has voted for {} in term {term}, and its log ends later: {theirs:?}, {mine:?}",
+                    tap.server
+                )
             })?;
         }
         Ok(())
@@ -166,7 +173,8 @@ impl Oracle {
         }
         if before.leads() && now.leads() && before.term == now.term {
             let is_own = log.get(now.commit).is_none_or(|mark| mark.term == now.term);
-            let what = || format!("server {} leads in term {} and commits {} by counting", tap.server, now.term, now.commit);
+            let what =
+                || format!("server {} leads in term {} and commits {} by counting", tap.server, now.term, now.commit);
             check(is_own, "only its own term's entries", what)?;
         }
         let Some((index, mark)) = first_seen else { return Ok(()) };

@@ -120,7 +120,7 @@ const KINDS: [(u32, Kind); 18] = [
     }),
     (2, |faults, rng| Fault::StuckDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::FailedWrite { target: faults.target(rng), down: down(rng) }),
-    (1, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
     (1, |faults, rng| Fault::FullDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::BitRot { target: faults.target(rng), down: down(rng) }),
     (2, |faults, rng| Fault::LostFiles { target: faults.target(rng), down: down(rng) }),
@@ -180,7 +180,8 @@ impl Faults {
                 vec![Fault::Isolate { target, lasts }]
             }
             // It comes back while what it wrote meanwhile is still under way.
-            Fault::StuckDisk { target: Target::Leader, lasts } | Fault::SlowDisk { target: Target::Leader, lasts, .. } => {
+            Fault::StuckDisk { target: Target::Leader, lasts }
+            | Fault::SlowDisk { target: Target::Leader, lasts, .. } => {
                 vec![Fault::Isolate { target: Target::Leader, lasts: Time(lasts.0 / 2) }]
             }
             Fault::FailedReads { target, .. } => {

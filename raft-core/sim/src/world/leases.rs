@@ -20,7 +20,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             let status = replica.status();
             if let Some(left) = status.lease {
                 let (id, term) = (status.id, status.term);
-                let what = format!("server {id} of term {term} has a lease for {left} ticks, and another leads in {newest}");
+                let what =
+                    format!("server {id} of term {term} has a lease for {left} ticks, and another leads in {newest}");
                 return Err(Failure::new("a lease excludes other leaders", what));
             }
         }
