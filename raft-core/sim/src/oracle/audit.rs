@@ -68,7 +68,8 @@ impl Oracle {
             let Some(mark) = tap.live.log.get(matched) else { continue };
             let follows = |server: &super::Server| server.tap.borrow().live.hard_state.current_term == term;
             if self.servers.get(follower).is_some_and(follows) {
-                let is_held = self.has_on_disk(&status.configuration, *follower, matched, mark);
+                // Which of its disks is meant, the progress says: one in another's place is sent the log as well.
+                let is_held = self.any_disk_has(*follower, matched, mark);
                 let what = || {
                     format!(
                         "server {} takes {matched} for matched by {follower}, whose disk has not {mark}",

@@ -211,7 +211,12 @@ impl Oracle {
         })
     }
 
-    pub(super) fn has_on_disk(&self, configuration: &Configuration, id: NodeId, index: LogIndex, mark: Mark) -> bool {
+    pub(super) fn any_disk_has(&self, id: NodeId, index: LogIndex, mark: Mark) -> bool {
+        let lives = self.servers.get(&id).is_some_and(|server| server.tap.borrow().durable.log.holds(index, mark));
+        lives || self.lost.iter().any(|lost| lost.server == id && lost.log.holds(index, mark))
+    }
+
+    fn has_on_disk(&self, configuration: &Configuration, id: NodeId, index: LogIndex, mark: Mark) -> bool {
         let meant = configuration.incarnation(id);
         let lives = self.servers.get(&id).is_some_and(|server| {
             meant.admits(server.incarnation) && server.tap.borrow().durable.log.holds(index, mark)
