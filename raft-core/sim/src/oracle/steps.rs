@@ -52,7 +52,12 @@ impl Oracle {
         replica: &Replica<Watched<S>, T, WatchedMachine<M>>,
     ) -> Result<(), Failure> {
         let Some(server) = self.servers.get(&id) else { return Ok(()) };
-        audit::counts(&self.limits, &server.tap.borrow(), replica)
+        if replica.is_halted() {
+            return Ok(());
+        }
+        let (tap, status) = (server.tap.borrow(), replica.status());
+        audit::counts(&self.limits, &tap, replica, &status)?;
+        self.is_matched(&tap, &status)
     }
 
     /// A server is not what it was.
@@ -204,6 +209,11 @@ impl Oracle {
                 disks.join(", ")
             )
         })
+    }
+
+    pub(super) fn any_disk_has(&self, id: NodeId, index: LogIndex, mark: Mark) -> bool {
+        let lives = self.servers.get(&id).is_some_and(|server| server.tap.borrow().durable.log.holds(index, mark));
+        lives || self.lost.iter().any(|lost| lost.server == id && lost.log.holds(index, mark))
     }
 
     fn has_on_disk(&self, configuration: &Configuration, id: NodeId, index: LogIndex, mark: Mark) -> bool {
