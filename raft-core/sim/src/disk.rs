@@ -54,7 +54,8 @@ struct File {
     failed: Option<DiskError>,
     /// Bytes of a failed sync that reads show and the device may not hold, until they are written again (fault D3).
     doubtful: Range<usize>,
-    reads_fail: bool,
+    /// Reads fail that reach beyond this offset.
+    reads_fail: Option<u64>,
     full: bool,
     writes: u64,
     /// Whether anything was submitted since the file was opened.
@@ -103,7 +104,14 @@ impl SimDisk {
 
     /// Makes every read fail, or succeed again.
     pub fn fail_reads(&self, fail: bool) {
-        self.file.borrow_mut().reads_fail = fail;
+        self.file.borrow_mut().reads_fail = fail.then_some(0);
+    }
+
+    /// Makes reads fail that reach the last sixteenth of what is durable now, until [`fail_reads`](Self::fail_reads) is
+    /// told otherwise: whoever reads from the beginning on is in the middle of it then.
+    pub fn fail_late_reads(&self) {
+        let durable = self.durable_len();
+        self.file.borrow_mut().reads_fail = Some(durable - durable / 16);
     }
 
     /// Leaves no room for writes, or makes room again. A write that was refused is a failure like any other: for good.
@@ -287,10 +295,10 @@ impl File {
     /// Refuses bytes that are neither durable nor from an earlier life (contract 4), so that whoever relies on them
     /// shows up.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        if self.reads_fail {
+        let end = offset.saturating_add(buffer.len() as u64);
+        if self.reads_fail.is_some_and(|from| end > from) {
             return Err(DiskError::Io { what: format!("read {} at {offset}: injected failure", self.place) });
         }
-        let end = offset.saturating_add(buffer.len() as u64);
         let range = usize::try_from(offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
         let readable = self.bytes.get(..self.durable.max(self.held));
         let bytes = readable.and_then(|bytes| bytes.get(range));

@@ -33,6 +33,7 @@ use crate::workload::{Call, Io, Workload};
 mod broken;
 mod faults;
 mod healing;
+mod leases;
 mod operator;
 mod queue;
 mod server;
@@ -420,6 +421,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         if let Some(process) = self.servers.get_mut(at).and_then(|server| server.process.as_mut()) {
             *process.replica.transport_mut().messages_mut() = outbox;
         }
+        self.leases_exclude()?;
         self.reply(at)?;
         self.notice(at)?;
         self.begin_sync(at);

@@ -148,7 +148,12 @@ fn hunt_one(args: &Args, engine: Engine, bug: Bug, interrupt: &Interrupt) -> Hun
         };
         let (ended, failed) = first_failure(&work, interrupt);
         let Some((seed, rule)) = failed else {
-            return Hunted { bug, seeds: from.saturating_add(ended) - args.first_seed, took: began.elapsed(), caught: None };
+            return Hunted {
+                bug,
+                seeds: from.saturating_add(ended) - args.first_seed,
+                took: began.elapsed(),
+                caught: None,
+            };
         };
         from = seed.saturating_add(1);
         // A seed that fails anyhow shows nothing.

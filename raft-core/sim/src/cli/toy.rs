@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::engine::Bug;
 use raft_core::{NodeId, RoleName, Term};
 use raft_sim::plan::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
-use super::engine::Bug;
 use raft_sim::{Failure, Happening, Report, Rng, Time, What, between, chance, rng};
 
 /// The two faults that together break a rule.

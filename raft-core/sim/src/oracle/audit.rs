@@ -15,13 +15,10 @@ pub(super) fn counts<S: Storage, T: Transport, M: StateMachine>(
     limits: &Limits,
     tap: &Tap,
     replica: &Replica<Watched<S>, T, WatchedMachine<M>>,
+    status: &Status,
 ) -> Result<(), Failure> {
-    if replica.is_halted() {
-        return Ok(());
-    }
-    let status = replica.status();
-    is_what_was_written(tap, &status)?;
-    progress(limits, &status)?;
+    is_what_was_written(tap, status)?;
+    progress(limits, status)?;
     let (id, bytes) = (status.id, status.uncommitted_bytes);
     let most = limits.max_uncommitted_bytes.max(tap.largest_append);
     check(bytes <= most, "budgets", || format!("server {id} has {bytes} bytes uncommitted, and {most} are allowed"))?;
@@ -64,6 +61,27 @@ fn progress(limits: &Limits, status: &Status) -> Result<(), Failure> {
 }
 
 impl Oracle {
+    /// Invariant 11: what a leader takes for matched is on that disk, as long as its follower knows of no later term.
+    pub(super) fn is_matched(&self, tap: &Tap, status: &Status) -> Result<(), Failure> {
+        for (follower, progress) in &status.followers {
+            let (matched, term) = (progress.match_index(), status.term);
+            let Some(mark) = tap.live.log.get(matched) else { continue };
+            let follows = |server: &super::Server| server.tap.borrow().live.hard_state.current_term == term;
+            if self.servers.get(follower).is_some_and(follows) {
+                // Which of its disks is meant, the progress says: one in another's place is sent the log as well.
+                let is_held = self.any_disk_has(*follower, matched, mark);
+                let what = || {
+                    format!(
+                        "server {} takes {matched} for matched by {follower}, whose disk has not {mark}",
+                        tap.server
+                    )
+                };
+                check(is_held, "matched is durable", what)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The run has ended and all is quiet: these servers, whole and members, are equal and have nothing left to do.
     ///
     /// # Errors
@@ -97,7 +115,9 @@ impl Oracle {
         let Some(server) = self.servers.get(&id) else { return Ok(()) };
         let tap = Rc::clone(&server.tap);
         let (tap, node, committed) = (tap.borrow(), replica.node(), self.committed());
-        counts(&self.limits, &tap, replica)?;
+        if !replica.is_halted() {
+            counts(&self.limits, &tap, replica, &replica.status())?;
+        }
         let log = &tap.live.log;
         let reached = (node.commit_index(), node.last_applied(), log.last());
         check(reached == (committed, committed, committed), "settled", || {

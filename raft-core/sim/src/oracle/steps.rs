@@ -52,7 +52,12 @@ impl Oracle {
         replica: &Replica<Watched<S>, T, WatchedMachine<M>>,
     ) -> Result<(), Failure> {
         let Some(server) = self.servers.get(&id) else { return Ok(()) };
-        audit::counts(&self.limits, &server.tap.borrow(), replica)
+        if replica.is_halted() {
+            return Ok(());
+        }
+        let (tap, status) = (server.tap.borrow(), replica.status());
+        audit::counts(&self.limits, &tap, replica, &status)?;
+        self.is_matched(&tap, &status)
     }
 
     /// A server is not what it was.
@@ -93,7 +98,10 @@ impl Oracle {
             let voters: Vec<String> =
                 self.servers.keys().filter(|id| has_voted(**id)).map(ToString::to_string).collect();
             let voters = voters.join(", ");
-            format!("server {} leads in term {term} by the votes of [{voters}]; the members are {configuration}", tap.server)
+            format!(
+                "server {} leads in term {term} by the votes of [{voters}]; the members are {configuration}",
+                tap.server
+            )
         })?;
         self.is_up_to_date(tap, term, has_voted)
     }
@@ -103,14 +111,18 @@ impl Oracle {
     fn is_up_to_date(&self, tap: &Tap, term: Term, has_voted: impl Fn(NodeId) -> bool) -> Result<(), Failure> {
         let end = |tap: &Tap, at: LogIndex| tap.live.log.get(at).map(|mark| (mark.term, at));
         let last = tap.live.log.last();
-        let Some(mine) = end(tap, last).filter(|(newest, _)| *newest == term).and_then(|_| end(tap, last.prev())) else {
+        let Some(mine) = end(tap, last).filter(|(newest, _)| *newest == term).and_then(|_| end(tap, last.prev()))
+        else {
             return Ok(());
         };
         for (id, server) in self.servers.iter().filter(|(id, _)| **id != tap.server && has_voted(**id)) {
             let voter = server.tap.borrow();
             let theirs = end(&voter, voter.live.log.last()).filter(|_| voter.live.hard_state.current_term == term);
             check(theirs.is_none_or(|theirs| theirs <= mine), "votes go to later logs", || {
-                format!("server {id} has voted for {} in term {term}, and its log ends later: {theirs:?}, {mine:?}", tap.server)
+                format!(
+                    "server {id} has voted for {} in term {term}, and its log ends later: {theirs:?}, {mine:?}",
+                    tap.server
+                )
             })?;
         }
         Ok(())
@@ -161,7 +173,8 @@ impl Oracle {
         }
         if before.leads() && now.leads() && before.term == now.term {
             let is_own = log.get(now.commit).is_none_or(|mark| mark.term == now.term);
-            let what = || format!("server {} leads in term {} and commits {} by counting", tap.server, now.term, now.commit);
+            let what =
+                || format!("server {} leads in term {} and commits {} by counting", tap.server, now.term, now.commit);
             check(is_own, "only its own term's entries", what)?;
         }
         let Some((index, mark)) = first_seen else { return Ok(()) };
@@ -196,6 +209,11 @@ impl Oracle {
                 disks.join(", ")
             )
         })
+    }
+
+    pub(super) fn any_disk_has(&self, id: NodeId, index: LogIndex, mark: Mark) -> bool {
+        let lives = self.servers.get(&id).is_some_and(|server| server.tap.borrow().durable.log.holds(index, mark));
+        lives || self.lost.iter().any(|lost| lost.server == id && lost.log.holds(index, mark))
     }
 
     fn has_on_disk(&self, configuration: &Configuration, id: NodeId, index: LogIndex, mark: Mark) -> bool {

@@ -120,7 +120,7 @@ const KINDS: [(u32, Kind); 18] = [
     }),
     (2, |faults, rng| Fault::StuckDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::FailedWrite { target: faults.target(rng), down: down(rng) }),
-    (1, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
+    (2, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
     (1, |faults, rng| Fault::FullDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::BitRot { target: faults.target(rng), down: down(rng) }),
     (2, |faults, rng| Fault::LostFiles { target: faults.target(rng), down: down(rng) }),
@@ -144,30 +144,31 @@ impl Faults {
 
     fn over(&self, duration: Time, rng: &mut Rng) -> Vec<Timed> {
         let mut faults = Vec::new();
-        let total: u32 = self.kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = Time::ZERO;
-        while total > 0 {
+        loop {
             let every = if chance(rng, self.together) { TOGETHER } else { self.every };
             at = exponential(rng, at + Time::millis(1), every);
-            if at >= duration {
-                break;
-            }
-            let mut left = rng.random_range(0..total);
-            for (weight, kind) in &self.kinds {
-                if left < *weight {
-                    let fault = kind(self, rng);
-                    let next = if chance(rng, self.together) { self.at_once_after(&fault, rng) } else { Vec::new() };
-                    faults.push(Timed { at, fault });
-                    for fault in next {
-                        at = exponential(rng, at + Time::micros(200), Time::millis(2));
-                        faults.push(Timed { at, fault });
-                    }
-                    break;
-                }
-                left = left.saturating_sub(*weight);
+            let Some(fault) = self.one(rng).filter(|_| at < duration) else { return faults };
+            let next = if chance(rng, self.together) { self.at_once_after(&fault, rng) } else { Vec::new() };
+            faults.push(Timed { at, fault });
+            for fault in next {
+                at = exponential(rng, at + Time::micros(200), Time::millis(2));
+                faults.push(Timed { at, fault });
             }
         }
-        faults
+    }
+
+    /// A fault of one of the kinds, by their weights.
+    fn one(&self, rng: &mut Rng) -> Option<Fault> {
+        let total: u32 = self.kinds.iter().map(|(weight, _)| weight).sum();
+        let mut left = if total > 0 { rng.random_range(0..total) } else { return None };
+        for (weight, kind) in &self.kinds {
+            if left < *weight {
+                return Some(kind(self, rng));
+            }
+            left = left.saturating_sub(*weight);
+        }
+        None
     }
 
     /// What makes a fault worse if it comes with it: what was begun meets nobody, or somebody who is not the same any more.
@@ -177,6 +178,11 @@ impl Faults {
             Fault::Transfer { to } => {
                 let target = if chance(rng, 500) { Target::Leader } else { Target::Server(*to) };
                 vec![Fault::Isolate { target, lasts }]
+            }
+            // It comes back while what it wrote meanwhile is still under way.
+            Fault::StuckDisk { target: Target::Leader, lasts }
+            | Fault::SlowDisk { target: Target::Leader, lasts, .. } => {
+                vec![Fault::Isolate { target: Target::Leader, lasts: Time(lasts.0 / 2) }]
             }
             Fault::FailedReads { target, .. } => {
                 vec![Fault::Crash { target: *target, down: between(rng, Time::millis(10), Time::millis(30)) }]

@@ -39,7 +39,7 @@ pub(crate) fn shape() -> Shape {
             tail_entries: 10,
             max_batch_bytes: 1024,
             snapshot_every_bytes: None,
-        lease_drift: None,
+            lease_drift: None,
         },
         clients: 1,
         think: Time::millis(10),

@@ -9,7 +9,7 @@ use crate::network::FaultId;
 use crate::plan::{Fault, Target};
 use crate::report::Failure;
 use crate::story::What;
-use crate::time::Time;
+use crate::time::{Time, chance};
 use crate::workload::Workload;
 
 /// A fault that lasts is over.
@@ -150,7 +150,12 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             }
             Fault::FailedReads { lasts, .. } => {
                 server.is_excused = true;
-                server.disk.fail_reads(true);
+                // A bad region of the device, rather than all of it, may show only when the log is opened.
+                if chance(&mut self.chances, 500) {
+                    server.disk.fail_late_reads();
+                } else {
+                    server.disk.fail_reads(true);
+                }
                 ending(Ending::Reads(id), lasts)
             }
             Fault::FullDisk { lasts, .. } => {

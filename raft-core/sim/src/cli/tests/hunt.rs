@@ -61,7 +61,8 @@ fn without_a_sound_baseline_or_a_bug_nothing_is_hunted() {
     // What fails anyhow catches nothing.
     let (all, told) = hunted("raft-sim hunt --bug Sevens --first-seed 1013 --seeds-max 10 --baseline 0");
     assert!(all == Ok(true) && told.contains(" 5 seeds ") && told.contains("seed 1017: Election"), "{told}");
-    let engine = Engine { bugs: Vec::new, ..Engine::TOY };
+    let mut engine = Engine::TOY;
+    engine.bugs = Vec::new;
     let error = hunt::hunt(&hunt_args("raft-sim hunt"), engine, &Interrupt::default(), &mut Vec::new());
     assert!(error.is_err_and(|error| error.contains("--features seeded-bugs -- hunt")));
 }
