@@ -437,7 +437,10 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         {
             process.syncing = true;
             let shape = &self.plan.shape.disk;
-            let takes = exponential(&mut self.disks, shape.sync_min, shape.sync_mean).times(u64::from(slowness));
+            // Once the world is whole a server that lags far catches up before patience ends.
+            let most = if self.phase.has_faults() { shape.sync_mean } else { Time::micros(500) };
+            let (min, mean) = (shape.sync_min.min(most), shape.sync_mean.min(most));
+            let takes = exponential(&mut self.disks, min, mean).times(u64::from(slowness));
             self.queue.push(self.now + takes, Due::Synced(id, life));
         }
     }
