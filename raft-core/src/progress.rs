@@ -507,6 +507,40 @@ mod tests {
     }
 
     #[test]
+    fn another_disk_that_goes_on_answering_still_does_not_count() {
+        let (unpinned, first, other) = (Incarnation::UNKNOWN, Incarnation(1), Incarnation(2));
+        let mut progress = replicating(4);
+        progress.answered(first, unpinned, LogIndex(9), 20);
+        assert!(progress.counts());
+        for now in 21..24 {
+            progress.answered(other, unpinned, LogIndex(9), now);
+            assert!(!progress.counts(), "{progress:?}");
+        }
+        progress.answered(first, unpinned, LogIndex(9), 24);
+        assert!(progress.counts());
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn what_is_in_flight_is_told_to_be_wrong_where_it_is() {
+        let mut right = replicating(4);
+        right.sent(LogIndex(5), 100);
+        right.sent(LogIndex(7), 50);
+        assert!(right.counts_what_is_in_flight());
+        let wrong: [fn(&mut Progress); 4] = [
+            |progress| progress.match_index = LogIndex(5),
+            |progress| progress.next_index = LogIndex(7),
+            |progress| progress.in_flight.swap(0, 1),
+            |progress| progress.in_flight_bytes = 149,
+        ];
+        for change in wrong {
+            let mut progress = right.clone();
+            change(&mut progress);
+            assert!(!progress.counts_what_is_in_flight(), "{progress:?}");
+        }
+    }
+
+    #[test]
     fn a_chunk_leaves_again_only_after_a_while() {
         let mut progress = taking_a_snapshot();
         progress.heard(25, 6);

@@ -4,6 +4,7 @@
 //! contract 3 of [`StateMachine`] says that `query` changes nothing.
 //!
 //! `cargo run --release -p raft-sim --example broken`
+#![allow(unreachable_pub, reason = "a test uses it")]
 
 use std::cell::Cell;
 

@@ -1,6 +1,7 @@
 //! A state machine of one's own in the simulator: a counter that counts every request once.
 //!
 //! `cargo run --release -p raft-sim --example counter`
+#![allow(unreachable_pub, reason = "the other example uses it")]
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -68,9 +69,12 @@ impl StateMachine for Counter {
 #[derive(Debug)]
 pub struct Total;
 
+/// See [`Total`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
+    /// Add so much.
     Add(u64),
+    /// Tell.
     Read,
 }
 

@@ -28,7 +28,8 @@
 //! | healing | in the end all but a minority is whole: a leader is elected, everything asked is answered, logs become equal |
 //!
 //! What is not: sockets, frames, handshakes and their byte budgets (`raft-net-tcp` has tests of its own); threads; servers that
-//! lie; damage that a quorum cannot outlive; lease reads, for clocks drift here beyond any bound; memory that runs out.
+//! lie; damage that a quorum cannot outlive; leases where clocks drift or jump or somebody is paused, for no bound holds there;
+//! memory that runs out.
 //!
 //! # What is checked
 //!

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use proptest::prelude::*;
 use raft_core::{
-    Config, Configuration, Digest, Limits, LogIndex, MemStorage, Message, NodeId, Outcome, Position, QUERY_COST,
-    ReadKind, Refusal, Replica, Reply, RequestId, RestoreError, RoleName, StateMachine, StorageError, Write,
+    Action, Config, Configuration, Digest, Limits, LogIndex, MemStorage, MembershipChange, Message, NodeId, Outcome,
+    Position, ProgressState, QUERY_COST, ReadKind, Refusal, Replica, Reply, RequestId, RestoreError, RoleName,
+    StateMachine, StorageError, Write,
 };
 
 /// Counts: each command is a number to add, each reply the sum.
@@ -269,6 +270,76 @@ fn too_much_is_refused_with_a_reason() {
     group.settle();
     assert_eq!(group.reply(many[6]), "7");
     assert_eq!(group.servers[0].status().last_index, LogIndex(8), "batches of at most 64 bytes");
+}
+
+#[test]
+fn what_a_limit_allows_exactly_is_taken() {
+    let mut group = Group::new(1);
+    group.servers[0].storage_mut().held = true;
+    // A command costs its bytes and four more; the queue holds 500.
+    let largest = group.submit(1, &[1; 100]);
+    let four: Vec<RequestId> = (0..4).map(|_| group.submit(1, &[1; 95])).collect();
+    let over = group.submit(1, &[]);
+    assert_eq!(group.servers[0].queued().map(|command| command.len() + 4).sum::<usize>(), 500);
+    group.settle();
+    assert_eq!(group.outcomes.get(&over), Some(&Outcome::Refused(Refusal::Busy)));
+    group.servers[0].storage_mut().held = false;
+    group.settle();
+    assert_eq!((group.reply(largest), group.reply(four[3])), ("1".to_owned(), "5".to_owned()));
+}
+
+#[test]
+fn what_an_operator_asks_for_reaches_the_node() {
+    let mut group = Group::new(3);
+    group.ticks(&[1, 2, 3], 5);
+    let state = |group: &Group, peer: u32| {
+        let followers = group.servers[0].status().followers;
+        followers.into_iter().find(|(id, _)| *id == NodeId(peer)).map(|(_, progress)| progress.state())
+    };
+    assert_eq!(state(&group, 2), Some(ProgressState::Replicate));
+    group.servers[0].unreachable(NodeId(2));
+    assert_eq!(state(&group, 2), Some(ProgressState::Probe));
+    group.settle();
+    group.servers[0].transfer_leadership(NodeId(2));
+    group.settle();
+    let roles = |group: &Group| group.servers.iter().map(|server| server.status().role).collect::<Vec<_>>();
+    assert_eq!(roles(&group), [RoleName::Follower, RoleName::Leader, RoleName::Follower]);
+    group.servers[1].hand_over();
+    group.settle();
+    assert_eq!(roles(&group)[1], RoleName::Follower);
+    let leader = roles(&group).iter().position(|role| *role == RoleName::Leader).unwrap();
+    let voters = vec![NodeId(leader as u32 + 1), NodeId(2)];
+    let change = MembershipChange { voters, learners: vec![], catch_up: false, addresses: vec![] };
+    group.servers[leader].change_membership(change.clone());
+    group.settle();
+    assert_eq!(group.servers[leader].status().configuration.voters(), change.configuration().voters());
+}
+
+#[test]
+fn a_server_is_settled_once_everything_is_durable() {
+    let mut group = Group::new(1);
+    assert!(group.servers[0].is_settled());
+    group.submit(1, &[1]);
+    assert!(!group.servers[0].is_settled(), "it is queued");
+    group.servers[0].storage_mut().held = true;
+    group.settle();
+    assert_eq!(group.servers[0].queued().count(), 0);
+    assert!(!group.servers[0].is_settled(), "it is being written");
+    group.servers[0].storage_mut().held = false;
+    group.settle();
+    assert!(group.servers[0].is_settled());
+}
+
+#[test]
+fn the_last_hundred_notices_are_kept() {
+    let mut group = Group::new(1);
+    while group.servers[0].next_notice().is_some() {}
+    for target in 2..200 {
+        group.servers[0].transfer_leadership(NodeId(target));
+    }
+    let notices: Vec<Action> = std::iter::from_fn(|| group.servers[0].next_notice()).collect();
+    assert_eq!(notices.len(), 100);
+    assert!(matches!(notices.first(), Some(Action::TransferRefused { target: NodeId(100), .. })), "{notices:?}");
 }
 
 #[test]

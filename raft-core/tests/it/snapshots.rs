@@ -456,6 +456,8 @@ fn chunks_are_answered_once_durable_and_the_whole_is_restored_installed_and_acce
     assert_eq!(solo.node.status().receiving, Some((LogIndex(9), 4)));
     assert_eq!(solo.step(Event::Persisted(WriteId(1))), [send(1, 2, 2, received(9, 4))]);
     assert_eq!(solo.step(install(&meta, 4, "5", true)), [write_chunk(2, 4, "5", true)]);
+    // Nothing comes after the last chunk.
+    assert_eq!(solo.step(install(&meta, 5, "", true)), [send(1, 2, 2, received(9, 5))]);
     let restore = [Action::Restore(meta.clone().into()), send(1, 2, 2, received(9, 5))];
     assert_eq!(solo.step(Event::Persisted(WriteId(2))), restore);
     assert_eq!(solo.node.storage().snapshot_chunk(LogIndex(9), 0, 100).unwrap(), "12345");
@@ -661,6 +663,7 @@ fn m10_a_candidate_that_restores_a_snapshot_has_no_votes() {
 fn a_chunk_that_no_leader_sends_is_dropped() {
     let wrong = [
         meta(0, 0),
+        meta(0, 1),
         meta(9, 0),
         meta(9, 3),
         SnapshotMeta { digest: Some(Digest([1; 32])), ..meta(9, 2) },

@@ -76,7 +76,9 @@ fn watched(plan: Plan) -> (Told, Arc<Mutex<Seen>>) {
         clients: KvWorkload::new(plan.seed, plan.shape.clients),
         seen: Arc::clone(&of_clients),
     };
-    (run_in(&kv().workload(clients).build(), plan), seen)
+    // Room for all sessions: none expires but by a mistake.
+    let machine = || KvMachine::new(SessionLimits::default(), |one, other| one == other);
+    (run_in(&kv().state_machine(machine).workload(clients).build(), plan), seen)
 }
 
 /// Replies are lost, requests come twice or seconds later.
