@@ -15,34 +15,34 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{
-    Action, Configuration, Fault as NodeFault, Message, NodeId, Outcome, Replica, RequestId, RoleName, StateMachine,
-    Storage,
-};
+use raft_core::{Action, Fault as NodeFault, Message, NodeId, Outcome, RoleName, StateMachine, Storage};
 use raft_kv::ClusterId;
 
-use crate::network::{Network, Outbox, wire_bytes};
+use crate::network::{Network, wire_bytes};
 use crate::oracle::Oracle;
 use crate::plan::{Plan, Target};
 use crate::report::{Failure, Report};
-use crate::simulation::{Founding, Simulation};
+use crate::simulation::Simulation;
 use crate::story::{Happening, What, words};
-use crate::time::{Rng, Time, exponential, rng};
-use crate::workload::{Call, Io, Workload};
+use crate::time::{Rng, Time, rng};
+use crate::workload::{Call, Workload};
 
 mod broken;
+mod clients;
 mod faults;
 mod healing;
 mod leases;
+mod life;
 mod operator;
 mod queue;
 mod server;
 
+use clients::Clients;
 use faults::Ending;
 use healing::Phase;
 use operator::Operator;
 use queue::Queue;
-use server::{Caller, Input, Process, Server, config};
+use server::{Caller, Input, Process, Server};
 
 /// See the module.
 pub(crate) struct World<'a, M, S, W> {
@@ -66,12 +66,6 @@ pub(crate) struct World<'a, M, S, W> {
     faults: BTreeMap<&'static str, u64>,
     steps: u64,
     fingerprint: u64,
-}
-
-/// When each client wants to be woken.
-struct Clients {
-    rng: Rng,
-    wakes: Vec<Option<Time>>,
 }
 
 /// What is to happen.
@@ -247,155 +241,8 @@ impl<'a, M: StateMachine, S: Storage, W: Workload> World<'a, M, S, W> {
     }
 }
 
-// Servers live.
+// What comes of an input.
 impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
-    /// Starts a server that is down; one that cannot start is retired until it is replaced.
-    fn start(&mut self, at: usize) -> Result<(), Failure> {
-        let (now, shape, seed) = (self.now, &self.plan.shape, self.plan.seed);
-        let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
-        if server.process.is_some() || server.is_retired {
-            return Ok(());
-        }
-        let (id, incarnation, is_founder) = (server.id, server.incarnation, server.is_founder);
-        server.life = server.life.saturating_add(1);
-        let life = server.life;
-        let configuration = Configuration::new((1..=shape.voters).map(NodeId));
-        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, is_founder };
-        let (config, limits) = config(shape, id, seed, life);
-        let opened = (self.simulation.storage)(server.disk.clone(), &founding).and_then(|storage| {
-            let storage = self.oracle.watch(id, storage);
-            let machine = self.oracle.watch_machine(id, (self.simulation.machine)());
-            Replica::new(config, limits, storage, Outbox::new(id), machine).map_err(|error| error.to_string())
-        });
-        match opened {
-            Ok(replica) => {
-                self.oracle.started(id, &replica)?;
-                server.process = Some(Process::new(replica));
-                if self.operator.replaces(id) {
-                    self.operator.spare();
-                    server.is_lost = false;
-                }
-                let tick = Time(shape.tick.0.saturating_mul(1000) / u64::from(server.clock.max(1)));
-                self.queue.push(now + tick, Due::Tick(id, life));
-                self.tell(|| What::Started { server: id, life });
-                self.after(at)
-            }
-            Err(why) => self.does_not_start(at, why),
-        }
-    }
-
-    fn does_not_start(&mut self, at: usize, why: String) -> Result<(), Failure> {
-        let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
-        let (id, is_excused) = (server.id, server.is_excused);
-        // A failed opening may have written: what comes next is another life of the disk.
-        server.disk.crash(&mut self.disks);
-        self.tell(|| What::Halted { server: id, why: why.clone() });
-        if !is_excused {
-            return Err(Failure::new("starts", format!("server {id} does not start: {why}")));
-        }
-        if self.operator.replaces(id) {
-            self.replace_disk(at);
-        }
-        self.queue.push(self.now + Time::millis(500), Due::Start(id));
-        Ok(())
-    }
-
-    /// The process dies.
-    fn crash(&mut self, at: usize) {
-        let Some(server) = self.servers.get_mut(at) else { return };
-        if server.process.take().is_some() {
-            let id = server.id;
-            server.disk.crash(&mut self.disks);
-            self.oracle.crashed(id);
-            self.tell(|| What::Crashed { server: id });
-        }
-    }
-
-    fn tick(&mut self, id: NodeId, life: u64) -> Result<(), Failure> {
-        let (now, tick) = (self.now, self.plan.shape.tick);
-        let Some(server) = self.alive_mut(id, life) else { return Ok(()) };
-        let next = Time(tick.0.saturating_mul(1000) / u64::from(server.clock.max(1)));
-        let is_paused = server.is_paused();
-        self.queue.push(now + next, Due::Tick(id, life));
-        // Ticks of a process that stands still are not made up for.
-        if is_paused { Ok(()) } else { self.give(id, Input::Tick) }
-    }
-
-    fn turn(&mut self, id: NodeId, life: u64) -> Result<(), Failure> {
-        let Some(server) = self.alive_mut(id, life) else { return Ok(()) };
-        let Some(process) = &mut server.process else { return Ok(()) };
-        process.turn_is_due = false;
-        if process.held.is_some() {
-            return Ok(());
-        }
-        process.replica.poll();
-        self.place(id).map_or(Ok(()), |at| self.after(at))
-    }
-
-    fn synced(&mut self, id: NodeId, life: u64) -> Result<(), Failure> {
-        let Some(server) = self.alive_mut(id, life) else { return Ok(()) };
-        if server.stuck > 0 {
-            self.queue.push(self.now + Time::millis(10), Due::Synced(id, life));
-            return Ok(());
-        }
-        server.disk.end_sync();
-        let Some(process) = &mut server.process else { return Ok(()) };
-        process.syncing = false;
-        if process.crash_at.is_some_and(|crash| crash.durable && crash.writes <= server.disk.writes()) {
-            return self.crash_now(id);
-        }
-        self.turn_comes(id);
-        Ok(())
-    }
-
-    /// The crash that waited for a write.
-    fn crash_now(&mut self, id: NodeId) -> Result<(), Failure> {
-        let crash = self.server_mut(id).and_then(|server| server.process.as_mut()?.crash_at.take());
-        if let (Some(crash), Some(at)) = (crash, self.place(id)) {
-            self.crash(at);
-            self.queue.push(self.now + crash.down, Due::Start(id));
-        }
-        Ok(())
-    }
-
-    fn turn_comes(&mut self, id: NodeId) {
-        let (now, turn) = (self.now, self.plan.shape.turn);
-        if let Some(server) = self.server_mut(id)
-            && let Some(process) = &mut server.process
-            && !std::mem::replace(&mut process.turn_is_due, true)
-        {
-            let life = server.life;
-            self.queue.push(now + turn, Due::Turn(id, life));
-        }
-    }
-
-    /// Gives a server an input; one that stands still takes it when it goes on.
-    fn give(&mut self, id: NodeId, input: Input) -> Result<(), Failure> {
-        let Some(at) = self.place(id) else { return Ok(()) };
-        let Some(process) = self.servers.get_mut(at).and_then(|server| server.process.as_mut()) else {
-            return Ok(());
-        };
-        if let Some(held) = &mut process.held {
-            held.push(input);
-            return Ok(());
-        }
-        match input {
-            Input::Tick => process.replica.tick(),
-            Input::Message(message) => process.replica.receive(*message),
-            Input::Call(caller, call) => {
-                process.last_request = process.last_request.saturating_add(1);
-                let request = RequestId(process.last_request);
-                process.requests.insert(request, caller);
-                match call {
-                    Call::Command(command) => process.replica.submit(request, &command),
-                    Call::Query(query) => process.replica.query(request, query),
-                }
-            }
-        }
-        self.turn_comes(id);
-        self.after(at)
-    }
-
     /// What an input has led to: checked, and carried on.
     fn after(&mut self, at: usize) -> Result<(), Failure> {
         self.steps = self.steps.saturating_add(1);
@@ -426,32 +273,6 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         self.notice(at)?;
         self.begin_sync(at);
         self.crash_at_write(at)
-    }
-
-    fn begin_sync(&mut self, at: usize) {
-        let Some(server) = self.servers.get_mut(at) else { return };
-        let (id, life, slowness) = (server.id, server.life, server.slowness);
-        if let Some(process) = &mut server.process
-            && !process.syncing
-            && server.disk.begin_sync().is_some()
-        {
-            process.syncing = true;
-            let shape = &self.plan.shape.disk;
-            // Once the world is whole a server that lags far catches up before patience ends.
-            let most = if self.phase.has_faults() { shape.sync_mean } else { Time::micros(500) };
-            let (min, mean) = (shape.sync_min.min(most), shape.sync_mean.min(most));
-            let takes = exponential(&mut self.disks, min, mean).times(u64::from(slowness));
-            self.queue.push(self.now + takes, Due::Synced(id, life));
-        }
-    }
-
-    fn crash_at_write(&mut self, at: usize) -> Result<(), Failure> {
-        let Some(server) = self.servers.get(at) else { return Ok(()) };
-        let crash = server.process.as_ref().and_then(|process| process.crash_at);
-        if crash.is_some_and(|crash| !crash.durable && crash.writes <= server.disk.writes()) {
-            return self.crash_now(server.id);
-        }
-        Ok(())
     }
 
     /// The answers to clients.
@@ -541,51 +362,6 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             [] => self.tell(|| What::Lost { message: number }),
             [at] => self.queue.push(*at, Due::Message(number, message)),
             times => times.iter().for_each(|at| self.queue.push(*at, Due::Message(number, message.clone()))),
-        }
-    }
-}
-
-// Clients.
-impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
-    fn wake_at(&mut self, client: u32, at: Time) {
-        if let Some(wake) = (client as usize).checked_sub(1).and_then(|place| self.clients.wakes.get_mut(place)) {
-            *wake = Some(at);
-            self.queue.push(at, Due::Wake(client));
-        }
-    }
-
-    fn wake(&mut self, client: u32) {
-        let now = self.now;
-        let wake = (client as usize).checked_sub(1).and_then(|place| self.clients.wakes.get_mut(place));
-        // It may have wanted another time since.
-        if wake.is_some_and(|wake| wake.take_if(|at| *at == now).is_some()) {
-            self.with_client(client, |workload, io| workload.wake(client, io));
-        }
-    }
-
-    fn with_client(&mut self, client: u32, act: impl FnOnce(&mut W, &mut Io<'_>)) {
-        let mut io = Io {
-            now: self.now,
-            rng: &mut self.clients.rng,
-            servers: u32::try_from(self.servers.len()).unwrap_or(u32::MAX),
-            think: self.plan.shape.think,
-            calls: Vec::new(),
-            wake_at: None,
-            words: self.story.is_some().then(Vec::new),
-        };
-        act(&mut self.workload, &mut io);
-        let Io { calls, wake_at, words, .. } = io;
-        for words in words.unwrap_or_default() {
-            self.tell(|| What::Client { client, words });
-        }
-        for (server, number, call) in calls {
-            let caller = Caller { client, call: number };
-            for at in self.network.carry(self.now, CLIENTS.saturating_add(client), server.0, 100) {
-                self.queue.push(at, Due::Call(server, caller, call.clone()));
-            }
-        }
-        if let Some(at) = wake_at {
-            self.wake_at(client, at.max(self.now));
         }
     }
 }
