@@ -245,6 +245,14 @@ fn what_is_applied_leaves_memory_down_to_the_limit_and_no_further() {
 }
 
 #[test]
+fn what_a_snapshot_replaces_leaves_memory() {
+    let mut log = log_of(&[1, 2], 100);
+    log.replace(Mark { index: LogIndex(9), term: Term(2), digest: None }, WriteId(9));
+    assert!(log.window.run(LogIndex(2)).is_none());
+    assert_eq!(log.window.bytes(), 0);
+}
+
+#[test]
 fn what_was_appended_together_is_sent_without_a_copy() {
     let log = log_of(&[2, 2], 100);
     let model = Model::default();

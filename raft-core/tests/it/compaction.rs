@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use raft_core::{
-    Action, Body, Config, Configuration, Digest, Fault, Limits, LogIndex, MemStorage, Message, NodeId, Outcome,
-    PeerFault, Replica, RoleName, Snapshot, SnapshotChunk, SnapshotMeta, StartError, StateMachine, StorageError, Term,
+    Action, Body, Bytes, Config, Configuration, Digest, Fault, Limits, LogIndex, MemStorage, Message, NodeId, Outcome,
+    PeerFault, Position, Replica, RestoreError, RoleName, Snapshot, SnapshotChunk, SnapshotMeta, StartError,
+    StateMachine, StorageError, Term,
 };
 
 use crate::replica::{Group, Server, Slow, Sum};
@@ -219,5 +220,43 @@ fn a_server_does_not_start_from_a_snapshot_that_is_none_of_its_machine() {
             Replica::new(Config::new(NodeId(3)), Limits::default(), Slow::new(storage), Vec::new(), Sum::default());
         let Err(StartError::Storage(StorageError::Damaged { place, .. })) = started else { panic!("{state:?}") };
         assert_eq!(place, "the snapshot of entry 50");
+    }
+}
+
+/// Its state is so many bytes, and its digest their number.
+struct Large(usize);
+
+impl StateMachine for Large {
+    fn apply(&mut self, _: &Position, _: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+    fn query(&self, _: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+    fn snapshot(&self) -> Vec<u8> {
+        vec![0; self.0]
+    }
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0 = snapshot.len();
+        Ok(())
+    }
+    fn digest(&self) -> Digest {
+        let mut digest = Digest([0; 32]);
+        digest.0[..8].copy_from_slice(&(self.0 as u64).to_le_bytes());
+        digest
+    }
+}
+
+#[test]
+fn a_state_is_read_to_its_end_however_large_it_is() {
+    // It is read a mebibyte at a time.
+    for bytes in [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, 2 << 20] {
+        let hard_state = raft_core::HardState { current_term: Term(9), voted_for: None };
+        let Body::InstallSnapshot(chunk) = forged(b"", Large(bytes).digest()).body else { panic!() };
+        let snapshot = Snapshot { meta: chunk.meta, state: Large(bytes).snapshot().into() };
+        let storage = MemStorage::with_snapshot(hard_state, snapshot).unwrap();
+        let replica =
+            Replica::new(Config::new(NodeId(3)), Limits::default(), storage, Vec::<Message>::new(), Large(0)).unwrap();
+        assert_eq!(replica.machine().0, bytes);
     }
 }
