@@ -8,30 +8,8 @@ use crate::time::Time;
 impl Fault {
     /// How long it lasts, or how long a server is down for it; `None` if it is done at once.
     #[must_use]
-    pub const fn lasts(&self) -> Option<Time> {
-        match self {
-            Self::Crash { down: lasts, .. }
-            | Self::CrashAtWrite { down: lasts, .. }
-            | Self::FailedWrite { down: lasts, .. }
-            | Self::BitRot { down: lasts, .. }
-            | Self::LostFiles { down: lasts, .. }
-            | Self::Pause { lasts, .. }
-            | Self::Drift { lasts, .. }
-            | Self::Partition { lasts, .. }
-            | Self::Isolate { lasts, .. }
-            | Self::OneWay { lasts, .. }
-            | Self::Chain { lasts }
-            | Self::Clog { lasts, .. }
-            | Self::SlowDisk { lasts, .. }
-            | Self::StuckDisk { lasts, .. }
-            | Self::FailedReads { lasts, .. }
-            | Self::FullDisk { lasts, .. } => Some(*lasts),
-            Self::Jump { .. }
-            | Self::Membership { .. }
-            | Self::Transfer { .. }
-            | Self::HandOver
-            | Self::Snapshot { .. } => None,
-        }
+    pub fn lasts(&self) -> Option<Time> {
+        self.clone().lasts_mut().copied()
     }
 
     /// [`lasts`](Self::lasts), to change it.

@@ -51,7 +51,7 @@ pub(super) struct Process<S, M> {
     pub(super) role: (RoleName, Term),
     pub(super) committed: u64,
     pub(super) halted: bool,
-    /// The run's entry digests for the fingerprint are taken at these counts.
+    /// Its disk writes and syncs: the end of that is due.
     pub(super) syncing: bool,
 }
 
