@@ -11,15 +11,19 @@
 //! acknowledged, not that an id does. One disk takes another's place as one server takes another's: by a membership change
 //! that removes the member, and one that adds it.
 //!
-//! What it does not cover: where no pin is in force, any disk may answer. That is a member which no leader has heard since
-//! it was added (a new voter that first catches up as a learner is pinned before it votes); and a candidate that does not
-//! hold the pin's entry yet, which asks a new disk that does not hold it either: to these two a cluster whose disks were
-//! lost looks just like one that was founded now. And more than a minority of disks lost at once is more than Raft can
-//! bear, with or without pins. A copy of a disk put back from earlier has the same incarnation and is not recognised.
+//! A server that is added is a learner until the leader has heard it, so the configuration that makes it a voter names its
+//! disk. Whoever may need its vote then knows whom to ask, and it knows that it is meant, however old the configuration is
+//! that it holds itself. Only founders vote before they are pinned.
+//!
+//! What it does not cover: a founder that no leader has heard, or whose pin the candidate does not hold yet, and which asks
+//! a new disk that does not hold it either: to these two a cluster whose disks were lost looks just like one that was
+//! founded now. And more than a minority of disks lost at once is more than Raft can bear, with or without pins. A copy of
+//! a disk put back from earlier has the same incarnation and is not recognised.
 //!
 //! Invariants: only a recognised incarnation counts for a vote, an acknowledgement, a read or the leader's being heard;
-//! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a server
-//! whose id is pinned to another disk does not vote, but for a candidate that means its own, campaign or lead.
+//! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a voter that
+//! was added is pinned; a server whose id is pinned to another disk does not vote, but for a candidate that means its own,
+//! campaign or lead.
 
 use alloc::vec::Vec;
 
@@ -70,13 +74,13 @@ impl<S: Storage> Node<S> {
         };
         let pinned = self.configurations.current().incarnation(from);
         let Some(progress) = leader.follower_mut(from) else { return };
-        let before = (progress.incarnation(), progress.counts());
+        let before = (progress.first_heard(), progress.counts());
         progress.answered(*incarnation, pinned, self.log.last().index.next(), self.now);
-        let (counts, heard) = (progress.counts(), progress.incarnation());
+        let (counts, heard) = (progress.counts(), progress.first_heard());
         if before.1 && !counts {
             actions.push(Action::DiskReplaced { id: from });
         }
-        leader.unpinned |= before.0 != heard;
+        leader.unpinned |= before.0 != heard && incarnation.is_known();
     }
 
     /// Pins whom this leader has heard, once a change of the configuration may be begun: none before it has committed in
@@ -97,7 +101,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn pinned(&mut self, mut configuration: Configuration) -> Configuration {
         let Role::Leader(leader) = &mut self.role else { return configuration };
         leader.unpinned = false;
-        let heard = leader.followers().iter().map(|(id, progress)| (*id, progress.incarnation()));
+        let heard = leader.followers().iter().filter_map(|(id, progress)| Some((*id, progress.first_heard()?)));
         for (id, incarnation) in heard.chain([(self.config.id, self.incarnation)]) {
             if !configuration.incarnation(id).is_known() {
                 configuration = configuration.with_incarnation(id, incarnation);

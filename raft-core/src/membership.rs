@@ -8,7 +8,9 @@
 //! Invariants: a configuration is active from the moment its entry is *in the log*, and not any more when that entry is
 //! removed (faults M2, M9); at most one is not committed (M1, M4), and none is begun before this leader has committed
 //! an entry of its term (the 2015 bug of single-server changes); a change that leaves the voters alone needs no joint
-//! step; a leader that is no voter in a committed configuration hands over (M7); learners receive and never count.
+//! step; a leader that is no voter in a committed configuration hands over (M7); learners receive and never count; who is
+//! made a voter has been heard, so that its disk is known (M10; where this server's storage does not tell disks apart, any
+//! new voter may count at once).
 
 use alloc::vec::Vec;
 
@@ -146,7 +148,7 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// The configuration to append for this change, and whether the change waits for its new voters to catch up.
+    /// The configuration to append for this change, and whether the change waits for its new voters, learners till then.
     fn plan(&self, change: &MembershipChange) -> Result<(Configuration, bool), Refusal> {
         let current = self.configurations.current();
         let Role::Leader(leader) = &self.role else { return Err(Refusal::NotLeader { leader: self.leader() }) };
@@ -175,12 +177,13 @@ impl<S: Storage> Node<S> {
             return Err(Refusal::Unchanged);
         }
         let is_new = |id| !current.is_voter(id);
-        if change.catch_up && wanted.voters().iter().any(|id| is_new(*id)) {
+        let is_unheard = |id| self.incarnation.is_known() && id != self.config.id && !leader.has_heard(id, current);
+        if wanted.voters().iter().any(|id| is_new(*id) && (change.catch_up || is_unheard(*id))) {
             let learners = current.learners().iter().chain(wanted.voters()).copied().filter(|id| is_new(*id));
             let members = Configuration::joint(current.voters().iter().copied(), [], learners);
-            let catching_up = members.inheriting(&wanted).inheriting(current);
-            // Those who catch up already need no entry to begin; but an entry is what a change is answered with.
-            return Ok((catching_up, true));
+            let waiting = members.inheriting(&wanted).inheriting(current);
+            // Who is a learner already needs no entry to begin; but an entry is what a change is answered with.
+            return Ok((waiting, true));
         }
         Ok((step_towards(current, &wanted), false))
     }
@@ -208,12 +211,14 @@ impl<S: Storage> Node<S> {
         } else if let Some(mut promotion) = leader.promotion.take() {
             // Only the new ones: an old voter may be down, and counts all the same.
             let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
-            let matched = new_voters.filter(|id| leader.follower(**id).is_some());
-            let matched = matched.map(|id| leader.counted(*id).map_or(LogIndex(0), Progress::match_index));
+            let new_voters = new_voters.filter(|id| leader.follower(**id).is_some());
+            let are_heard = new_voters.clone().all(|id| leader.has_heard(*id, current));
+            let matched = new_voters.map(|id| leader.counted(*id).map_or(LogIndex(0), Progress::match_index));
             let reached = matched.min().unwrap_or(commit_index).min(commit_index);
             let took = self.now.saturating_sub(promotion.round_began);
             let is_short = took < u64::from(self.config.election_timeout_ticks);
-            if reached == commit_index || (reached >= promotion.round_ends && is_short) {
+            let have_caught_up = reached == commit_index || (reached >= promotion.round_ends && is_short);
+            if are_heard && (have_caught_up || !promotion.change.catch_up) {
                 mark!(LearnerPromoted);
                 let next = step_towards(current, &promotion.change.configuration().inheriting(current));
                 return self.append_configuration(next, actions);

@@ -46,8 +46,8 @@ pub struct Progress {
     pub(crate) asked: Option<Asked>,
     /// Its log differs from ours at an entry that both hold.
     pub(crate) diverged: bool,
-    /// The first incarnation that this leader has heard, where the configuration pins none.
-    incarnation: Incarnation,
+    /// The first incarnation that this leader has heard, where the configuration pins none; no answer, nothing.
+    first_heard: Option<Incarnation>,
     /// Another one that answers now: the progress is its own, and counts for nothing (fault M10).
     replaced_by: Option<Incarnation>,
 }
@@ -85,7 +85,7 @@ impl Progress {
             answered_from: None,
             asked: None,
             diverged: false,
-            incarnation: Incarnation::UNKNOWN,
+            first_heard: None,
             replaced_by: None,
         }
     }
@@ -97,22 +97,22 @@ impl Progress {
     }
 
     /// The first incarnation heard, where the configuration pins none.
-    pub(crate) const fn incarnation(&self) -> Incarnation {
-        self.incarnation
+    pub(crate) const fn first_heard(&self) -> Option<Incarnation> {
+        self.first_heard
     }
 
     /// An answer came from this incarnation of a member that is pinned so. What one disk has acknowledged says nothing of
     /// another, so the progress of one that takes over starts at `next`, as a new follower's.
     pub(crate) fn answered(&mut self, incarnation: Incarnation, pinned: Incarnation, next: LogIndex, now: u64) {
-        if !pinned.is_known() && !self.incarnation.is_known() {
-            self.incarnation = incarnation;
+        if !pinned.is_known() && !self.first_heard.is_some_and(Incarnation::is_known) {
+            self.first_heard = Some(incarnation);
         }
-        let meant = if pinned.is_known() { pinned } else { self.incarnation };
+        let meant = self.first_heard.filter(|_| !pinned.is_known()).unwrap_or(pinned);
         let is_meant = meant.admits(incarnation) || bug!(WipedAcknowledgementCounts);
         let replaced_by = if is_meant { None } else { Some(incarnation) };
         if replaced_by != self.replaced_by {
             mark!(DiskReplaced, replaced_by.is_some());
-            *self = Self { incarnation: self.incarnation, replaced_by, ..Self::new(next, now) };
+            *self = Self { first_heard: self.first_heard, replaced_by, ..Self::new(next, now) };
         }
         self.last_ack = now;
     }

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use crate::action::RoleName;
 use crate::event::MembershipChange;
 use crate::progress::Progress;
+use crate::quorum::Configuration;
 use crate::read_index::ReadRounds;
 use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
@@ -48,7 +49,7 @@ pub(crate) struct Leader {
     pub(crate) first_index: LogIndex,
     pub(crate) reads: ReadRounds,
     pub(crate) uncommitted: Uncommitted,
-    /// A change whose new voters are catching up.
+    /// A change whose new voters are waited for.
     pub(crate) promotion: Option<Promotion>,
     /// To whom leadership is being handed.
     pub(crate) transfer: Option<Transfer>,
@@ -58,8 +59,9 @@ pub(crate) struct Leader {
     pub(crate) unpinned: bool,
 }
 
-/// A change whose new voters catch up in rounds (dissertation §4.2.1): each ends once they have what was committed when
-/// it began, and one that took less than an election timeout is the last.
+/// A change whose new voters are learners until they are heard and, if it says so, have caught up in rounds (dissertation
+/// §4.2.1): each ends once they have what was committed when it began, and one that took less than an election timeout is
+/// the last.
 #[derive(Clone, Debug)]
 pub(crate) struct Promotion {
     pub(crate) change: MembershipChange,
@@ -170,6 +172,11 @@ impl Leader {
     /// The same, where it counts: not of a disk that took another's place.
     pub(crate) fn counted(&self, id: NodeId) -> Option<&Progress> {
         self.follower(id).filter(|progress| progress.counts())
+    }
+
+    /// Whether it is known which disk this other member has: by the configuration, or from an answer to this leader.
+    pub(crate) fn has_heard(&self, id: NodeId, current: &Configuration) -> bool {
+        current.incarnation(id).is_known() || self.follower(id).is_some_and(|progress| progress.first_heard().is_some())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {

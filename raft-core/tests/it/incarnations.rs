@@ -281,6 +281,47 @@ fn m10_d8_removed_and_added_again_it_counts() {
     elect_after_silence(&mut cluster, 3);
 }
 
+/// Even where nobody waits for it to catch up: else no candidate could say which disk it means, and a server that holds
+/// the configuration of the disk that it lost refuses its vote for good.
+#[test]
+fn m5_m10_who_is_made_a_voter_has_been_heard() {
+    let mut cluster = pinned_group();
+    cluster.wipe(3, 31);
+    cluster.run(9);
+    assert!(cluster.node(3).status().is_replaced, "it holds what means its old disk, and gets no further");
+    cluster.cut_off(3);
+    cluster.step(1, change(&[1, 2], false));
+    cluster.run(9);
+    cluster.step(1, change(&[1, 3], false));
+    cluster.run(30);
+    let waiting = Configuration::joint([1, 2].map(NodeId), [], [NodeId(3)]);
+    let held = cluster.node(1).status().configuration;
+    assert_eq!((held.voters(), held.learners()), (waiting.voters(), waiting.learners()), "nobody has heard it");
+    cluster.step(1, message(3, 1, 1, heard(31)));
+    cluster.run(9);
+    let held = cluster.node(1).status().configuration;
+    assert!(held.is_joint() && held.is_voter(NodeId(3)), "{held:?}");
+    assert_eq!(held.incarnation(NodeId(3)), Incarnation(31));
+    // The leader is gone before 3 has any of it, and no other can be had without 3.
+    cluster.crash(1, 0);
+    cluster.mend();
+    assert!(cluster.node(3).status().is_replaced);
+    elect_after_silence(&mut cluster, 1);
+    cluster.run(9);
+    let held = cluster.node(3).status().configuration;
+    assert_eq!((held.voters(), held.is_joint()), (&[NodeId(1), NodeId(3)][..], false));
+}
+
+/// A leader whose own storage does not tell disks apart, like those of tests, has nothing to wait for.
+#[test]
+fn where_no_storage_tells_a_new_voter_counts_at_once() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.run(6);
+    cluster.step(1, change(&[1, 2, 3, 4], false));
+    assert!(cluster.node(1).status().configuration.is_joint());
+}
+
 /// With `catch_up` a new voter is a learner first, and heard as one.
 #[test]
 fn m10_a_new_voter_that_caught_up_is_pinned_before_it_votes() {

@@ -9,7 +9,7 @@ use raft_core::{Configuration, MembershipChange, NodeId, StateMachine, Storage};
 use super::{Due, Process, World};
 use crate::report::Failure;
 use crate::story::What;
-use crate::time::Time;
+use crate::time::{Time, chance};
 use crate::workload::Workload;
 
 #[derive(Debug, Default)]
@@ -78,6 +78,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             return Ok(());
         }
         self.queue.push(self.now + LOOKS, Due::Operator);
+        let is_hasty = chance(&mut self.chances, 300);
         let Some(at) = self.leader().and_then(|leader| self.place(leader)) else { return Ok(()) };
         let Some(process) = self.servers.get_mut(at).and_then(|server| server.process.as_mut()) else { return Ok(()) };
         let node = process.replica.node();
@@ -93,7 +94,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             // A late answer of the disk that is gone may be what the leader heard first.
             self.operator.replacing = Some((id, false));
             (without(current, id), "removes")
-        } else if pin == disk && current.is_voter(id) {
+        } else if pin == disk && (current.is_voter(id) || is_hasty) {
+            // In haste, it may become a voter that lags: by another change.
             self.operator.replacing = None;
             if let Some(server) = self.server_mut(id) {
                 server.is_lost = false;
