@@ -1,0 +1,305 @@
+//! Who is made a voter, and by which disk: cases beside those of `incarnations.rs`.
+
+use raft_core::{
+    Action, AppendEntriesResponse, Body, Configuration, Event, HeartbeatResponse, Incarnation, LogIndex,
+    MembershipChange, NodeId, Refusal, RoleName,
+};
+
+use crate::cluster::{Cluster, all_entries, message};
+
+fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
+    let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
+    let (voters, learners) = (ids(voters), ids(learners));
+    Event::ChangeMembership(MembershipChange { voters, learners, catch_up, addresses: Vec::new() })
+}
+
+fn heard(incarnation: u64) -> Body {
+    Body::HeartbeatResponse(Incarnation(incarnation), HeartbeatResponse { round: 0 })
+}
+
+fn held(cluster: &Cluster, id: u32) -> Configuration {
+    cluster.node(id).status().configuration
+}
+
+fn configurations(cluster: &Cluster, id: u32) -> Vec<Configuration> {
+    let entries = all_entries(cluster.node(id));
+    entries
+        .iter()
+        .filter(|e| e.payload.kind() == 2)
+        .filter_map(|e| Configuration::from_bytes(e.payload.bytes()))
+        .collect()
+}
+
+fn group(voters: u32, nodes: u32) -> Cluster {
+    let mut cluster = Cluster::with_incarnations(voters, nodes, 0);
+    cluster.elect(1);
+    cluster.run(6);
+    cluster
+}
+
+/// The leader knows that the learner's disk is gone: making it a voter would leave {1,2} without a quorum for good, though
+/// both servers are alive.
+#[test]
+fn m10_a_learner_whose_disk_is_known_to_be_replaced_is_not_made_a_voter_at_once() {
+    let mut cluster = group(1, 2);
+    cluster.step(1, change(&[1], &[2], false));
+    cluster.run(6);
+    assert_eq!(held(&cluster, 1).incarnation(NodeId(2)), Incarnation(20));
+    cluster.wipe(2, 21);
+    cluster.run(6);
+    assert!(cluster.notices.contains(&(1, Action::DiskReplaced { id: NodeId(2) })), "it is known");
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.run(60);
+    assert_eq!(cluster.leaders(), [1], "{:?}", held(&cluster, 1));
+    // And the way out is open: it is removed and added again.
+    cluster.step(1, change(&[1], &[], false));
+    cluster.run(6);
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.run(20);
+    let now = held(&cluster, 1);
+    assert_eq!((now.voters().len(), now.incarnation(NodeId(2)), now.is_joint()), (2, Incarnation(21), false));
+}
+
+/// The same by an answer of the old disk that comes late, where the new one answers before the change is committed.
+#[test]
+fn m10_a_late_answer_of_the_lost_disk_makes_nobody_a_voter() {
+    let mut cluster = group(2, 2);
+    cluster.step(1, change(&[1], &[], false));
+    cluster.run(6);
+    assert_eq!(held(&cluster, 1).members(), [NodeId(1)]);
+    cluster.wipe(2, 21);
+    cluster.sync = false;
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.step(1, message(2, 1, 1, heard(20)));
+    cluster.step(1, message(2, 1, 1, heard(21)));
+    cluster.persist(1, usize::MAX);
+    cluster.sync = true;
+    cluster.run(60);
+    assert_eq!(cluster.leaders(), [1], "{:?}", held(&cluster, 1));
+}
+
+/// Of a learner that is known already: joint and leave.
+#[test]
+fn a_change_to_who_is_known_waits_for_nobody() {
+    let mut cluster = group(3, 4);
+    cluster.step(1, change(&[1, 2, 3], &[4], false));
+    cluster.run(6);
+    let before = configurations(&cluster, 1).len();
+    cluster.cut_off(4);
+    cluster.step(1, change(&[1, 2, 3, 4], &[], false));
+    assert!(held(&cluster, 1).is_joint());
+    cluster.run(10);
+    assert_eq!(configurations(&cluster, 1).len() - before, 2);
+}
+
+/// Of several, one is dead: they wait, and another change takes the wait back.
+#[test]
+fn a_dead_one_of_several_new_voters_is_given_up_by_another_change() {
+    let mut cluster = group(3, 5);
+    cluster.cut_off(5);
+    cluster.step(1, change(&[1, 2, 3, 4, 5], &[], false));
+    cluster.run(30);
+    assert_eq!(held(&cluster, 1).voters().len(), 3);
+    cluster.step(1, change(&[1, 2, 3, 4], &[], false));
+    cluster.run(10);
+    let now = held(&cluster, 1);
+    assert_eq!((now.voters().len(), now.learners().len(), now.is_joint()), (4, 0, false));
+    assert_eq!(cluster.step(1, change(&[1, 2, 3, 4], &[], false)), [Action::MembershipRefused(Refusal::Unchanged)]);
+}
+
+/// A wait with `catch_up` gives way to one without, and the other way round.
+#[test]
+fn a_wait_is_replaced_by_another() {
+    for (first, second) in [(true, false), (false, true)] {
+        let mut cluster = group(3, 4);
+        cluster.cut_off(4);
+        cluster.step(1, change(&[1, 2, 3, 4], &[], first));
+        cluster.run(6);
+        cluster.step(1, change(&[1, 2, 3, 4], &[], second));
+        cluster.run(6);
+        assert_eq!(held(&cluster, 1).voters().len(), 3);
+        cluster.mend();
+        cluster.run(20);
+        let now = held(&cluster, 1);
+        assert_eq!((now.voters().len(), now.incarnation(NodeId(4))), (4, Incarnation(40)), "{first}");
+        // Nothing is pinned again and again.
+        let entries = all_entries(cluster.node(1)).len();
+        cluster.run(50);
+        assert_eq!(all_entries(cluster.node(1)).len(), entries);
+    }
+}
+
+/// What waits is given up where the same members are wanted without it.
+#[test]
+fn a_wait_is_taken_back() {
+    let mut cluster = group(3, 4);
+    cluster.cut_off(4);
+    cluster.step(1, change(&[1, 2, 3, 4], &[], false));
+    cluster.run(6);
+    cluster.step(1, change(&[1, 2, 3], &[4], false));
+    cluster.run(6);
+    cluster.mend();
+    cluster.run(20);
+    assert_eq!((held(&cluster, 1).voters().len(), held(&cluster, 1).learners().len()), (3, 1));
+}
+
+/// The leader that hears it is handing leadership over: the wait is not forgotten where that comes to nothing.
+#[test]
+fn a_wait_outlives_a_transfer_that_fails() {
+    let mut cluster = group(3, 4);
+    cluster.cut_off(4);
+    cluster.step(1, change(&[1, 2, 3, 4], &[], false));
+    cluster.run(6);
+    cluster.cut.clear();
+    cluster.cut_off(3);
+    cluster.step(1, Event::TransferLeadership(NodeId(3)));
+    cluster.step(1, message(4, 1, 1, heard(40)));
+    cluster.run(30);
+    assert_eq!(cluster.leaders(), [1]);
+    assert_eq!(held(&cluster, 1).voters().len(), 4, "{}", held(&cluster, 1));
+}
+
+/// Conformance 7 with disks that are told apart: the promoted learner votes, and counts.
+#[test]
+fn conformance_07_with_incarnations() {
+    let mut cluster = group(2, 3);
+    cluster.step(1, change(&[1, 2], &[3], false));
+    cluster.run(6);
+    cluster.cut.extend([(1, 3), (3, 1)]);
+    cluster.step(1, change(&[1, 2, 3], &[], false));
+    cluster.settle();
+    assert!(!held(&cluster, 3).is_voter(NodeId(3)) && held(&cluster, 2).is_voter(NodeId(3)));
+    cluster.mend();
+    cluster.cut_off(1);
+    cluster.tick(2, 15);
+    cluster.tick(3, 15);
+    cluster.network.clear();
+    cluster.elect(2);
+    cluster.run(6);
+    assert!(held(&cluster, 3).is_voter(NodeId(3)));
+    assert_eq!(cluster.commit(2), cluster.node(2).status().last_index.0);
+}
+
+#[test]
+fn conformance_08_with_incarnations() {
+    let mut cluster = group(2, 2);
+    cluster.step(1, change(&[1], &[], false));
+    cluster.propose(1, "x");
+    let commit = cluster.commit(1);
+    cluster.network.retain(|m| m.to == NodeId(2));
+    assert!(commit < cluster.node(1).status().last_index.0);
+    cluster.settle();
+    cluster.cut_off(2);
+    cluster.propose(1, "y");
+    assert_eq!(cluster.commit(1), cluster.node(1).status().last_index.0);
+    assert_eq!((held(&cluster, 1).members(), cluster.applied[0].len()), (vec![NodeId(1)], 2));
+}
+
+#[test]
+fn conformance_09_with_incarnations() {
+    let mut cluster = group(3, 3);
+    cluster.cut_off(3);
+    let commit = cluster.commit(1);
+    cluster.step(1, change(&[2, 3], &[], false));
+    cluster.settle();
+    assert_eq!((cluster.leaders(), cluster.commit(1)), (vec![1], commit));
+    cluster.propose(1, "x");
+    cluster.settle();
+    assert_eq!(cluster.commit(1), commit);
+    cluster.mend();
+    cluster.run(8);
+    assert_ne!(cluster.leaders(), [1]);
+    assert_eq!(held(&cluster, 2).members(), [NodeId(2), NodeId(3)]);
+    cluster.propose(1, "y");
+    assert!(matches!(cluster.refusals[..], [Refusal::NotLeader { .. }]));
+    cluster.cut_off(1);
+    cluster.tick(1, 100);
+    cluster.step(1, Event::Campaign);
+    assert_eq!(cluster.node(1).role(), RoleName::Follower);
+    let entries = all_entries(cluster.node(2)).len();
+    cluster.run(20);
+    assert_eq!(all_entries(cluster.node(2)).len(), entries);
+}
+
+#[test]
+fn conformance_11_with_incarnations() {
+    for compacted in [false, true] {
+        for catch_up in [false, true] {
+            let mut cluster = group(3, 4);
+            cluster.propose(1, "a");
+            cluster.run(3);
+            if compacted {
+                cluster.take_snapshot(1);
+            }
+            cluster.step(1, change(&[2, 3, 4], &[], catch_up));
+            cluster.run(30);
+            let leader = cluster.leaders()[0];
+            assert_ne!(leader, 1);
+            assert_eq!(held(&cluster, 4).members(), [2, 3, 4].map(NodeId));
+            assert_eq!(held(&cluster, 4).incarnation(NodeId(4)), Incarnation(40));
+            assert_eq!(cluster.applied[3], ["a"]);
+            cluster.cut_off(1);
+            cluster.tick(1, 100);
+            cluster.step(1, Event::Campaign);
+            assert_eq!(cluster.node(1).role(), RoleName::Follower);
+        }
+    }
+}
+
+/// Conformance 13: who has not been heard is a learner, and holds nobody back; who has been counts as heard once it votes.
+#[test]
+fn conformance_13_with_incarnations() {
+    let mut cluster = group(1, 2);
+    cluster.tick(1, 14);
+    cluster.cut_off(2);
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.tick(1, 100);
+    assert_eq!((cluster.leaders(), held(&cluster, 1).is_voter(NodeId(2))), (vec![1], false));
+    cluster.step(1, message(2, 1, 1, heard(20)));
+    assert!(held(&cluster, 1).is_joint(), "{}", held(&cluster, 1));
+    cluster.tick(1, 14);
+    assert_eq!(cluster.leaders(), [1]);
+    cluster.tick(1, 1);
+    assert_eq!(cluster.leaders(), Vec::<u32>::new());
+}
+
+/// A leader that was removed adds itself again while it still leads: it is a voter with its own disk.
+#[test]
+fn a_leader_made_learner_and_voter_again_keeps_its_disk() {
+    for catch_up in [false, true] {
+        let mut cluster = group(3, 3);
+        cluster.step(1, change(&[2, 3], &[1], false));
+        cluster.run(20);
+        let leader = cluster.leaders()[0];
+        assert_ne!(leader, 1);
+        assert_eq!(held(&cluster, leader).incarnation(NodeId(1)), Incarnation(10));
+        cluster.step(leader, change(&[1, 2, 3], &[], catch_up));
+        cluster.run(20);
+        let now = held(&cluster, leader);
+        assert_eq!((now.voters().len(), now.incarnation(NodeId(1))), (3, Incarnation(10)));
+    }
+}
+
+/// An acceptance that came late from the disk that was lost: nobody has caught up by it.
+#[test]
+fn a_late_acceptance_of_the_lost_disk_is_no_catching_up() {
+    let mut cluster = group(3, 3);
+    cluster.propose(1, "x");
+    cluster.run(3);
+    let matched = LogIndex(cluster.commit(1));
+    cluster.step(1, change(&[1, 2], &[], true));
+    cluster.run(6);
+    cluster.wipe(3, 31);
+    cluster.step(1, change(&[1, 2, 3], &[], true));
+    let late = Body::AppendEntriesResponse(Incarnation(30), AppendEntriesResponse::Accepted { match_index: matched });
+    cluster.step(1, message(3, 1, 1, late));
+    cluster.run(40);
+    assert!(!held(&cluster, 1).is_voter(NodeId(3)), "{:?}", held(&cluster, 1));
+    // The way out.
+    cluster.step(1, change(&[1, 2], &[], true));
+    cluster.run(10);
+    cluster.step(1, change(&[1, 2, 3], &[], true));
+    cluster.run(20);
+    assert_eq!(held(&cluster, 1).incarnation(NodeId(3)), Incarnation(31));
+    assert!(held(&cluster, 1).is_voter(NodeId(3)));
+}
