@@ -174,9 +174,10 @@ impl Leader {
         self.follower(id).filter(|progress| progress.counts())
     }
 
-    /// Whether it is known which disk this other member has: by the configuration, or from an answer to this leader.
+    /// Whether it is known which disk this other member has, by the configuration or from an answer to this leader, and
+    /// no other one has answered since.
     pub(crate) fn has_heard(&self, id: NodeId, current: &Configuration) -> bool {
-        current.incarnation(id).is_known() || self.follower(id).is_some_and(|progress| progress.first_heard().is_some())
+        self.counted(id).is_some_and(|progress| current.incarnation(id).is_known() || progress.first_heard().is_some())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {
