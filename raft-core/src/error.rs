@@ -74,6 +74,13 @@ pub enum Refusal {
         /// Whom to ask instead, where known.
         leader: Option<NodeId>,
     },
+    /// The change could never be committed: of those who would vote, this one and perhaps others have lost their disks, and
+    /// the rest are no majority (fault M10).
+    #[error("node {id} has lost its disk, and without it the voters would be no majority: remove it first")]
+    DiskLost {
+        /// The first of them.
+        id: NodeId,
+    },
 }
 
 fn hint(leader: Option<NodeId>) -> String {

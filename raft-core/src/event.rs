@@ -69,7 +69,7 @@ pub struct MembershipChange {
     /// Who receives the log and does not count.
     pub learners: Vec<NodeId>,
     /// New voters first catch up as learners, so that they do not hold up commits. Without it they are learners only until
-    /// they have answered once, which says what disk they have (fault M10). Either way the change is then two: a leader
+    /// all of them have answered the leader, which says what disks they have (fault M10). Either way the change is then two: a leader
     /// that is lost in between leaves them learners, and another `ChangeMembership` replaces a wait that is too long.
     pub catch_up: bool,
     /// Where members are reached, in words that the transport understands; a stranger's is ignored. Who is not named here

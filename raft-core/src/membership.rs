@@ -176,6 +176,12 @@ impl<S: Storage> Node<S> {
         if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
         }
+        let is_lost = |id: &NodeId| leader.follower(*id).is_some_and(|progress| !progress.counts());
+        if let Some(id) = wanted.voters().iter().copied().find(is_lost)
+            && !wanted.is_quorum(|id| !is_lost(&id))
+        {
+            return Err(Refusal::DiskLost { id });
+        }
         let is_new = |id| !current.is_voter(id);
         let is_unheard = |id| self.incarnation.is_known() && id != self.config.id && !leader.has_heard(id, current);
         if wanted.voters().iter().any(|id| is_new(*id) && (change.catch_up || is_unheard(*id))) {

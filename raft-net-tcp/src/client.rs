@@ -257,6 +257,7 @@ impl Client {
             | Refusal::NotVoter { .. }
             | Refusal::SnapshotInProgress
             | Refusal::NotApplied
+            | Refusal::DiskLost { .. }
             | Refusal::Unchanged => return Err(ClientError::Refused(refusal)),
         }
         search.pause().await;
