@@ -138,7 +138,7 @@ fn d8_lost_files_make_another_server_of_it() {
 
 #[test]
 fn d9_a_read_that_fails_is_no_empty_answer() {
-    // By the first seed all reads fail, by the other late ones do, of a log that is longer than one read at its start.
+    // Which reads fail is drawn: by the second seed late ones, of a log that is longer than one read at its start.
     for seed in [0, 7] {
         let mut plan = world(3);
         plan.seed = seed;
