@@ -104,6 +104,7 @@ bugs! {
     PreVoteCountsAsVote "E7" "A pre-vote that comes after its round was won counts as a vote: two leaders in a term."
     TimeoutsNotRandomized "E8" "Every election timeout is the shortest: where messages take longer than clocks differ, votes split again and again."
     NoCheckQuorum "E9" "A leader that no quorum answers leads on: one that is heard and hears nothing holds the others back, and nothing commits."
+    LeaderNotProtected "E11" "Who hears a leader votes against it: a server that was cut off, or whose clock is wrong, deposes it."
     TransferNeverAborted "E13" "A transfer is never given up: to a target that is down, it refuses every write for ever."
     DiskStallIgnored "E14" "A leader whose disk hangs leads on: its heartbeats flow, and nobody is answered."
 
@@ -136,8 +137,10 @@ bugs! {
     WipedAcknowledgementCounts "M10" "What a lost disk had acknowledged counts for the one in its place: its log never equals the others'."
 
     OlderSnapshotInstalled "S1" "A snapshot is taken whatever is committed: a late one takes the state back, or halts its receiver."
+    ConflictKept "S2" "A received snapshot leaves the log that was there, though it differs at the snapshot's last entry: its receiver halts without a fault of its disk."
     MidTransferAccepted "S3" "Who has no beginning of a snapshot takes its middle: after a restart the receiver halts without a fault of its disk."
     ChunksMixed "S4" "Chunks are not told apart by their snapshot: its receiver halts without a fault of its disk."
+    SnapshotMislabelled "S5" "A snapshot is labelled with what is committed, though its state has only what is applied: who restores it lacks the rest, and states differ at one index."
     SnapshotReadTooSoon "S5" "A snapshot is sent before it is durable: the leader reads what is not there, and halts."
     RestoreMerges "S6" "A restored state keeps the keys that were there: deleted keys return, and the digest is not the snapshot's."
     WaitersStranded "S7" "Who waits for an entry when leadership ends is never answered."
@@ -163,6 +166,7 @@ bugs! {
     FailedSyncCounts "D3" "A sync that failed counts as done: what was lost is reported durable."
     ReportedBeforeSync "D5" "A write is reported durable as soon as it was submitted: a crash loses what was acknowledged."
     AcknowledgedBeforeDurable "D5" "A follower acknowledges entries before they are durable: a crash loses what was committed."
+    FullDiskCounts "D6" "A write that finds no room counts as done: what was never written is reported durable."
     ReadErrorEndsLog "D9" "A read that fails while a log is opened is taken for its end: durable entries are cut off, or the log does not open."
 
     ProbeNeverRetried "N4" "A lost append is waited for for ever: its follower is sent nothing any more."

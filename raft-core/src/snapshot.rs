@@ -66,7 +66,7 @@ impl<S: Storage> Node<S> {
     /// # Errors
     /// The storage cannot be read.
     pub fn describe_snapshot(&self, state: Digest) -> Result<SnapshotMeta, StorageError> {
-        let index = self.log.last_applied();
+        let index = if bug!(SnapshotMislabelled) { self.log.commit_index() } else { self.log.last_applied() };
         let Mark { term, digest, .. } = self.log.mark(&self.storage, index)?;
         let held = self.configurations.at(index).unwrap_or(self.configurations.current()).clone();
         let configuration =
@@ -107,7 +107,7 @@ impl<S: Storage> Node<S> {
     /// Whether the description is of an entry that was applied here, as it stands here (fault S5).
     fn is_applied_here(&self, meta: &SnapshotMeta) -> Result<bool, StorageError> {
         let index = meta.last_included_index;
-        if index > self.log.last_applied() {
+        if index > self.log.last_applied() && !bug!(SnapshotMislabelled) {
             return Ok(false);
         }
         let mine = self.log.mark(&self.storage, index)?;
@@ -337,7 +337,7 @@ impl<S: Storage> Node<S> {
         let Receiving { from, term, meta, .. } = *receiving;
         let (mine, last) = (self.held(index)?, mark_of(&meta));
         mark!(SnapshotInstalledOver, mine == Some(last));
-        if mine == Some(last) {
+        if mine == Some(last) || (bug!(ConflictKept) && mine.is_some()) {
             self.install_over(index, self.log.start().next(), actions);
         } else if matches!(self.role, Role::Leader(_)) || self.contradicts(mine, last) {
             // Leader Append-Only (§5.3); and what is committed is in every leader's log (§5.4.3), and stays in this one.

@@ -108,6 +108,7 @@ impl<S: Storage> Node<S> {
     pub(crate) fn hears_leader(&self) -> bool {
         match self.role {
             Role::Leader(_) => true,
+            Role::Follower { .. } if bug!(LeaderNotProtected) => false,
             Role::Follower { leader } => leader.is_some() && self.election_elapsed < self.config.election_timeout_ticks,
             Role::PreCandidate { .. } | Role::Candidate { .. } => bug!(LeaderRemembered),
         }

@@ -118,7 +118,10 @@ impl<D: Disk> BlockLog<D> {
         self.buffer.clear(); // A write that was refused may have left its bytes.
         let formed = frame::encode_frame(start, self.synced, &mut self.buffer, body);
         formed.ok_or_else(|| too_long(&self.disk))?;
-        let end = self.disk.submit(&self.buffer).map_err(|error| self.poison(&error))?;
+        let end = match self.disk.submit(&self.buffer) {
+            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => start,
+            answer => answer.map_err(|error| self.poison(&error))?,
+        };
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT);
         Ok((start.saturating_add(FRAME_HEADER_LEN as u64), end))
@@ -137,6 +140,7 @@ impl<D: Disk> BlockLog<D> {
         }
         let durable = match self.disk.durable() {
             Err(_) if raft_core::bug!(FailedSyncCounts) => self.disk.len(),
+            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => self.disk.len(),
             answer => answer.map_err(|error| self.poison(&error))?,
         };
         let durable = if raft_core::bug!(ReportedBeforeSync) { self.disk.len() } else { durable };

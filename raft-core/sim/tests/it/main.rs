@@ -13,6 +13,8 @@ mod examples;
 mod linearizability;
 mod regressions;
 mod scenarios;
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
 mod transport;
 
 /// Compares with a file of this package; `BLESS=1` writes it instead.

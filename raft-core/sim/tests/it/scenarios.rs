@@ -5,6 +5,7 @@ mod disks;
 mod processes;
 mod sessions;
 mod snapshots;
+mod watching;
 
 use raft_core::{NodeId, RoleName, Term};
 use raft_kv::KvMachine;
@@ -49,6 +50,8 @@ fn run_whatever_happens<W: raft_sim::Workload>(
     simulation: &Simulation<KvMachine, raft_kv::BlockLog<SimDisk>, W>,
     plan: Plan,
 ) -> Told {
+    #[cfg(feature = "seeded-bugs")]
+    super::seeded::select();
     let report = simulation.run_plan(plan, true);
     if let Some(failure) = &report.failure {
         let from = failure.at - Time::millis(500);

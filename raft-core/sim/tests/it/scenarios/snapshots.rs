@@ -6,6 +6,7 @@ use raft_core::NodeId;
 use raft_sim::plan::{Fault, Plan, Target};
 use raft_sim::{Time, What};
 
+use super::watching::watched;
 use super::{Told, compacting, run, server, world};
 
 const AWAY: NodeId = NodeId(3);
@@ -55,19 +56,38 @@ fn s1_a_snapshot_that_comes_twice_or_late_takes_nothing_back() {
 /// The leader of a minority appends what is never committed, and gets a snapshot that ends among it.
 #[test]
 fn s2_what_conflicts_with_a_snapshot_is_discarded() {
-    let mut plan = compacting(world(3));
-    plan.shape.think = Time::millis(5);
-    plan = plan.with(Time::secs(2), Fault::Isolate { target: Target::Leader, lasts: Time::secs(3) });
-    let told = run(plan);
-    let old = told.leader_at(Time::secs(2));
-    assert!(told.succeeded(old, Time::secs(2)) < Time::secs(4));
-    let alone = told.between(Time::micros(2_000_001), Time::secs(3)).any(|happening| {
-        matches!(&happening.what, What::Sent { from, words, .. } if *from == old && words.contains(": entr"))
+    let cut = Time::secs(2);
+    let world = |lasts| {
+        let mut plan = compacting(world(3));
+        (plan.shape.clients, plan.shape.think, plan.shape.duration) = (10, Time::millis(20), Time::secs(4));
+        plan.shape.limits.snapshot_every_bytes = Some(300);
+        plan.with(cut, Fault::Isolate { target: Target::Leader, lasts })
+    };
+    let taken = |told: &Told| {
+        let old = told.leader_at(cut);
+        let succeeded = told.succeeded(old, cut);
+        let taken = told.notices(told.leader_at(succeeded), "SnapshotInstalled");
+        (old, taken.into_iter().find(|(at, _)| *at > succeeded).expect("its successor takes snapshots").0)
+    };
+    // It hears the others again once its successor has taken a snapshot.
+    let (_, comes_back) = taken(&run(world(Time::secs(1))));
+    let told = run(world(comes_back - cut));
+    let (old, _) = taken(&told);
+    let last_index = |words: &str| {
+        let entries = words.split_once(": entr")?.1.split_once(", commit")?.0;
+        entries.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+    };
+    let alone = told.between(cut + Time::millis(10), comes_back).filter_map(|happening| match &happening.what {
+        What::Sent { from, words, .. } if *from == old => last_index(words),
+        _ => None,
     });
-    assert!(alone, "it appended nothing by itself");
-    let chunks = told.sent_to(old, |words| words.starts_with("InstallSnapshot "));
-    assert!(chunks.iter().any(|(at, _)| *at > Time::secs(5)), "it needed no snapshot");
-    assert!(told.notices(old, "SnapshotInstalled").iter().any(|(at, _)| *at > Time::secs(5)), "it installed none");
+    let last = alone.max().expect("it appends by itself");
+    let chunks = told.sent_to(old, |words| words.starts_with("InstallSnapshot ") && words.ends_with("the last"));
+    let (at, words) = chunks.into_iter().find(|(at, _)| *at >= comes_back).expect("it needs a snapshot");
+    let index = words.trim_start_matches("InstallSnapshot ").split('/').next().unwrap();
+    assert!(index.parse::<u64>().unwrap() <= last, "it had nothing at {index}");
+    let installed = told.notices(old, "SnapshotInstalled").into_iter().find(|(installed, _)| *installed >= at);
+    assert!(installed.is_some_and(|(_, words)| words.contains(&format!("LogIndex({index})"))), "it installed another");
 }
 
 #[test]
@@ -116,32 +136,48 @@ fn s5_a_snapshot_is_of_what_is_applied() {
     assert!(told.notices(AWAY, "SnapshotInstalled").len() > 5, "too few to tell");
 }
 
+/// Of a key that server 3 had when it left, and that nobody has when it comes back.
 #[test]
 fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
-    let told = run(away());
-    let deleted = told.between(Time::millis(2_100), Time::millis(4_900)).any(|happening| {
-        matches!(&happening.what, What::Client { words, .. } if words.contains("del ") && words.contains("deleted"))
-    });
-    assert!(deleted, "nothing was deleted meanwhile");
+    let mut plan = away();
+    // Its clients use several keys.
+    plan.seed = 0;
+    let told = run(plan);
+    let last = |key: &str, from, until| {
+        let done = |what: &What| match what {
+            What::Client { words, .. } if words.contains(" (block ") => Some(words.clone()),
+            _ => None,
+        };
+        let changes = |words: &String| words.contains(&format!("put {key} ")) || words.contains(&format!("del {key}"));
+        told.between(from, until).filter_map(|happening| done(&happening.what)).filter(changes).last()
+    };
+    let is_deleted = |key: &str| {
+        let before = last(key, Time::ZERO, Time::millis(1_900));
+        let after = last(key, Time::millis(2_100), Time::millis(4_900));
+        before.is_some_and(|words| words.starts_with("put "))
+            && after.is_some_and(|words| words.starts_with("del ") && words.contains("deleted"))
+    };
+    assert!((0..8).any(|key| is_deleted(&format!("k{key}"))), "nothing was deleted meanwhile");
     installed(&told, Time::secs(5));
 }
 
 /// A leader that stood still goes on with clients who wait, and is overtaken by a snapshot. Nobody waits for ever, and
-/// nothing is done twice.
+/// nothing is done twice: it cannot tell what became of what it had proposed, and says so.
 #[test]
 fn s7_who_waits_when_a_snapshot_is_installed_is_answered() {
-    let told =
-        run(compacting(world(3)).with(Time::secs(2), Fault::Pause { target: Target::Leader, lasts: Time::secs(3) }));
+    let mut plan = compacting(world(3));
+    // So that some are always waiting.
+    (plan.shape.clients, plan.shape.think, plan.shape.duration) = (8, Time::millis(5), Time::secs(6));
+    let (told, seen) = watched(plan.with(Time::secs(2), Fault::Pause { target: Target::Leader, lasts: Time::secs(3) }));
     let old = told.leader_at(Time::secs(2));
     assert!(told.succeeded(old, Time::secs(2)) < Time::secs(4));
-    let waits = told.between(Time::secs(2), Time::secs(5)).any(|happening| {
-        matches!(&happening.what, What::Client { words, .. } if words.contains(&format!("to server {old}")))
-    });
-    assert!(waits, "nobody waits for it");
     assert!(
         told.notices(old, "SnapshotInstalled").iter().any(|(at, _)| *at > Time::secs(5)),
         "no snapshot overtook it"
     );
+    let seen = seen.lock().unwrap();
+    let told_unknown = seen.unknown.iter().any(|(server, at)| *server == old && *at >= Time::secs(5));
+    assert!(told_unknown, "who waited for it was not answered");
 }
 
 #[test]
