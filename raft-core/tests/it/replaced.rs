@@ -207,7 +207,15 @@ impl Run {
     }
 }
 
+/// A run takes more than a second in a debug build.
+fn few() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.div_ceil(16), ..config }
+}
+
 proptest! {
+    #![proptest_config(few())]
+
     #[test]
     fn a_live_majority_elects_a_leader_whoever_was_added(
         seed in any::<u64>(), ops in prop::collection::vec(op(), 1..200),
