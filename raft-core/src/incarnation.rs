@@ -19,13 +19,14 @@
 //! What it does not cover: founders that have lost their disks and do not say so (`BlockLog::of_no_founder`). Where they are
 //! a majority of the founders, they elect each other by the genesis, whoever the members are by now: to them a cluster whose
 //! disks were lost looks just like one that was founded now. An answer of the lost disk that arrives after its member was
-//! removed and added again pins that disk; the way out is to remove and add it once more. And more than a minority of disks lost at once is more than Raft can bear, with or without pins. A copy of
-//! a disk put back from earlier has the same incarnation and is not recognised.
+//! removed and added again pins that disk; the way out is to remove and add it once more. And more than a minority of disks
+//! lost at once is more than Raft can bear, with or without pins. A copy of a disk put back from earlier has the same
+//! incarnation and is not recognised.
 //!
 //! Invariants: only a recognised incarnation counts for a vote, an acknowledgement, a read or the leader's being heard;
 //! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a voter that
-//! was added is pinned, where disks are told apart; a server whose id is pinned to another disk does not vote, but for a candidate that means its own,
-//! campaign or lead.
+//! was added is pinned, where disks are told apart; a server whose id is pinned to another disk neither campaigns nor
+//! leads, and votes for nobody but a candidate that means its own disk.
 
 use alloc::vec::Vec;
 
