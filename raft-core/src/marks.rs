@@ -94,7 +94,6 @@ marks! {
     AppendHeldAlready "Every entry of an append is held already (L2)."
     AppendOverlapsCompacted "An append begins below what was compacted (L8)."
     GapRefused "An append is refused: there is no such entry before it."
-    DivergenceRefused "A follower's log differs from its leader's where it must not: nothing is acknowledged."
 
     TruncatedWhileWriting "Entries are removed while their write is under way: its report will not count (L5)."
     ApplyLimit "What is handed out for application is cut at its limit."
@@ -140,8 +139,8 @@ marks! {
     SnapshotUnneeded "A snapshot is not taken: its receiver has that entry, or is beyond it (S1)."
     ChunkMismatch "A chunk is not the one that is due: its sender is told which is (S4)."
     ReceivingRestarted "A chunk of another snapshot, or of another leader's, comes while one is being received (S4)."
-    SnapshotOvertaken "A received snapshot is dropped: the log got there by itself."
-    SnapshotInstalledOver "A received snapshot is of an entry that the log holds by now."
+    SnapshotOvertaken "A received snapshot is dropped: the log got there by itself. Hardly ever: it takes an append of the same leader and term that comes late, while the last chunk is being written, for whoever leads anew sends none that fits before it is answered, and no answer leaves before that chunk is durable."
+    SnapshotInstalledOver "A received snapshot is of an entry that the log holds by now. As rare as `SnapshotOvertaken`, of which it is the case where that entry is not known to be committed."
     SnapshotReplacesLog "A received snapshot takes the place of the log (S2)."
 
     OtherDiskVotes "A vote of a disk that took another's place is dropped (M10)."

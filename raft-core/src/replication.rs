@@ -267,6 +267,7 @@ impl<S: Storage> Node<S> {
             return Ok(());
         }
         let prev_log_index = request.prev_log_index;
+        let tail = self.log.last().index;
         match self.compare(&request)? {
             Comparison::Continues { verified, fresh, truncate_from } => {
                 self.differs_from = None;
@@ -282,15 +283,17 @@ impl<S: Storage> Node<S> {
                 mark!(AppendHeldAlready, request.entries.last().is_some_and(|last| last.index < fresh));
                 self.append_to_log(from_index(request.entries, fresh), actions);
                 // AppendEntries receiver 5: commitIndex = min(leaderCommit, index of last new entry).
-                let known = if bug!(CommitPastVerified) { self.log.last().index } else { verified };
-                self.log.commit(request.leader_commit.min(known));
-                let verified = if bug!(OwnTailAcknowledged) { self.log.last().index } else { verified };
-                let response = AppendEntriesResponse::Accepted { match_index: verified };
+                self.log.commit(request.leader_commit.min(verified));
+                let match_index = if bug!(OwnTailAcknowledged) { verified.max(tail) } else { verified };
+                let response = AppendEntriesResponse::Accepted { match_index };
                 let needs = self.log.write_of(verified).filter(|_| !bug!(AcknowledgedBeforeDurable));
                 self.send_after(needs, from, Body::AppendEntriesResponse(self.incarnation, response), actions);
             }
             Comparison::Gap => {
                 mark!(GapRefused);
+                if bug!(CommitPastVerified) {
+                    self.log.commit(request.leader_commit.min(tail));
+                }
                 // AppendEntries receiver 2: reply false if log doesn't contain an entry at prevLogIndex whose term
                 // matches prevLogTerm.
                 let (hint_index, hint_term) =
@@ -305,7 +308,6 @@ impl<S: Storage> Node<S> {
 
     /// The leader's log differs from this one where it must not: nothing is acknowledged.
     pub(crate) fn refuse_diverged(&mut self, from: NodeId, index: LogIndex, actions: &mut Vec<Action>) {
-        mark!(DivergenceRefused);
         if self.differs_from.replace(from) != Some(from) {
             actions.push(Action::PeerDiverged { peer: from, index });
         }

@@ -110,9 +110,9 @@ bugs! {
 
     OlderTermCommits "L1" "Entries of earlier terms commit by counting (Figure 8): a later leader overwrites them."
     ShortAppendTruncates "L2" "What follows an append's entries is removed without a conflict: a late, shorter one takes acknowledged entries back."
-    CommitPastVerified "L3" "A follower commits up to the leader's index whatever was verified: entries of a dead leader are applied."
+    CommitPastVerified "L3" "A follower commits up to the leader's index though it refuses the append: entries of a dead leader are applied."
     HeartbeatCommitsBlindly "L3" "A heartbeat commits whatever its receiver holds: entries of a dead leader are applied."
-    OwnTailAcknowledged "L4" "A follower acknowledges its own last entry: the leader commits what it does not hold."
+    OwnTailAcknowledged "L4" "A follower acknowledges the last entry that it had before the append: what the append removed counts for what the leader has there."
     OldAcknowledgementsCount "L5" "An acknowledgement of an older term counts, though the log went back since: a commit without a quorum."
     TruncatedWriteCounts "L5" "A write that ends after its entries were removed counts for those that took their place: they are acknowledged before they are durable."
     StaleRejectionRewinds "L6" "A late rejection rewinds to below what is matched: the next index falls behind it, and small appends never catch up."

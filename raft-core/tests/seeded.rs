@@ -129,10 +129,12 @@ fn a_bug_breaks_its_rule_and_only_where_it_is_selected() {
         }),
         (Bug::CommitPastVerified, || {
             let mut follower = Server::new(3, &[1, 1]);
-            follower.acknowledged(1, [].into());
-            follower.commit() > 1
+            follower.acknowledged(3, [].into());
+            follower.commit() > 0
         }),
-        (Bug::OwnTailAcknowledged, || Server::new(3, &[1, 1]).acknowledged(1, [].into()) == Some(LogIndex(2))),
+        (Bug::OwnTailAcknowledged, || {
+            Server::new(3, &[1, 1, 1]).acknowledged(1, [entry(2, 3)].into()) == Some(LogIndex(3))
+        }),
         (Bug::ShortAppendTruncates, || {
             let mut follower = Server::new(3, &[1, 1]);
             follower.acknowledged(1, [].into());
