@@ -159,6 +159,14 @@ impl SimDisk {
         file.submitted = false;
     }
 
+    /// The process dies as it founds the file, and has not run with it yet: nothing of that is durable.
+    pub fn crash_founding(&self, rng: &mut Rng) {
+        let mut file = self.file.borrow_mut();
+        (file.durable, file.vouching) = (0, Vouching::default());
+        drop(file);
+        self.crash(rng);
+    }
+
     /// One to eight bits flip, in one place or in several, of durable bytes that a later durable write of a
     /// [`BlockLog`](raft_kv::BlockLog) vouches for: opening finds that. Answers where the first of them is; `None` where nothing
     /// is vouched for.

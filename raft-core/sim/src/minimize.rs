@@ -255,7 +255,12 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
     match fault {
         Fault::CrashAtWrite { target, down, .. } => vec![Fault::Crash { target: *target, down: *down }],
         Fault::Drift { target, lasts, .. } => vec![Fault::Pause { target: *target, lasts: *lasts }],
-        Fault::BitRot { target, down } | Fault::LostFiles { target, down } | Fault::FailedWrite { target, down } => {
+        Fault::LostFiles { target, down, torn: true } => {
+            vec![Fault::LostFiles { target: *target, down: *down, torn: false }]
+        }
+        Fault::BitRot { target, down }
+        | Fault::LostFiles { target, down, torn: false }
+        | Fault::FailedWrite { target, down } => {
             vec![Fault::Crash { target: *target, down: *down }]
         }
         Fault::OneWay { target, lasts, .. } => vec![Fault::Isolate { target: *target, lasts: *lasts }],

@@ -7,6 +7,7 @@ use crate::time::Time;
 
 mod calm;
 mod draw;
+mod stories;
 
 /// Everything that a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -253,6 +254,9 @@ pub enum Fault {
         target: Target,
         /// How long it is down.
         down: Time,
+        /// Whether it crashes once more while it founds the new file, and leaves that torn.
+        #[serde(default)]
+        torn: bool,
     },
     /// The operator asks for these members.
     Membership {

@@ -304,3 +304,16 @@ fn equal_seeds_leave_equal_bytes() {
     assert_eq!(life(5), life(5));
     assert_ne!(life(5), life(6));
 }
+
+#[test]
+fn a_crash_while_a_file_is_founded_leaves_any_of_it() {
+    let left: BTreeSet<u64> = (0..100)
+        .map(|seed| {
+            let disk = holding(&[7; 100]);
+            disk.crash_founding(&mut rng(seed, "disk"));
+            assert_eq!(disk.durable_len(), 0);
+            disk.len()
+        })
+        .collect();
+    assert!(left.contains(&0) && left.contains(&100) && left.len() > 10, "{left:?}");
+}

@@ -66,7 +66,7 @@ impl Oracle {
         for (follower, progress) in &status.followers {
             let (matched, term) = (progress.match_index(), status.term);
             let Some(mark) = tap.live.log.get(matched) else { continue };
-            let follows = |server: &super::Server| server.tap.borrow().live.hard_state.current_term == term;
+            let follows = |server: &super::Server| server.tap.borrow().live.hard_state.current_term <= term;
             if self.servers.get(follower).is_some_and(follows) {
                 // Which of its disks is meant, the progress says: one in another's place is sent the log as well.
                 let is_held = self.any_disk_has(*follower, matched, mark);

@@ -3,6 +3,7 @@
 
 use rand::RngExt;
 
+use super::stories::{STORIES, Story};
 use super::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
 use crate::time::{Rng, Time, between, chance, exponential, rng};
 
@@ -47,14 +48,14 @@ fn shape(rng: &mut Rng) -> Shape {
 fn network(rng: &mut Rng) -> Network {
     let rough = chance(rng, 600);
     let mut permille = |most: u32| if rough && chance(rng, 600) { rng.random_range(0..=most) } else { 0 };
-    let (loss, duplication, late) = (permille(300), permille(500), permille(50));
+    let (loss, duplication, late) = (permille(300), permille(500), permille(300));
     Network {
         latency_min: Time::micros(pick(rng, &[50, 200, 1_000, 5_000])),
         latency_mean: Time::micros(pick(rng, &[100, 500, 2_000, 10_000])),
         loss,
         duplication,
-        late,
-        late_max: Time::millis(pick(rng, &[100, 500, 3_000])),
+        late: if chance(rng, 500) { late } else { late / 6 },
+        late_max: Time::millis(pick(rng, &[20, 100, 500, 3_000])),
         in_order: chance(rng, 500),
         capacity: chance(rng, 200).then(|| pick(rng, &[20, 100, 1_000])),
     }
@@ -80,6 +81,9 @@ struct Faults {
     servers: u32,
     voters: u32,
     kinds: Vec<(u32, Kind)>,
+    /// Those that are told in this run, and how long an election takes in it.
+    stories: Vec<Story>,
+    election: Time,
     /// Between two faults, on average.
     every: Time,
     /// So many, in thousandths, follow the one before at once: much breaks only where two things go wrong together.
@@ -123,7 +127,7 @@ const KINDS: [(u32, Kind); 18] = [
     (2, |faults, rng| Fault::FailedReads { target: faults.target(rng), lasts: lasts(rng) }),
     (1, |faults, rng| Fault::FullDisk { target: faults.target(rng), lasts: lasts(rng) }),
     (2, |faults, rng| Fault::BitRot { target: faults.target(rng), down: down(rng) }),
-    (2, |faults, rng| Fault::LostFiles { target: faults.target(rng), down: down(rng) }),
+    (2, |faults, rng| Fault::LostFiles { target: faults.target(rng), down: down(rng), torn: chance(rng, 500) }),
     (4, Faults::membership),
     (3, |faults, rng| Fault::Transfer { to: faults.server(rng) }),
     (1, |_, _| Fault::HandOver),
@@ -137,18 +141,28 @@ impl Faults {
         let has_leases = shape.limits.lease_drift.is_some();
         let clocks = CLOCKS.into_iter().filter(|_| !has_leases);
         let kinds = KINDS.into_iter().chain(clocks).filter(|_| chance(rng, 500) && !calm).collect();
+        let stories = STORIES.into_iter().filter(|_| chance(rng, 500) && !calm).collect();
         let every = Time::millis(pick(rng, &[300, 1_000, 1_000, 3_000, 8_000]));
         let together = pick(rng, &[0, 0, 200, 500]);
-        Self { servers: shape.voters + shape.others, voters: shape.voters, kinds, every, together }
+        let election = Time(shape.tick.0.saturating_mul(u64::from(shape.election_ticks)));
+        let (servers, voters) = (shape.voters + shape.others, shape.voters);
+        Self { servers, voters, kinds, stories, election, every, together }
     }
 
     fn over(&self, duration: Time, rng: &mut Rng) -> Vec<Timed> {
         let mut faults = Vec::new();
         let mut at = Time::ZERO;
-        loop {
+        while at < duration && !self.kinds.is_empty() {
             let every = if chance(rng, self.together) { TOGETHER } else { self.every };
             at = exponential(rng, at + Time::millis(1), every);
-            let Some(fault) = self.one(rng).filter(|_| at < duration) else { return faults };
+            if chance(rng, STORY) && !self.stories.is_empty() {
+                let story = pick(rng, &self.stories)(self.voters, self.election, rng);
+                let end = story.last().map_or(Time::ZERO, |(after, _)| *after);
+                faults.extend(story.into_iter().map(|(after, fault)| Timed { at: at + after, fault }));
+                at = at + end;
+                continue;
+            }
+            let Some(fault) = self.one(rng) else { break };
             let next = if chance(rng, self.together) { self.at_once_after(&fault, rng) } else { Vec::new() };
             faults.push(Timed { at, fault });
             for fault in next {
@@ -156,6 +170,9 @@ impl Faults {
                 faults.push(Timed { at, fault });
             }
         }
+        faults.retain(|timed| timed.at < duration);
+        faults.sort_by_key(|timed| timed.at);
+        faults
     }
 
     /// A fault of one of the kinds, by their weights.
@@ -236,6 +253,9 @@ impl Faults {
     }
 }
 
+/// So many of the times at which something goes wrong, in thousandths, begin a story, where any is told.
+const STORY: u32 = 60;
+
 /// Between two faults that come together, on average.
 const TOGETHER: Time = Time::millis(10);
 
@@ -253,7 +273,7 @@ fn lasts(rng: &mut Rng) -> Time {
     exponential(rng, Time::millis(10), mean)
 }
 
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+pub(super) fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     let at = rng.random_range(0..of.len());
     #[allow(clippy::indexing_slicing, reason = "drawn below its length")]
     of[at]

@@ -74,7 +74,10 @@ impl fmt::Display for Fault {
             Self::FailedReads { target, .. } => write!(f, "reads of {target} fail"),
             Self::FullDisk { target, .. } => write!(f, "the disk of {target} is full"),
             Self::BitRot { target, .. } => write!(f, "bits of {target} rot"),
-            Self::LostFiles { target, .. } => write!(f, "{target} loses its files"),
+            Self::LostFiles { target, torn: false, .. } => write!(f, "{target} loses its files"),
+            Self::LostFiles { target, torn: true, .. } => {
+                write!(f, "{target} loses its files, and crashes as it makes new ones")
+            }
             Self::Membership { voters, learners, catch_up } => {
                 let learners =
                     if learners.is_empty() { String::new() } else { format!(", learners {}", ids(learners)) };

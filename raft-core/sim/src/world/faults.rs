@@ -172,7 +172,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 self.operator.will_replace(id);
                 (now + *down, Due::Start(id))
             }
-            Fault::LostFiles { down, .. } if may_lose => {
+            Fault::LostFiles { down, torn, .. } if may_lose => {
+                server.dies_founding = *torn;
                 self.crash(at);
                 self.replace_disk(at);
                 (now + *down, Due::Start(id))

@@ -25,7 +25,15 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         let configuration = Configuration::new((1..=shape.voters).map(NodeId));
         let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, is_founder };
         let (config, limits) = config(shape, id, seed, life);
-        let opened = (self.simulation.storage)(server.disk.clone(), &founding).and_then(|storage| {
+        let storage = (self.simulation.storage)(server.disk.clone(), &founding);
+        if std::mem::take(&mut server.dies_founding) {
+            drop(storage);
+            server.disk.crash_founding(&mut self.disks);
+            self.tell(|| What::Crashed { server: id });
+            self.queue.push(now + Time::millis(20), Due::Start(id));
+            return Ok(());
+        }
+        let opened = storage.and_then(|storage| {
             let storage = self.oracle.watch(id, storage);
             let machine = self.oracle.watch_machine(id, (self.simulation.machine)());
             Replica::new(config, limits, storage, Outbox::new(id), machine).map_err(|error| error.to_string())
@@ -171,7 +179,10 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             // Once the world is whole a server that lags far catches up before patience ends.
             let most = if self.phase.has_faults() { shape.sync_mean } else { Time::micros(500) };
             let (min, mean) = (shape.sync_min.min(most), shape.sync_mean.min(most));
-            let takes = exponential(&mut self.disks, min, mean).times(u64::from(slowness));
+            let plain = exponential(&mut self.disks, min, mean);
+            // A slow disk is slow until the world is whole again.
+            let healed = self.plan.shape.duration - self.now;
+            let takes = plain.times(u64::from(slowness)).min(healed + plain);
             self.queue.push(self.now + takes, Due::Synced(id, life));
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Server<S, M> {
     pub(super) stuck: u32,
     /// It may halt or not start, for its device fails.
     pub(super) is_excused: bool,
+    /// It crashes while it founds its next file.
+    pub(super) dies_founding: bool,
 }
 
 /// A process that runs.
@@ -95,6 +97,7 @@ impl<S, M> Server<S, M> {
             slowness: 1,
             stuck: 0,
             is_excused: false,
+            dies_founding: false,
         }
     }
 

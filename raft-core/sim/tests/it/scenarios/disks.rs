@@ -122,7 +122,7 @@ fn d8_lost_files_make_another_server_of_it() {
     let (dies, comes_back) = (Time::millis(4_050), Time::millis(5_250));
     let told = run(world(3)
         .with(Time::millis(3_900), Fault::Isolate { target: server(lags), lasts: Time::millis(400) })
-        .with(Time::secs(4), Fault::LostFiles { target: server(loses), down: Time::millis(100) })
+        .with(Time::secs(4), Fault::LostFiles { target: server(loses), down: Time::millis(100), torn: false })
         .with(dies, Fault::Crash { target: server(leader.0), down: comes_back - dies }));
     let says = |said: String| move |what: &What| matches!(what, What::Fault { words } if words.starts_with(&said));
     assert_eq!(told.when(says(format!("server {loses} has an empty disk"))), [Time::secs(4)]);
