@@ -129,3 +129,12 @@ fn p3_a_clock_that_is_too_fast_or_too_slow_changes_nothing() {
         );
     }
 }
+
+/// No fault of any server's: with one entry a round trip it takes longer than the simulator waits for one that stands still.
+#[test]
+fn a_server_that_lags_far_is_waited_for() {
+    let mut plan = world(3);
+    (plan.shape.duration, plan.shape.think) = (Time::secs(26), Time::ZERO);
+    (plan.shape.limits.max_append_bytes, plan.shape.limits.max_inflight, plan.shape.limits.max_batch_bytes) = (1, 1, 1);
+    run(plan.with(Time::ZERO, Fault::Isolate { target: server(3), lasts: Time::secs(26) }));
+}
