@@ -82,9 +82,9 @@ fn run(args: &Args) -> Result<(), String> {
     let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation())
         .map_err(|error| error.to_string())?;
 
-    let log = if args.join { log.of_no_founder(id) } else { log };
     let is_new = log.last_index() == LogIndex(0);
     let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
+    config.raft.is_founder = !args.join;
     config.delay = Duration::from_millis(args.delay_ms);
     config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
     let (notices, printer) = notices::printer(format!("server {id}"));

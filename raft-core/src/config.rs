@@ -41,6 +41,11 @@ pub struct Config {
     /// made. With it a follower serves reads, by asking its leader; without it a follower refuses them, as the number is
     /// what tells an answer to this life's request from one to an earlier life's, which may know less (fault R2).
     pub life: Option<u64>,
+    /// Whether this server, with the storage that it has, may be the one that a configuration means which names its id and
+    /// no disk, as the founding one does. Not so for a server that is added to a running cluster, be it under an id that
+    /// it had before it lost its disk: it votes for nobody, and leads nobody, until a configuration names its disk, as
+    /// every one does that makes it a voter (fault M10).
+    pub is_founder: bool,
     /// Whether a leader serves reads without asking anybody while no other can lead, as clocks have it. Off by default.
     pub lease: Option<Lease>,
 }
@@ -65,8 +70,8 @@ pub struct Lease {
 
 impl Config {
     /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends or 8 MiB in flight, 256 MiB
-    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries; no
-    /// reads on followers, no leases.
+    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries; a
+    /// founder, no reads on followers, no leases.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
@@ -83,6 +88,7 @@ impl Config {
             tail_entries: 4096,
             seed: u64::from(id.0),
             life: None,
+            is_founder: true,
             lease: None,
         }
     }

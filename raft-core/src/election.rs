@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::error::Fault;
 use crate::message::{Body, PreVote, PreVoteResponse, RequestVote, RequestVoteResponse};
 use crate::node::Node;
-use crate::quorum::VoteResult;
+use crate::quorum::{Configuration, VoteResult};
 use crate::role::Role;
 use crate::storage::Storage;
 use crate::types::{Incarnation, LogIndex, NodeId, Term};
@@ -22,6 +22,10 @@ impl<S: Storage> Node<S> {
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.randomized_election_timeout {
             self.on_campaign(actions)?;
+            if let Role::Follower { leader: Some(_) } = self.role {
+                // Who may not campaign forgets as well who is not heard any more, and sends nobody there.
+                self.become_follower(self.current_term, None, actions);
+            }
         }
         Ok(())
     }
@@ -138,7 +142,8 @@ impl<S: Storage> Node<S> {
     /// Whether this server may stand for election.
     pub(crate) fn may_campaign(&self) -> bool {
         let is_last_term = self.current_term.next() == self.current_term;
-        let may_lead = self.configurations.may_lead(self.config.id, self.incarnation, self.log.commit_index());
+        let votes = |held: &Configuration| held.is_voter(self.config.id) && self.is_meant_in(held);
+        let may_lead = self.configurations.may_lead(votes, self.log.commit_index());
         !matches!(self.role, Role::Leader(_)) && may_lead && !self.is_replaced() && !is_last_term
     }
 

@@ -74,11 +74,18 @@ pub enum Refusal {
         /// Whom to ask instead, where known.
         leader: Option<NodeId>,
     },
-    /// The change could never be committed: of those who would vote, this one and perhaps others have lost their disks, and
-    /// the rest are no majority (fault M10).
-    #[error("node {id} has lost its disk, and without it the voters would be no majority: remove it first")]
+    /// As far as the leader has heard, this member has lost its disk (fault M10); and it would be a new voter, or those who
+    /// have theirs would be no majority of the voters, so that the change could not be committed.
+    #[error("node {id} has lost its disk and cannot count as a voter: remove it first, then add it again")]
     DiskLost {
-        /// The first of them.
+        /// The first such.
+        id: NodeId,
+    },
+    /// Those of the wanted voters who have answered the leader within an election timeout are no majority of them: were
+    /// the others gone for good, so would the cluster be.
+    #[error("node {id} does not answer, and without it the voters would be no majority: start it, or remove it first")]
+    VoterSilent {
+        /// The first who does not answer.
         id: NodeId,
     },
 }

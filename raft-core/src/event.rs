@@ -68,9 +68,11 @@ pub struct MembershipChange {
     pub voters: Vec<NodeId>,
     /// Who receives the log and does not count.
     pub learners: Vec<NodeId>,
-    /// New voters first catch up as learners, so that they do not hold up commits. Without it they are learners only until
-    /// all of them have answered the leader, which says what disks they have (fault M10). Either way the change is then two: a leader
-    /// that is lost in between leaves them learners, and another `ChangeMembership` replaces a wait that is too long.
+    /// New voters first catch up as learners, so that they do not hold up commits. Without it they are learners only where
+    /// one of them has accepted nothing of this leader yet, and until all hold the entry that the change began with: that
+    /// says what disks they have (fault M10; where the leader's storage does not tell disks apart, they count at once).
+    /// A change that waits is two: a leader that is lost in between leaves them learners, and another `ChangeMembership`
+    /// replaces a wait that is too long.
     pub catch_up: bool,
     /// Where members are reached, in words that the transport understands; a stranger's is ignored. Who is not named here
     /// stays where it was. An address alone is a change too, of one entry.

@@ -91,7 +91,8 @@ impl<S: Storage> Node<S> {
         }
         self.advance_transfer(from, actions);
         self.on_round_confirmed(from, response.round, actions);
-        Ok(())
+        // A change may have waited for it to answer.
+        self.advance_membership(actions)
     }
 
     pub(crate) fn on_heartbeat(&mut self, from: NodeId, request: Heartbeat, actions: &mut Vec<Action>) {

@@ -11,17 +11,27 @@
 //! acknowledged, not that an id does. One disk takes another's place as one server takes another's: by a membership change
 //! that removes the member, and one that adds it.
 //!
-//! A server that is added is a learner until the leader has heard it, so the configuration that makes it a voter names its
-//! disk. Whoever may need its vote then knows whom to ask, and it knows that it is meant, however old the configuration is
-//! that it holds itself. Only founders vote before they are pinned, and servers whose storage, or whose leader's, does not
-//! tell disks apart.
+//! A server that is added is a learner until it holds the entry that added it, so the configuration that makes it a voter
+//! names its disk. Whoever may need its vote then knows whom to ask, and it knows that it is meant, however old the
+//! configuration is that it holds itself. Only founders vote before they are pinned, and servers whose storage, or whose
+//! leader's, does not tell disks apart. A server that is no founder ([`Config::is_founder`](crate::Config)) takes a
+//! configuration that names its id and no disk for one that means another's.
 //!
-//! What it does not cover: founders that have lost their disks and do not say so (`BlockLog::of_no_founder`). Where they are
-//! a majority of the founders, they elect each other by the genesis, whoever the members are by now: to them a cluster whose
-//! disks were lost looks just like one that was founded now. An answer of the lost disk that arrives after its member was
-//! removed and added again pins that disk; the way out is to remove and add it once more. And more than a minority of disks
-//! lost at once is more than Raft can bear, with or without pins. A copy of a disk put back from earlier has the same
-//! incarnation and is not recognised.
+//! No change is begun whose voters could not commit it, as far as the leader has heard within an election timeout: a lost
+//! disk is noticed only when its server answers, and a joint configuration that can never be committed leaves no leader.
+//!
+//! What it does not cover:
+//!
+//! * A founder that has lost its disk and does not say so, before the log that it is sent again names its disk: it votes
+//!   by the genesis, for one that lags as much, and where a majority of the founders did the same they would found a second
+//!   cluster. To it, one that lost its disk looks just like one that was founded now.
+//! * A founder's disk that is lost before a majority holds an entry that names it, in the first moments of a cluster: the
+//!   next disk may be counted as if it were the first.
+//! * Voters of more than a minority of whom the disks are lost: that is more than Raft can bear, with or without pins. So
+//!   is a change that makes a lost disk needed within an election timeout of its last word.
+//! * An answer of the lost disk that arrives after its member was removed and added again pins that disk; it makes nobody
+//!   a voter, and the way out is to remove and add the member once more.
+//! * A copy of a disk put back from earlier has the same incarnation and is not recognised.
 //!
 //! Invariants: only a recognised incarnation counts for a vote, an acknowledgement, a read or the leader's being heard;
 //! within one leadership a member is the incarnation that was heard first; a pin stays as long as its member; a voter that
@@ -40,16 +50,28 @@ use crate::storage::Storage;
 use crate::types::{Incarnation, NodeId};
 
 impl<S: Storage> Node<S> {
+    /// Whether a configuration means this server's disk by its id.
+    pub(crate) fn is_meant_in(&self, configuration: &Configuration) -> bool {
+        let pin = configuration.incarnation(self.config.id);
+        let may_be_unnamed = self.config.is_founder || !self.incarnation.is_known();
+        bug!(WipedVoteCounts) || if pin.is_known() { pin.admits(self.incarnation) } else { may_be_unnamed }
+    }
+
     /// Whether the configuration means another disk than this server's by its id.
     pub(crate) fn is_replaced(&self) -> bool {
-        !self.configurations.current().incarnation(self.config.id).admits(self.incarnation) && !bug!(WipedVoteCounts)
+        let current = self.configurations.current();
+        current.is_member(self.config.id) && !self.is_meant_in(current)
     }
 
     /// Whether a candidate that means this disk (`voter`) by this server's id may have its vote. Where the candidate knows
     /// no disk of it, its own configuration decides. It may be the older one: a member that was added again and lags does
     /// not know that yet, and without its vote there might be no leader from whom to learn it (fault M5).
     pub(crate) fn is_meant(&self, voter: Incarnation) -> bool {
-        if voter.is_known() && !bug!(WipedVoteCounts) { voter.admits(self.incarnation) } else { !self.is_replaced() }
+        if voter.is_known() && !bug!(WipedVoteCounts) {
+            voter.admits(self.incarnation)
+        } else {
+            self.is_meant_in(self.configurations.current())
+        }
     }
 
     /// Whether a vote of `from` may be counted; anything else is for its handler to judge.

@@ -20,9 +20,9 @@ use crate::event::MembershipChange;
 use crate::node::Node;
 use crate::progress::Progress;
 use crate::quorum::Configuration;
-use crate::role::{Promotion, Role};
+use crate::role::{Leader, Promotion, Role};
 use crate::storage::Storage;
-use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload};
+use crate::types::{Entry, LogIndex, NodeId, Payload};
 
 /// The configurations that the log holds from the last committed one on, with the index of their entry; never empty.
 #[derive(Clone, Debug)]
@@ -53,10 +53,9 @@ impl Configurations {
         self.current.0
     }
 
-    /// Whether this server votes in the current configuration or, until that is committed, in one before it: it may still
-    /// be needed (dissertation §4.2.2). It is not the voter that they mean where its disk is another (fault M10).
-    pub(crate) fn may_lead(&self, id: NodeId, incarnation: Incarnation, commit_index: LogIndex) -> bool {
-        let votes = |held: &Configuration| held.is_voter(id) && held.incarnation(id).admits(incarnation);
+    /// Whether who `votes` in some configurations does in the current one or, until that is committed, in one before it:
+    /// it may still be needed (dissertation §4.2.2).
+    pub(crate) fn may_lead(&self, votes: impl Fn(&Configuration) -> bool, commit_index: LogIndex) -> bool {
         let committed = self.earlier.partition_point(|(index, _)| *index <= commit_index);
         let mut needed = self.earlier.iter().skip(committed.saturating_sub(1));
         votes(&self.current.1) || (self.current.0 > commit_index && needed.any(|(_, earlier)| votes(earlier)))
@@ -134,9 +133,9 @@ impl<S: Storage> Node<S> {
         match self.plan(&change) {
             Ok((next, waits)) => {
                 let index = self.log.last().index.next();
-                let (round_ends, round_began) = (index, self.now);
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.promotion = waits.then_some(Promotion { change, round_ends, round_began });
+                    let promotion = Promotion { change, began: index, round_ends: index, round_began: self.now };
+                    leader.promotion = waits.then_some(promotion);
                 }
                 // It stands in the log also where it cannot be sent, and this node halts.
                 let appended = self.append_configuration(next, actions);
@@ -176,14 +175,11 @@ impl<S: Storage> Node<S> {
         if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
         }
-        let is_lost = |id: &NodeId| leader.follower(*id).is_some_and(|progress| !progress.counts());
-        if let Some(id) = wanted.voters().iter().copied().find(is_lost)
-            && !wanted.is_quorum(|id| !is_lost(&id))
-        {
-            return Err(Refusal::DiskLost { id });
+        if let Some(refusal) = self.hindrance(leader, &wanted) {
+            return Err(refusal);
         }
         let is_new = |id| !current.is_voter(id);
-        let is_unheard = |id| self.incarnation.is_known() && id != self.config.id && !leader.has_heard(id, current);
+        let is_unheard = |id| self.incarnation.is_known() && !self.is_heard(leader, id);
         if wanted.voters().iter().any(|id| is_new(*id) && (change.catch_up || is_unheard(*id))) {
             let learners = current.learners().iter().chain(wanted.voters()).copied().filter(|id| is_new(*id));
             let members = Configuration::joint(current.voters().iter().copied(), [], learners);
@@ -192,6 +188,29 @@ impl<S: Storage> Node<S> {
             return Ok((waiting, true));
         }
         Ok((step_towards(current, &wanted), false))
+    }
+
+    /// Why voters that are wanted could not commit anything, as far as this leader has heard: it would end the cluster to
+    /// make them the voters. Of new ones that is not asked, for they are waited for.
+    fn hindrance(&self, leader: &Leader, wanted: &Configuration) -> Option<Refusal> {
+        let current = self.configurations.current();
+        let voters = || wanted.voters().iter().copied();
+        let is_new = |id| !current.is_voter(id);
+        let is_lost = |id| leader.follower(id).is_some_and(|progress| !progress.counts());
+        let is_possible = wanted.is_quorum(|id| !is_lost(id));
+        if let Some(id) = voters().find(|id| is_lost(*id) && (!is_possible || is_new(*id))) {
+            return Some(Refusal::DiskLost { id });
+        }
+        // Where disks are not told apart, who is silent may well come back.
+        let answers = |id| is_new(id) || !self.incarnation.is_known() || self.is_heard(leader, id);
+        let silent = voters().find(|id| !answers(*id));
+        silent.filter(|_| !wanted.is_quorum(answers)).map(|id| Refusal::VoterSilent { id })
+    }
+
+    /// Whether this member has answered within an election timeout, with the disk that is meant; this server has.
+    fn is_heard(&self, leader: &Leader, id: NodeId) -> bool {
+        let patience = self.config.election_timeout_ticks;
+        id == self.config.id || leader.counted(id).is_some_and(|progress| progress.is_heard(self.now, patience))
     }
 
     /// What is due once entries have committed or followers have caught up: the leave of a joint configuration, the
@@ -214,29 +233,42 @@ impl<S: Storage> Node<S> {
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             let left = left.inheriting(current);
             return self.append_configuration(left, actions);
-        } else if let Some(mut promotion) = leader.promotion.take() {
-            // Only the new ones: an old voter may be down, and counts all the same.
-            let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
-            let new_voters = new_voters.filter(|id| leader.follower(**id).is_some());
-            let are_heard = new_voters.clone().all(|id| leader.has_heard(*id, current));
-            let matched = new_voters.map(|id| leader.counted(*id).map_or(LogIndex(0), Progress::match_index));
-            let reached = matched.min().unwrap_or(commit_index).min(commit_index);
-            let took = self.now.saturating_sub(promotion.round_began);
-            let is_short = took < u64::from(self.config.election_timeout_ticks);
-            let have_caught_up = reached == commit_index || (reached >= promotion.round_ends && is_short);
-            if are_heard && (have_caught_up || !promotion.change.catch_up) {
-                mark!(LearnerPromoted);
-                let next = step_towards(current, &promotion.change.configuration().inheriting(current));
-                return self.append_configuration(next, actions);
-            }
-            if reached >= promotion.round_ends {
-                mark!(CatchUpRound);
-                (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
-            }
-            leader.promotion = Some(promotion);
+        } else if let Some(promotion) = leader.promotion.take() {
+            return self.advance_promotion(promotion, actions);
         } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
             mark!(RemovedLeaderLeaves);
             self.hand_over(actions);
+        }
+        Ok(())
+    }
+
+    /// Makes the new voters of a change voters, where they may be, or goes on waiting for them.
+    fn advance_promotion(&mut self, mut promotion: Promotion, actions: &mut Vec<Action>) -> Result<(), Fault> {
+        let (commit_index, current) = (self.log.commit_index(), self.configurations.current());
+        let Role::Leader(leader) = &self.role else { return Ok(()) };
+        // Only the new ones: an old voter may be down, and counts all the same.
+        let new_voters = promotion.change.voters.iter().filter(|id| !current.is_voter(**id));
+        let new_voters = new_voters.filter(|id| leader.follower(**id).is_some());
+        let matched = new_voters.map(|id| leader.counted(*id).map_or(LogIndex(0), Progress::match_index));
+        let reached = matched.min().unwrap_or(commit_index).min(commit_index);
+        let took = self.now.saturating_sub(promotion.round_began);
+        let is_short = took < u64::from(self.config.election_timeout_ticks);
+        let have_caught_up = reached == commit_index || (reached >= promotion.round_ends && is_short);
+        let wanted = promotion.change.configuration().inheriting(current);
+        // Who holds the entry that the change began with has answered since, so that its disk is known. Another may have
+        // been lost since.
+        let may_be = reached >= promotion.began && self.hindrance(leader, &wanted).is_none();
+        if may_be && (have_caught_up || !promotion.change.catch_up) {
+            mark!(LearnerPromoted);
+            let next = step_towards(current, &wanted);
+            return self.append_configuration(next, actions);
+        }
+        if reached >= promotion.round_ends {
+            mark!(CatchUpRound);
+            (promotion.round_ends, promotion.round_began) = (commit_index, self.now);
+        }
+        if let Role::Leader(leader) = &mut self.role {
+            leader.promotion = Some(promotion);
         }
         Ok(())
     }
@@ -319,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_server_is_needed_until_what_replaces_it_is_committed() {
-        let may_lead = |id, commit| three().may_lead(NodeId(id), Incarnation::UNKNOWN, LogIndex(commit));
+        let may_lead = |id, commit| three().may_lead(|held| held.is_voter(NodeId(id)), LogIndex(commit));
         for (commit, needed) in [(0, [true, true, true]), (4, [true, true, true]), (5, [false, true, true])] {
             assert_eq!([1, 2, 3].map(|id| may_lead(id, commit)), needed, "{commit} is committed");
         }

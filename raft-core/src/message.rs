@@ -220,6 +220,8 @@ pub struct ReadToken {
 pub struct InstallSnapshotResponse {
     /// Which snapshot, by its last entry: chunks of another are not meant (fault S4).
     pub last_included_index: LogIndex,
+    /// Which chunk is answered, by where it begins: so that a late answer to an earlier one is known.
+    pub offset: u64,
     /// The bytes of it that are held from its beginning on: where the next chunk is to begin.
     pub next_offset: u64,
 }

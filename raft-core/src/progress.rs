@@ -38,6 +38,8 @@ pub struct Progress {
     chunk_received: u64,
     /// Tick of the last answer; the leader's own election counts as one.
     pub(crate) last_ack: u64,
+    /// Tick of the last answer that there was in truth, unless messages were lost since.
+    heard: Option<u64>,
     /// Highest read round that it has confirmed.
     pub(crate) confirmed_round: u64,
     /// Tick at which the newest heartbeat that it is known to have answered was sent: what a lease counts from.
@@ -81,6 +83,7 @@ impl Progress {
             chunk_sent: 0,
             chunk_received: 0,
             last_ack: now,
+            heard: None,
             confirmed_round: 0,
             answered_from: None,
             asked: None,
@@ -115,6 +118,12 @@ impl Progress {
             *self = Self { first_heard: self.first_heard, replaced_by, ..Self::new(next, now) };
         }
         self.last_ack = now;
+        self.heard = Some(now);
+    }
+
+    /// Whether it has answered within the last `patience` ticks.
+    pub(crate) fn is_heard(&self, now: u64, patience: u32) -> bool {
+        self.heard.is_some_and(|at| now.saturating_sub(at) < u64::from(patience))
     }
 
     /// Highest entry known to be replicated and durable there.
@@ -232,10 +241,12 @@ impl Progress {
         self.chunk_sent = now;
     }
 
-    /// It has the first `next_offset` bytes of the snapshot at `index`. `false` where that is no news: the chunk was
-    /// sent twice, or is of another snapshot.
-    pub(crate) fn received(&mut self, index: LogIndex, next_offset: u64, now: u64) -> bool {
-        let news = self.state == (ProgressState::Snapshot { index }) && next_offset != self.offset;
+    /// It answers the chunk at `offset` of the snapshot at `index`, and has the first `next_offset` bytes of that. `false`
+    /// where another chunk was sent last, or where that is no news: answers that come twice must not ask for more chunks
+    /// than they answer, or there is no end of them.
+    pub(crate) fn received(&mut self, index: LogIndex, offset: u64, next_offset: u64, now: u64) -> bool {
+        let is_awaited = self.state == (ProgressState::Snapshot { index }) && offset == self.offset;
+        let news = is_awaited && next_offset != offset;
         if news {
             mark!(SnapshotRewound, next_offset < self.offset);
             self.offset = next_offset;
@@ -253,6 +264,7 @@ impl Progress {
 
     /// Messages to it were lost: find out where it stands before sending more.
     pub(crate) fn unreachable(&mut self) {
+        self.heard = None;
         if self.state == ProgressState::Replicate {
             self.probe_from(self.match_index.next());
         }
@@ -487,12 +499,13 @@ mod tests {
     #[test]
     fn a_chunk_is_answered_before_the_next_leaves() {
         let mut progress = taking_a_snapshot();
-        assert!(!progress.received(LogIndex(8), 64, 20), "of another snapshot");
-        assert!(!progress.received(LogIndex(9), 0, 20), "nothing new");
+        assert!(!progress.received(LogIndex(8), 0, 64, 20), "of another snapshot");
+        assert!(!progress.received(LogIndex(9), 0, 0, 20), "nothing new");
+        assert!(!progress.received(LogIndex(9), 32, 64, 20), "of a chunk that was not sent last");
         assert_eq!((progress.offset(), progress.is_paused(&window())), (0, true));
         assert!(progress.is_receiving(29, 10));
         assert!(!progress.is_receiving(30, 10), "ten ticks without news");
-        assert!(progress.received(LogIndex(9), 64, 25));
+        assert!(progress.received(LogIndex(9), 0, 64, 25));
         assert!(progress.is_receiving(34, 10));
         assert!(!progress.is_receiving(35, 10));
         assert_eq!((progress.offset(), progress.is_paused(&window())), (64, false));

@@ -19,7 +19,6 @@ use alloc::vec::Vec;
 use crate::action::RoleName;
 use crate::event::MembershipChange;
 use crate::progress::Progress;
-use crate::quorum::Configuration;
 use crate::read_index::ReadRounds;
 use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
@@ -65,6 +64,8 @@ pub(crate) struct Leader {
 #[derive(Clone, Debug)]
 pub(crate) struct Promotion {
     pub(crate) change: MembershipChange,
+    /// The entry that the change began with.
+    pub(crate) began: LogIndex,
     pub(crate) round_ends: LogIndex,
     pub(crate) round_began: u64,
 }
@@ -172,12 +173,6 @@ impl Leader {
     /// The same, where it counts: not of a disk that took another's place.
     pub(crate) fn counted(&self, id: NodeId) -> Option<&Progress> {
         self.follower(id).filter(|progress| progress.counts())
-    }
-
-    /// Whether it is known which disk this other member has, by the configuration or from an answer to this leader, and
-    /// no other one has answered since.
-    pub(crate) fn has_heard(&self, id: NodeId, current: &Configuration) -> bool {
-        self.counted(id).is_some_and(|progress| current.incarnation(id).is_known() || progress.first_heard().is_some())
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {

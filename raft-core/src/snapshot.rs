@@ -166,7 +166,7 @@ impl<S: Storage> Node<S> {
         let data = match self.storage.snapshot_chunk(index, offset, self.config.max_chunk_bytes) {
             // The follower speaks of bytes that there are not: from the beginning.
             Err(StorageError::NoSnapshot { .. }) if offset > 0 => {
-                progress.received(index, 0, now);
+                progress.received(index, offset, 0, now);
                 self.storage.snapshot_chunk(index, 0, self.config.max_chunk_bytes)?
             }
             answer => answer?,
@@ -193,11 +193,11 @@ impl<S: Storage> Node<S> {
         response: InstallSnapshotResponse,
         actions: &mut Vec<Action>,
     ) -> Result<(), Fault> {
-        let InstallSnapshotResponse { last_included_index, next_offset } = response;
+        let InstallSnapshotResponse { last_included_index, offset, next_offset } = response;
         let now = self.now;
         if let Role::Leader(leader) = &mut self.role
             && let Some(progress) = leader.follower_mut(from)
-            && progress.received(last_included_index, next_offset, now)
+            && progress.received(last_included_index, offset, next_offset, now)
         {
             mark!(SnapshotContinued);
             self.send_chunk(from, actions)?;
@@ -234,8 +234,9 @@ impl<S: Storage> Node<S> {
             self.accept_snapshot(from, index.max(commit), actions);
             return Ok(());
         }
+        let offset = chunk.offset;
         let (next_offset, write) = self.take_chunk(from, chunk, actions);
-        let response = InstallSnapshotResponse { last_included_index: index, next_offset };
+        let response = InstallSnapshotResponse { last_included_index: index, offset, next_offset };
         self.send_after(write, from, Body::InstallSnapshotResponse(self.incarnation, response), actions);
         Ok(())
     }

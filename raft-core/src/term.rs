@@ -64,8 +64,8 @@ impl<S: Storage> Node<S> {
                 )
             }
             Body::InstallSnapshot(chunk) => {
-                let last_included_index = chunk.meta.last_included_index;
-                let response = InstallSnapshotResponse { last_included_index, next_offset: 0 };
+                let (last_included_index, offset) = (chunk.meta.last_included_index, chunk.offset);
+                let response = InstallSnapshotResponse { last_included_index, offset, next_offset: 0 };
                 Body::InstallSnapshotResponse(own, response)
             }
             Body::Heartbeat(request) => Body::HeartbeatResponse(own, HeartbeatResponse { round: request.round }),

@@ -42,8 +42,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use raft_core::{
-    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotMeta, Storage, StorageError, Term,
-    Write, WriteId,
+    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, SnapshotMeta, Storage, StorageError, Term, Write,
+    WriteId,
 };
 
 use crate::block::{Block, ClusterId, Genesis, link};
@@ -151,16 +151,6 @@ impl<D: Disk> BlockLog<D> {
             0 => Self::create(disk, genesis.cluster, genesis.configuration, new),
             _ => Self::open(disk, genesis.cluster, genesis.configuration),
         }
-    }
-
-    /// The same log, of a server that is none of those who founded the cluster, though block 0 may name its id: it has
-    /// lost what it held, or never held anything. It votes for nobody, and nobody for it, until the log says that it is a
-    /// member; those who lost their logs would be a majority of the founders otherwise, and found a second cluster (fault
-    /// M10). To be said whenever the log is opened, until then.
-    #[must_use]
-    pub fn of_no_founder(mut self, id: NodeId) -> Self {
-        self.contents.snapshots.disown_genesis(id, self.incarnation);
-        self
     }
 
     const fn assemble(disk: D, genesis: Genesis, incarnation: Incarnation, contents: Contents, synced: u64) -> Self {

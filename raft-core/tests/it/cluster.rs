@@ -386,18 +386,13 @@ impl Cluster {
     /// The same, and the new disk knows that it is no founder's: it waits until it is added.
     pub fn wipe_to_join(&mut self, id: u32, incarnation: u64) {
         self.safety.wiped(self.nodes[id as usize - 1].storage().clone());
-        let founding = self.nodes[id as usize - 1].storage().snapshot_meta().unwrap().configuration;
-        let disowned = founding.with_incarnation(NodeId(id), Incarnation(1));
-        self.replace_disk_by(id, Incarnation(incarnation), disowned);
+        self.configs[id as usize - 1].is_founder = false;
+        self.replace_disk(id, Incarnation(incarnation));
     }
 
     fn replace_disk(&mut self, id: u32, incarnation: Incarnation) {
-        let founding = self.nodes[id as usize - 1].storage().snapshot_meta().unwrap().configuration;
-        self.replace_disk_by(id, incarnation, founding);
-    }
-
-    fn replace_disk_by(&mut self, id: u32, incarnation: Incarnation, founding: Configuration) {
         let at = id as usize - 1;
+        let founding = self.nodes[at].storage().snapshot_meta().unwrap().configuration;
         let disk = Disk::new(MemStorage::new(founding).with_incarnation(incarnation));
         self.nodes[at] = Node::new(self.configs[at].clone(), disk).unwrap();
         self.applied[at].clear();

@@ -1,7 +1,7 @@
 //! "A run is the list of its events, and replaying the list replays the run, byte for byte": in one process, in another,
 //! and, through a file of digests that every profile is held to, in debug and release builds.
 //!
-//! Where a change of the protocol changes the runs, `RAFT_BLESS=1 cargo test -p raft-core --test it determinism` writes
+//! Where a change of the protocol changes the runs, `UPDATE=1 cargo test -p raft-core --test it determinism` writes
 //! the file anew.
 
 use std::fmt::Write as _;
@@ -70,7 +70,7 @@ fn the_same_seed_gives_the_same_trace() {
 #[test]
 fn every_profile_gives_the_traces_of_the_file() {
     let now = digests();
-    if std::env::var_os("RAFT_BLESS").is_some() {
+    if std::env::var_os("UPDATE").is_some() {
         std::fs::write(GOLDEN, &now).unwrap();
     }
     assert_eq!(now, std::fs::read_to_string(GOLDEN).unwrap(), "seed, digest, bytes: now and in {GOLDEN}");

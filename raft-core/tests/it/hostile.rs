@@ -93,6 +93,14 @@ fn incarnation() -> impl Strategy<Value = Incarnation> {
     (0_u64..3).prop_map(Incarnation)
 }
 
+fn install_response() -> impl Strategy<Value = InstallSnapshotResponse> {
+    (index(), 0_u64..9, any::<u64>()).prop_map(|(last_included_index, offset, next_offset)| InstallSnapshotResponse {
+        last_included_index,
+        offset,
+        next_offset,
+    })
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => (term(), index(), term(), incarnation()).prop_map(|(next_term, last_log_index, last_log_term, voter)| {
@@ -116,8 +124,8 @@ fn body() -> impl Strategy<Value = Body> {
             Body::HeartbeatResponse(incarnation, HeartbeatResponse { round })
         }),
         3 => chunk(),
-        1 => (incarnation(), index(), any::<u64>()).prop_map(|(incarnation, last_included_index, next_offset)| {
-            Body::InstallSnapshotResponse(incarnation, InstallSnapshotResponse { last_included_index, next_offset })
+        1 => (incarnation(), install_response()).prop_map(|(incarnation, response)| {
+            Body::InstallSnapshotResponse(incarnation, response)
         }),
         1 => Just(Body::TimeoutNow),
     ]

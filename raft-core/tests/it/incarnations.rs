@@ -1,8 +1,9 @@
 //! Servers that lost their disks (faults M10, D8): recognised, and kept from voting until they are added again.
 
 use raft_core::{
-    Action, AppendEntriesResponse, Body, Configuration, Event, HeartbeatResponse, Incarnation, LogIndex,
-    MembershipChange, NodeId, PeerFault, PreVote, ReadId, Refusal, RequestVote, RequestVoteResponse, RoleName, Term,
+    Action, AppendEntriesResponse, Body, Config, Configuration, Event, HeartbeatResponse, Incarnation, LogIndex,
+    MemStorage, MembershipChange, NodeId, PeerFault, PreVote, ReadId, Refusal, RequestVote, RequestVoteResponse,
+    RoleName, Term,
 };
 
 use crate::cluster::{Cluster, all_entries, message, sent_to};
@@ -282,7 +283,7 @@ fn m10_d8_removed_and_added_again_it_counts() {
 }
 
 /// Even where nobody waits for it to catch up: else no candidate could say which disk it means, and a server that holds
-/// the configuration of the disk that it lost refuses its vote for good.
+/// the configuration of the disk that it lost refuses its vote for good. (Here it has even less than it says.)
 #[test]
 fn m5_m10_who_is_made_a_voter_has_been_heard() {
     let mut cluster = pinned_group();
@@ -298,6 +299,11 @@ fn m5_m10_who_is_made_a_voter_has_been_heard() {
     let held = cluster.node(1).status().configuration;
     assert_eq!((held.voters(), held.learners()), (waiting.voters(), waiting.learners()), "nobody has heard it");
     cluster.step(1, message(3, 1, 1, heard(31)));
+    cluster.run(9);
+    assert!(!cluster.node(1).status().configuration.is_voter(NodeId(3)), "it may be the disk that is lost");
+    let match_index = LogIndex(cluster.commit(1));
+    let accepted = AppendEntriesResponse::Accepted { match_index };
+    cluster.step(1, message(3, 1, 1, Body::AppendEntriesResponse(Incarnation(31), accepted)));
     cluster.run(9);
     let held = cluster.node(1).status().configuration;
     assert!(held.is_joint() && held.is_voter(NodeId(3)), "{held:?}");
@@ -422,4 +428,72 @@ fn m10_a_pin_that_is_not_committed_counts_for_the_server_itself() {
     assert!(cluster.node(3).status().is_replaced && cluster.commit(3) == 0);
     cluster.tick(3, 60);
     assert_eq!(cluster.node(3).role(), RoleName::Follower);
+}
+
+/// Three founders, of whom an append brings one entry; 1 leads by the vote of 2, and 3 was not heard yet: the first entry
+/// that names disks names two. Then 3 is heard, named, and commits with 1 what 2 does not have.
+fn a_founder_that_is_named_late() -> Cluster {
+    let mut cluster = Cluster::empty();
+    for id in 1..=3 {
+        let config = Config { seed: id.into(), max_append_bytes: 1, life: Some(1), ..Config::new(NodeId(id)) };
+        let disk = MemStorage::new(Configuration::new([1, 2, 3].map(NodeId)));
+        cluster.add(config, disk.with_incarnation(Incarnation(u64::from(id) * 10)));
+    }
+    cluster.cut_off(3);
+    cluster.elect(1);
+    cluster.run(3);
+    let named = |cluster: &Cluster, id| {
+        [1, 2, 3].map(|member| cluster.node(id).status().configuration.incarnation(NodeId(member)).0)
+    };
+    assert_eq!(named(&cluster, 2), [10, 20, 0]);
+    cluster.mend();
+    cluster.cut_off(2);
+    cluster.run(6);
+    assert_eq!(named(&cluster, 3), [10, 20, 30]);
+    cluster.propose(1, "x");
+    cluster.settle();
+    cluster.run(2);
+    assert_eq!((cluster.commit(1), cluster.commit(3)), (4, 4));
+    cluster
+}
+
+/// It has lost its disk, says so, and holds a configuration again that names its id and no disk, as if it were the one
+/// that it had: for a candidate that has no later one either.
+#[test]
+fn m10_a_disk_of_no_founder_does_not_vote_though_none_is_named_yet() {
+    let mut cluster = a_founder_that_is_named_late();
+    cluster.wipe_to_join(3, 31);
+    for _ in 0..10 {
+        cluster.tick(1, 1);
+        while !cluster.network.is_empty() && cluster.node(3).status().last_index.0 < 2 {
+            cluster.deliver(0);
+        }
+    }
+    let status = cluster.node(3).status();
+    assert_eq!((status.last_index.0, status.configuration.incarnation(NodeId(3))), (2, Incarnation::UNKNOWN));
+    assert!(status.is_replaced);
+    cluster.network.clear();
+    cluster.mend();
+    cluster.cut_off(1);
+    cluster.tick(3, 11);
+    cluster.tick(2, 30);
+    cluster.settle();
+    cluster.run(60);
+    assert_eq!(cluster.leaders(), [0_u32; 0], "2 has not what 1 and 3 have committed");
+}
+
+/// Found on a running cluster: a server that had lost its disk, and one that was removed, sent clients to a dead leader for
+/// good.
+#[test]
+fn who_may_not_campaign_forgets_a_leader_that_is_silent() {
+    let mut cluster = pinned_group();
+    cluster.wipe(3, 31);
+    cluster.run(9);
+    let status = cluster.node(3).status();
+    assert!(status.is_replaced && status.leader == Some(NodeId(1)));
+    cluster.tick(3, 60);
+    let status = cluster.node(3).status();
+    assert_eq!((status.role, status.leader), (RoleName::Follower, None));
+    cluster.run(6);
+    assert_eq!(cluster.node(3).status().leader, Some(NodeId(1)), "and hears it again");
 }

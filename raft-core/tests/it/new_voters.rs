@@ -267,7 +267,8 @@ fn conformance_11_with_incarnations() {
     }
 }
 
-/// Conformance 13: who has not been heard is a learner, and holds nobody back; who has been counts as heard once it votes.
+/// Conformance 13: who holds nothing of the change is a learner, and holds nobody back; who does counts as heard once it
+/// votes.
 #[test]
 fn conformance_13_with_incarnations() {
     let mut cluster = group(1, 2);
@@ -276,7 +277,8 @@ fn conformance_13_with_incarnations() {
     cluster.step(1, change(&[1, 2], &[], false));
     cluster.tick(1, 100);
     assert_eq!((cluster.leaders(), held(&cluster, 1).is_voter(NodeId(2))), (vec![1], false));
-    cluster.step(1, message(2, 1, 1, heard(20)));
+    let accepted = AppendEntriesResponse::Accepted { match_index: LogIndex(cluster.commit(1)) };
+    cluster.step(1, message(2, 1, 1, Body::AppendEntriesResponse(Incarnation(20), accepted)));
     assert!(held(&cluster, 1).is_joint(), "{}", held(&cluster, 1));
     cluster.tick(1, 14);
     assert_eq!(cluster.leaders(), [1]);
@@ -284,7 +286,7 @@ fn conformance_13_with_incarnations() {
     assert_eq!(cluster.leaders(), Vec::<u32>::new());
 }
 
-/// A leader that was removed adds itself again while it still leads: it is a voter with its own disk.
+/// A leader that was made a learner, and has handed over, is a voter with its own disk again.
 #[test]
 fn a_leader_made_learner_and_voter_again_keeps_its_disk() {
     for catch_up in [false, true] {
@@ -323,4 +325,125 @@ fn a_late_acceptance_of_the_lost_disk_is_no_catching_up() {
     cluster.run(20);
     assert_eq!(held(&cluster, 1).incarnation(NodeId(3)), Incarnation(31));
     assert!(held(&cluster, 1).is_voter(NodeId(3)));
+}
+
+/// A late answer says which disk there was; only who holds the entry that added it can be the one that there is.
+#[test]
+fn m10_a_late_answer_alone_makes_nobody_a_voter() {
+    let mut cluster = group(2, 2);
+    cluster.step(1, change(&[1], &[], false));
+    cluster.run(6);
+    cluster.wipe(2, 21);
+    cluster.cut_off(2);
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.step(1, message(2, 1, 1, heard(20)));
+    cluster.mend();
+    cluster.run(100);
+    assert_eq!((cluster.leaders(), held(&cluster, 1).is_voter(NodeId(2))), (vec![1], false));
+    // The way out.
+    cluster.step(1, change(&[1], &[], false));
+    cluster.run(6);
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.run(20);
+    assert_eq!((held(&cluster, 1).is_voter(NodeId(2)), cluster.leaders()), (true, vec![1]));
+}
+
+/// The change was possible when it was asked for, and is not any more when its new voter answers.
+#[test]
+fn m10_a_disk_lost_while_new_voters_are_waited_for() {
+    for catch_up in [false, true] {
+        let mut cluster = group(3, 4);
+        cluster.cut_off(4);
+        cluster.step(1, change(&[2, 4], &[], catch_up));
+        cluster.run(6);
+        cluster.wipe_to_join(2, 21);
+        cluster.run(6);
+        assert!(cluster.notices.contains(&(1, Action::DiskReplaced { id: NodeId(2) })), "the leader knows");
+        cluster.mend();
+        cluster.run(200);
+        assert_eq!((cluster.leaders(), held(&cluster, 1).is_joint()), (vec![1], false), "{:?}", held(&cluster, 1));
+        // The way out: who lost its disk is removed.
+        cluster.step(1, change(&[1, 3, 4], &[], catch_up));
+        cluster.run(20);
+        assert_eq!(held(&cluster, 1).voters(), [1, 3, 4].map(NodeId));
+    }
+}
+
+/// Its disk is known by the configuration, and this leader has not heard that there is another now.
+#[test]
+fn m10_a_learner_that_this_leader_has_not_heard_is_waited_for() {
+    let mut cluster = group(1, 2);
+    cluster.step(1, change(&[1], &[2], false));
+    cluster.run(6);
+    assert_eq!(held(&cluster, 1).incarnation(NodeId(2)), Incarnation(20));
+    cluster.wipe_to_join(2, 21);
+    cluster.crash(1, 0);
+    cluster.step(1, Event::Campaign);
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.run(100);
+    assert_eq!((cluster.leaders(), held(&cluster, 1).is_voter(NodeId(2))), (vec![1], false));
+}
+
+/// It would be waited for in vain.
+#[test]
+fn m10_a_learner_that_lost_its_disk_is_refused_as_a_voter() {
+    let mut cluster = group(3, 3);
+    cluster.wipe_to_join(3, 31);
+    cluster.run(6);
+    cluster.step(1, change(&[1, 2], &[3], false));
+    cluster.run(20);
+    let lost = [Action::MembershipRefused(Refusal::DiskLost { id: NodeId(3) })];
+    assert_eq!(cluster.step(1, change(&[1, 2, 3], &[], false)), lost);
+}
+
+/// While new voters are waited for, those who will leave are known by their disks as before.
+#[test]
+fn m10_a_wait_forgets_no_disk() {
+    let mut cluster = group(3, 4);
+    cluster.cut_off(4);
+    cluster.step(1, change(&[1, 2, 4], &[], false));
+    cluster.run(6);
+    assert_eq!([1, 2, 3].map(|id| held(&cluster, 1).incarnation(NodeId(id)).0), [10, 20, 30]);
+}
+
+/// Found on a running cluster: of three, one was dead and its disk lost, which nobody could know; another was removed by
+/// mistake, and there was no leader again.
+#[test]
+fn m10_a_voter_that_does_not_answer_is_not_relied_on() {
+    let mut cluster = group(3, 3);
+    cluster.cut_off(2);
+    cluster.run(20);
+    let silent = [Action::MembershipRefused(Refusal::VoterSilent { id: NodeId(2) })];
+    for voters in [&[1, 2][..], &[2, 3], &[2]] {
+        assert_eq!(cluster.step(1, change(voters, &[], true)), silent, "{voters:?}");
+    }
+    cluster.mend();
+    cluster.run(3);
+    // A connection that breaks is known at once.
+    cluster.step(1, Event::Unreachable(NodeId(2)));
+    assert_eq!(cluster.step(1, change(&[1, 2], &[], true)), silent);
+    cluster.run(3);
+    cluster.step(1, change(&[1, 2], &[], true));
+    cluster.run(20);
+    assert_eq!(held(&cluster, 1).members(), [1, 2].map(NodeId));
+}
+
+/// The same while new voters are waited for: nothing is begun until the one that stays is there again.
+#[test]
+fn m10_a_change_waits_for_the_voters_that_it_needs() {
+    for catch_up in [false, true] {
+        let mut cluster = group(3, 4);
+        cluster.cut_off(4);
+        cluster.step(1, change(&[2, 4], &[], catch_up));
+        cluster.mend();
+        cluster.cut_off(2);
+        cluster.step(1, Event::Unreachable(NodeId(2)));
+        cluster.run(20);
+        assert_eq!(cluster.node(4).status().last_index, cluster.node(1).status().last_index, "it has caught up");
+        assert!(!held(&cluster, 1).is_voter(NodeId(4)), "{catch_up}: {}", held(&cluster, 1));
+        cluster.mend();
+        cluster.run(30);
+        let leader = cluster.leaders()[0];
+        assert_eq!(held(&cluster, leader).members(), [2, 4].map(NodeId), "{catch_up}");
+    }
 }

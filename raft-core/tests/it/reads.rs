@@ -500,6 +500,26 @@ fn r4_a_lease_needs_a_quorum() {
     assert_eq!(lease(&cluster, 1), Some(u64::from(T - DRIFT)));
 }
 
+/// Fault M10: a disk in another's place has promised nothing for it.
+#[test]
+fn r4_m10_another_disks_answers_begin_no_lease() {
+    let mut cluster = Cluster::empty();
+    for id in 1..=3 {
+        let lease = Some(Lease { drift_ticks: 1 });
+        let config = Config { seed: id.into(), lease, ..Config::new(NodeId(id)) };
+        let disk = MemStorage::new(Configuration::new([1, 2, 3].map(NodeId)));
+        cluster.add(config, disk.with_incarnation(Incarnation(u64::from(id) * 10)));
+    }
+    cluster.run(T);
+    cluster.elect(1);
+    cluster.run(2 * HEARTBEAT);
+    assert!(lease(&cluster, 1).is_some());
+    cluster.cut_off(3);
+    cluster.wipe(2, 21);
+    cluster.run(T - 1);
+    assert_eq!((cluster.leaders(), lease(&cluster, 1)), (vec![1], None));
+}
+
 #[test]
 fn r4_a_reads_own_round_begins_a_lease_too() {
     let mut cluster = about_to_lease();

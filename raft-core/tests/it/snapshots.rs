@@ -9,6 +9,8 @@ use raft_core::{
     Payload, PeerFault, ProgressState, Refusal, RequestVoteResponse, Snapshot, SnapshotChunk, SnapshotMeta, Storage,
     StorageError, Term, Write, WriteId, WriteOp,
 };
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::cluster::{Disk, entries, message, toy_link};
 
@@ -159,9 +161,10 @@ fn accepted(match_index: u64) -> Body {
     )
 }
 
-fn received(index: u64, next_offset: u64) -> Body {
-    let last_included_index = LogIndex(index);
-    Body::InstallSnapshotResponse(Incarnation::UNKNOWN, InstallSnapshotResponse { last_included_index, next_offset })
+/// An answer to the chunk at `offset`.
+fn received(index: u64, offset: u64, next_offset: u64) -> Body {
+    let response = InstallSnapshotResponse { last_included_index: LogIndex(index), offset, next_offset };
+    Body::InstallSnapshotResponse(Incarnation::UNKNOWN, response)
 }
 
 fn send(from: u32, to: u32, term: u64, body: Body) -> Action {
@@ -332,11 +335,11 @@ fn l11_a_follower_whose_entries_are_compacted_gets_the_snapshot_chunk_by_chunk()
     assert_eq!(sent(&actions, 3), [r#"snapshot 3 from 0: b"1234""#]);
     let state = |solo: &Solo| solo.node.status().followers[1].1.state();
     assert_eq!(state(&solo), ProgressState::Snapshot { index: LogIndex(3) });
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 4))), 3), [r#"snapshot 3 from 4: b"5678""#]);
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 8))), 3), [r#"snapshot 3 from 8: b"9" done"#]);
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 0, 4))), 3), [r#"snapshot 3 from 4: b"5678""#]);
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 4, 8))), 3), [r#"snapshot 3 from 8: b"9" done"#]);
     // What is proposed meanwhile waits, and follows once the snapshot is installed.
     assert_eq!(sent(&solo.step(Event::Propose(vec!["x".into()])), 3), Vec::<String>::new());
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 9))), 3), [r#"snapshot 3 from 9: b"" done"#]);
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 8, 9))), 3), [r#"snapshot 3 from 9: b"" done"#]);
     assert_eq!(sent(&solo.step(message(3, 1, 3, accepted(3))), 3), ["append after 3: 1"]);
     assert_eq!(state(&solo), ProgressState::Replicate);
 }
@@ -353,20 +356,49 @@ fn a_chunk_names_the_exact_snapshot_in_full() {
 #[test]
 fn a_repeated_answer_sends_nothing_twice() {
     let (mut solo, _) = sender("123456789");
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 4))), 3).len(), 1);
-    assert!(solo.step(message(3, 1, 3, received(3, 4))).is_empty());
-    assert!(solo.step(message(3, 1, 3, received(2, 8))).is_empty(), "of another snapshot");
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 0, 4))), 3).len(), 1);
+    assert!(solo.step(message(3, 1, 3, received(3, 0, 4))).is_empty());
+    assert!(solo.step(message(3, 1, 3, received(2, 4, 8))).is_empty(), "of another snapshot");
     assert!(solo.step(empty(3)).is_empty(), "a rejection that came late");
-    assert!(solo.step(message(2, 1, 3, received(3, 4))).is_empty(), "from one that needs none");
+    assert!(solo.step(message(2, 1, 3, received(3, 0, 4))).is_empty(), "from one that needs none");
+}
+
+/// Found by simulation: a late copy of an answer took the sending back, the answer to what was sent then took it forward
+/// again, each of them with a chunk of its own, until the links were full of chunks.
+#[test]
+fn chunks_and_answers_that_come_twice_in_any_order_do_not_multiply() {
+    const STATE: &str = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz";
+    let said = |actions: Vec<Action>| {
+        actions.into_iter().filter_map(|action| match action {
+            Action::Send(message) => Some(message),
+            _ => None,
+        })
+    };
+    for seed in 0..20 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let (mut leader, first) = sender(STATE);
+        let mut follower = Solo::new(Config { max_chunk_bytes: 4, ..Config::new(NodeId(3)) }, storage(&[], 2));
+        let mut on_the_way: Vec<Message> = said(first).collect();
+        let mut chunks = 0;
+        while !on_the_way.is_empty() {
+            let message = on_the_way.swap_remove(rng.random_range(0..on_the_way.len()));
+            chunks += usize::from(matches!(message.body, Body::InstallSnapshot(_)));
+            assert!(chunks < 20 * STATE.len() / 4, "seed {seed}: there is no end of chunks");
+            let to = if message.to == NodeId(1) { &mut leader } else { &mut follower };
+            for message in said(to.step(message)) {
+                on_the_way.extend([message.clone(), message]);
+            }
+        }
+    }
 }
 
 #[test]
 fn a_follower_that_lost_its_chunks_gets_them_again_from_where_it_says() {
     let (mut solo, _) = sender("123456789");
-    solo.step(message(3, 1, 3, received(3, 4)));
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 0))), 3), [r#"snapshot 3 from 0: b"1234""#]);
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 8))), 3), [r#"snapshot 3 from 8: b"9" done"#]);
-    let beyond = solo.step(message(3, 1, 3, received(3, 400)));
+    solo.step(message(3, 1, 3, received(3, 0, 4)));
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 4, 0))), 3), [r#"snapshot 3 from 0: b"1234""#]);
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 0, 8))), 3), [r#"snapshot 3 from 8: b"9" done"#]);
+    let beyond = solo.step(message(3, 1, 3, received(3, 8, 400)));
     assert_eq!(sent(&beyond, 3), [r#"snapshot 3 from 0: b"1234""#], "there is nothing at 400: from the beginning");
 }
 
@@ -388,7 +420,7 @@ fn a_snapshot_taken_since_replaces_the_one_on_its_way() {
     solo.step(Event::Propose(vec!["x".into()]));
     solo.step(message(2, 1, 3, accepted(4)));
     solo.take_snapshot("new");
-    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 4))), 3), [r#"snapshot 4 from 0: b"new" done"#]);
+    assert_eq!(sent(&solo.step(message(3, 1, 3, received(3, 0, 4))), 3), [r#"snapshot 4 from 0: b"new" done"#]);
 }
 
 #[test]
@@ -438,7 +470,7 @@ fn a_follower_that_is_sent_a_snapshot_is_heard() {
     let (mut solo, _) = sender("123456789");
     for tick in 0..40 {
         solo.step(Event::Tick);
-        solo.step(message(3, 1, 3, received(3, 4 * (tick % 2))));
+        solo.step(message(3, 1, 3, received(3, 4 * ((tick + 1) % 2), 4 * (tick % 2))));
     }
     assert_eq!(solo.node.role(), raft_core::RoleName::Leader, "its answers are a quorum with the leader (E9)");
 }
@@ -454,11 +486,11 @@ fn chunks_are_answered_once_durable_and_the_whole_is_restored_installed_and_acce
         |id, offset, data, done| write(id, WriteOp::SnapshotChunk(chunk(&meta, offset, data, done).into()));
     assert_eq!(solo.step(install(&meta, 0, "1234", false)), [write_chunk(1, 0, "1234", false)]);
     assert_eq!(solo.node.status().receiving, Some((LogIndex(9), 4)));
-    assert_eq!(solo.step(Event::Persisted(WriteId(1))), [send(1, 2, 2, received(9, 4))]);
+    assert_eq!(solo.step(Event::Persisted(WriteId(1))), [send(1, 2, 2, received(9, 0, 4))]);
     assert_eq!(solo.step(install(&meta, 4, "5", true)), [write_chunk(2, 4, "5", true)]);
     // Nothing comes after the last chunk.
-    assert_eq!(solo.step(install(&meta, 5, "", true)), [send(1, 2, 2, received(9, 5))]);
-    let restore = [Action::Restore(meta.clone().into()), send(1, 2, 2, received(9, 5))];
+    assert_eq!(solo.step(install(&meta, 5, "", true)), [send(1, 2, 2, received(9, 5, 5))]);
+    let restore = [Action::Restore(meta.clone().into()), send(1, 2, 2, received(9, 4, 5))];
     assert_eq!(solo.step(Event::Persisted(WriteId(2))), restore);
     assert_eq!(solo.node.storage().snapshot_chunk(LogIndex(9), 0, 100).unwrap(), "12345");
     let installed = [
@@ -517,10 +549,10 @@ fn s2_a_conflicting_log_is_discarded() {
 #[test]
 fn s3_a_restart_in_the_middle_starts_again() {
     let mut solo = Solo::follower(&[1], 1);
-    assert_eq!(solo.does(install(&meta(9, 2), 0, "1234", false)).last(), Some(&send(1, 2, 2, received(9, 4))));
+    assert_eq!(solo.does(install(&meta(9, 2), 0, "1234", false)).last(), Some(&send(1, 2, 2, received(9, 0, 4))));
     let mut again = Solo::new(config(1), solo.node.storage().clone().reopen());
     assert_eq!((again.node.status().snapshot_index, again.terms()), (LogIndex(0), vec![1]));
-    assert_eq!(again.does(install(&meta(9, 2), 4, "5678", false)), [send(1, 2, 2, received(9, 0))]);
+    assert_eq!(again.does(install(&meta(9, 2), 4, "5678", false)), [send(1, 2, 2, received(9, 4, 0))]);
     again.step(install(&meta(9, 2), 0, "1234", false));
     again.step(install(&meta(9, 2), 4, "5", true));
     assert_eq!(again.node.storage().snapshot_chunk(LogIndex(9), 0, 100).unwrap(), "12345");
@@ -532,8 +564,8 @@ fn s4_chunks_of_two_snapshots_are_never_mixed() {
     let mut solo = Solo::follower(&[1], 1);
     solo.step(install(&meta(9, 2), 0, "1234", false));
     // Out of order, repeated, and of another snapshot: each is told where to go on.
-    assert_eq!(solo.does(install(&meta(9, 2), 8, "9", true)), [send(1, 2, 2, received(9, 4))]);
-    assert_eq!(solo.does(install(&meta(9, 2), 0, "1234", false)), [send(1, 2, 2, received(9, 4))]);
+    assert_eq!(solo.does(install(&meta(9, 2), 8, "9", true)), [send(1, 2, 2, received(9, 8, 4))]);
+    assert_eq!(solo.does(install(&meta(9, 2), 0, "1234", false)), [send(1, 2, 2, received(9, 0, 4))]);
     let others = [
         meta(10, 2),
         SnapshotMeta { last_included_term: Term(1), ..meta(9, 2) },
@@ -542,14 +574,14 @@ fn s4_chunks_of_two_snapshots_are_never_mixed() {
     ];
     for other in &others {
         let index = other.last_included_index.0;
-        assert_eq!(solo.does(install(other, 4, "5678", false)), [send(1, 2, 2, received(index, 0))], "{other:?}");
+        assert_eq!(solo.does(install(other, 4, "5678", false)), [send(1, 2, 2, received(index, 4, 0))], "{other:?}");
     }
     assert_eq!(solo.node.status().receiving, Some((LogIndex(9), 4)), "and the one under way goes on");
     // The same snapshot in the words of another leader, or of a later term, begins anew.
     let mut later = install(&meta(9, 2), 4, "5678", false);
     later.term = Term(3);
     let actions = solo.does(later.clone());
-    assert_eq!(actions.last(), Some(&send(1, 2, 3, received(9, 0))));
+    assert_eq!(actions.last(), Some(&send(1, 2, 3, received(9, 4, 0))));
     // A snapshot that begins replaces the one under way.
     solo.step(message(2, 1, 3, Body::InstallSnapshot(chunk(&meta(10, 2), 0, "abcd", false).into())));
     assert_eq!(solo.node.status().receiving, Some((LogIndex(10), 4)));
@@ -569,7 +601,7 @@ fn s5_a_snapshot_that_the_state_machine_refuses_costs_nothing() {
     assert_eq!(solo.step(Event::RestoreFailed(LogIndex(9))), [dropped]);
     assert_eq!(solo.step(Event::Restored(LogIndex(9))), [], "it was given up");
     assert_eq!((solo.node.status().receiving, solo.terms()), (None, vec![1, 1]));
-    assert_eq!(solo.step(install(&meta(9, 2), 3, "", true)), [send(1, 2, 2, received(9, 0))], "sent anew");
+    assert_eq!(solo.step(install(&meta(9, 2), 3, "", true)), [send(1, 2, 2, received(9, 3, 0))], "sent anew");
 }
 
 #[test]
@@ -587,7 +619,7 @@ fn nothing_is_applied_while_a_state_is_restored() {
         "entry 1 may be taken down later"
     );
     // Another snapshot has to wait, whoever sends it.
-    assert_eq!(solo.does(install(&meta(12, 2), 0, "t", true)), [send(1, 2, 2, received(12, 0))]);
+    assert_eq!(solo.does(install(&meta(12, 2), 0, "t", true)), [send(1, 2, 2, received(12, 0, 0))]);
     solo.step(Event::Restored(LogIndex(9)));
     assert_eq!(solo.node.last_applied(), LogIndex(9));
 }
@@ -606,6 +638,20 @@ fn a_snapshot_that_the_log_has_overtaken_is_forgotten() {
     // The local snapshot is not held up by what will never come.
     solo.take_snapshot("mine");
     assert_eq!((solo.node.status().snapshot_index, solo.node.status().receiving), (LogIndex(10), None));
+}
+
+/// It has all of it by the time that the snapshot is written down, and does not know that it is committed.
+#[test]
+fn a_snapshot_of_an_entry_that_came_meanwhile_keeps_the_log() {
+    let mut solo = Solo::follower(&[1, 1], 1);
+    solo.prompt = false;
+    solo.step(install(&meta(5, 2), 0, "state", true));
+    let append = appended((2, 1), 2, noops(3..=7, 2));
+    solo.step(message(2, 1, 2, Body::AppendEntries(append)));
+    assert!(solo.step(Event::Persisted(WriteId(1))).contains(&Action::Restore(meta(5, 2).into())));
+    let install = WriteOp::InstallSnapshot { index: LogIndex(5), keep_from: Some(LogIndex(1)) };
+    assert_eq!(solo.does(Event::Restored(LogIndex(5)))[0], write(3, install));
+    assert_eq!((solo.terms(), solo.node.status().commit_index), (vec![1, 1, 2, 2, 2, 2, 2], LogIndex(5)));
 }
 
 #[test]
@@ -685,7 +731,7 @@ fn an_old_leaders_chunk_is_answered_with_the_term() {
     let mut solo = Solo::follower(&[1], 1);
     let mut old = install(&meta(9, 1), 0, "s", true);
     old.term = Term(1);
-    assert_eq!(solo.step(old), [send(1, 2, 2, received(9, 0))]);
+    assert_eq!(solo.step(old), [send(1, 2, 2, received(9, 0, 0))]);
     assert_eq!(solo.node.status().receiving, None);
 }
 

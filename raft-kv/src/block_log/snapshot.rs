@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use crc32c::crc32c;
-use raft_core::{Incarnation, LogIndex, NodeId, SnapshotMeta, StorageError};
+use raft_core::{LogIndex, SnapshotMeta, StorageError};
 
 use crate::disk::Disk;
 
@@ -45,15 +45,6 @@ impl Snapshots {
     /// What the log follows.
     pub(super) const fn installed(&self) -> &SnapshotMeta {
         &self.installed.meta
-    }
-
-    /// Before the log's first membership entry, the member `id` is another disk than the one with this incarnation.
-    pub(super) fn disown_genesis(&mut self, id: NodeId, incarnation: Incarnation) {
-        let meta = &mut self.installed.meta;
-        if meta.last_included_index == LogIndex(0) {
-            let another = Incarnation(if incarnation.0 == 1 { 2 } else { 1 });
-            meta.configuration = meta.configuration.clone().with_incarnation(id, another);
-        }
     }
 
     /// The snapshot at `index`, where it was received and is all there.

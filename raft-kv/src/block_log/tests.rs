@@ -28,23 +28,6 @@ fn create() -> Log {
     Log::create(MemDisk::new(), cluster(), servers(), DISK).unwrap()
 }
 
-#[test]
-fn m10_a_log_of_no_founder_knows_its_id_by_another_disk() {
-    for own in [DISK, Incarnation(1)] {
-        let log = Log::create(MemDisk::new(), cluster(), servers(), own).unwrap();
-        assert_eq!(log.snapshot_meta().unwrap().configuration, servers());
-        let log = log.of_no_founder(NodeId(2));
-        let members = log.snapshot_meta().unwrap().configuration;
-        assert!(members.incarnation(NodeId(2)).is_known() && !members.incarnation(NodeId(2)).admits(own));
-        assert!(!members.incarnation(NodeId(1)).is_known() && members.voters() == servers().voters());
-        assert_eq!(
-            (log.incarnation(), log.genesis().configuration.clone()),
-            (own, servers()),
-            "block 0 is what it was"
-        );
-    }
-}
-
 /// What a log holds, plainly: the oracle.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Model {

@@ -342,7 +342,7 @@ mod tests {
         let message = |body| content(&Message { from: NodeId(1), to: NodeId(2), term: Term(4), body });
         let (first, last) = (format!("1 bytes from 4 on: {named}"), format!("1 bytes from 4 on, the last: {named}"));
         assert_eq!(message(Body::InstallSnapshot(Box::new(part(false)))), format!("[term 4] install {first}"));
-        let heard = InstallSnapshotResponse { last_included_index: LogIndex(9), next_offset: 5 };
+        let heard = InstallSnapshotResponse { last_included_index: LogIndex(9), offset: 0, next_offset: 5 };
         assert_eq!(
             message(Body::InstallSnapshotResponse(raft_core::Incarnation::UNKNOWN, heard)),
             "[term 4] has 5 bytes of the snapshot of entry 9"

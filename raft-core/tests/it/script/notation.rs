@@ -88,8 +88,8 @@ fn content(body: &Body) -> String {
             format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
         }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
-        Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, next_offset }) => {
-            format!("InstallSnapshotResponse {last_included_index} next={next_offset}")
+        Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, offset, next_offset }) => {
+            format!("InstallSnapshotResponse {last_included_index} offset={offset} next={next_offset}")
         }
     }
 }
@@ -115,13 +115,8 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         }
         "RequestVote" => {
             let (last_log_index, last_log_term) = fields.position("last")?;
-            let leadership_transfer = fields.has("transfer");
-            Body::RequestVote(RequestVote {
-                last_log_index,
-                last_log_term,
-                leadership_transfer,
-                voter: fields.meant()?,
-            })
+            let (leadership_transfer, voter) = (fields.has("transfer"), fields.meant()?);
+            Body::RequestVote(RequestVote { last_log_index, last_log_term, leadership_transfer, voter })
         }
         "RequestVoteResponse" => {
             Body::RequestVoteResponse(incarnation, RequestVoteResponse { vote_granted: fields.granted()? })
@@ -166,8 +161,9 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(fields.first()?);
-            let next_offset = fields.number("next")?;
-            Body::InstallSnapshotResponse(incarnation, InstallSnapshotResponse { last_included_index, next_offset })
+            let (offset, next_offset) = (fields.number("offset")?, fields.number("next")?);
+            let response = InstallSnapshotResponse { last_included_index, offset, next_offset };
+            Body::InstallSnapshotResponse(incarnation, response)
         }
         _ => return Err(format!("\"{kind}\" is no message")),
     })
@@ -413,7 +409,7 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 ReadIndexResponse life=1 request=2 index=9 lease",
         "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
-        "2->1 t5 InstallSnapshotResponse 9 next=4",
+        "2->1 t5 InstallSnapshotResponse 9 offset=0 next=4",
     ];
     for line in lines {
         assert_eq!(message(&parse_message(line).unwrap()), line);
