@@ -61,9 +61,7 @@
 //!
 //! fn open(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
 //!     let members = founding.configuration.clone();
-//!     let log = BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation)
-//!         .map_err(|error| error.to_string())?;
-//!     Ok(if founding.is_founder { log } else { log.of_no_founder(founding.server) })
+//!     BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation).map_err(|error| error.to_string())
 //! }
 //!
 //! let report = Simulation::builder().storage(open).build().run(3);

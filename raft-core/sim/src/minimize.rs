@@ -290,7 +290,7 @@ fn names(fault: &Fault, server: u32) -> bool {
         | Fault::LostFiles { target, .. }
         | Fault::Snapshot { target } => *target == Target::Server(server),
         Fault::Partition { sides, .. } => sides.iter().any(|side| side.contains(&server)),
-        Fault::Clog { from, to, .. } => *from == server || *to == server,
+        Fault::Clog { from, to, .. } | Fault::Detour { from, to, .. } => *from == server || *to == server,
         Fault::Membership { voters, learners, .. } => voters.contains(&server) || learners.contains(&server),
         Fault::Transfer { to } => *to == server,
         Fault::Chain { .. } | Fault::HandOver => false,

@@ -39,6 +39,8 @@ pub struct Network {
 struct Link {
     cuts: u32,
     clogs: u32,
+    /// How much later arrives what is sent now.
+    detour: Time,
     /// When it has sent all that it was given.
     busy_until: Time,
     /// The last arrival of those in order.
@@ -155,6 +157,9 @@ impl Link {
 
     /// When one copy of a message arrives that has left.
     fn arrival(&mut self, sent: Time, shape: &plan::Network, rng: &mut Rng) -> Time {
+        if self.detour > Time::ZERO {
+            return sent + shape.latency_min + self.detour;
+        }
         let arrival = exponential(rng, sent + shape.latency_min, shape.latency_mean);
         if chance(rng, shape.late) {
             return arrival + between(rng, Time::ZERO, shape.late_max);

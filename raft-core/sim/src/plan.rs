@@ -204,6 +204,17 @@ pub enum Fault {
         /// How long.
         lasts: Time,
     },
+    /// What this link carries takes another way, and arrives so much later, in order: what is sent afterwards overtakes it.
+    Detour {
+        /// From.
+        from: u32,
+        /// To.
+        to: u32,
+        /// How long.
+        lasts: Time,
+        /// How much later.
+        longer: Time,
+    },
     /// Its writes take so many times as long.
     SlowDisk {
         /// Who.
@@ -296,6 +307,7 @@ impl Fault {
             Self::OneWay { .. } => "one-way cut",
             Self::Chain { .. } => "chain of servers",
             Self::Clog { .. } => "clog",
+            Self::Detour { .. } => "detour",
             Self::SlowDisk { .. } => "slow disk",
             Self::StuckDisk { .. } => "stuck disk",
             Self::FailedWrite { .. } => "failed write",

@@ -40,9 +40,6 @@ pub struct Founding {
     pub configuration: Configuration,
     /// Which disk it is.
     pub incarnation: Incarnation,
-    /// Whether this disk is one of those on which the cluster was founded. One that replaces a lost one, or belongs to a
-    /// server that is to be added, is none.
-    pub is_founder: bool,
 }
 
 /// Puts a [`Simulation`] together.
@@ -137,8 +134,6 @@ impl<M, S, W> Builder<M, S, W> {
 const SESSIONS: SessionLimits = SessionLimits { sessions_max: 5, reply_bytes_max: 1_000 };
 
 fn open_block_log(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
-    let Founding { server, cluster, configuration, incarnation, is_founder } = founding;
-    let log = BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation)
-        .map_err(|error| error.to_string())?;
-    Ok(if *is_founder { log } else { log.of_no_founder(*server) })
+    let Founding { cluster, configuration, incarnation, .. } = founding;
+    BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation).map_err(|error| error.to_string())
 }

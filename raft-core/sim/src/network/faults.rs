@@ -2,6 +2,7 @@
 
 use super::{Link, Network};
 use crate::plan::{Fault, Target};
+use crate::time::Time;
 
 /// Names a fault that has befallen links and was not lifted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +13,7 @@ pub struct FaultId(u64);
 pub(super) enum Effect {
     Cuts(Vec<(u32, u32)>),
     Clogs(Vec<(u32, u32)>),
+    Detour(u32, u32, Time),
 }
 
 impl Network {
@@ -32,11 +34,13 @@ impl Network {
             }
             Fault::Chain { .. } => Effect::Cuts(self.links_where(|from, to| from.abs_diff(to) != 1)),
             Fault::Clog { from, to, .. } => Effect::Clogs(vec![(*from, *to)]),
+            Fault::Detour { from, to, longer, .. } => Effect::Detour(*from, *to, *longer),
             _ => return None,
         };
         match &effect {
             Effect::Cuts(links) => links.iter().for_each(|(from, to)| self.cut(*from, *to)),
             Effect::Clogs(links) => links.iter().for_each(|(from, to)| self.clog(*from, *to)),
+            Effect::Detour(from, to, longer) => self.change(*from, *to, |link| link.detour = link.detour + *longer),
         }
         self.last_fault = FaultId(self.last_fault.0.saturating_add(1));
         self.faults.insert(self.last_fault, effect);
@@ -49,6 +53,7 @@ impl Network {
         match self.faults.remove(&fault) {
             Some(Effect::Cuts(links)) => links.into_iter().for_each(|(from, to)| self.mend(from, to)),
             Some(Effect::Clogs(links)) => links.into_iter().for_each(|(from, to)| self.unclog(from, to)),
+            Some(Effect::Detour(from, to, longer)) => self.change(from, to, |link| link.detour = link.detour - longer),
             None => {}
         }
     }

@@ -213,6 +213,20 @@ fn a_clog_is_told_and_counted() {
 }
 
 #[test]
+fn a_detour_takes_longer_and_what_is_sent_after_it_overtakes() {
+    let mut network = network(plan::Network { in_order: true, ..calm() });
+    let longer = Time::millis(100);
+    let detour = network.apply(&Fault::Detour { from: 1, to: 2, lasts: LASTS, longer }).unwrap();
+    assert_eq!(network.carry(Time::ZERO, 1, 2, 1).as_slice(), [Time::millis(101)]);
+    assert_eq!(network.carry(Time::ZERO, 2, 1, 1).as_slice(), [Time::millis(1)]);
+    network.lift(detour);
+    assert_eq!(network.carry(Time::ZERO, 1, 2, 1).as_slice(), [Time::millis(1)]);
+    network.apply(&Fault::Detour { from: 1, to: 2, lasts: LASTS, longer }).unwrap();
+    network.heal();
+    assert_eq!(network.carry(Time::millis(9), 1, 2, 1).as_slice(), [Time::millis(10)]);
+}
+
+#[test]
 fn healing_ends_all_and_what_is_lifted_after_it_changes_nothing() {
     let mut network = network(calm());
     let clog = network.apply(&Fault::Clog { from: 1, to: 2, lasts: LASTS }).unwrap();

@@ -12,8 +12,10 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let rng = &mut rng(seed, "plan");
-        let shape = shape(rng);
-        let faults = Faults::draw(&shape, rng).over(shape.duration, rng);
+        let mut shape = shape(rng);
+        let faults = Faults::draw(&shape, rng);
+        faults.stories.iter().for_each(|story| (story.prepare)(&mut shape.limits));
+        let faults = faults.over(shape.duration, rng);
         Self { seed, shape, faults }
     }
 }
@@ -156,7 +158,7 @@ impl Faults {
             let every = if chance(rng, self.together) { TOGETHER } else { self.every };
             at = exponential(rng, at + Time::millis(1), every);
             if chance(rng, STORY) && !self.stories.is_empty() {
-                let story = pick(rng, &self.stories)(self.voters, self.election, rng);
+                let story = (pick(rng, &self.stories).tell)(self.voters, self.election, rng);
                 let end = story.last().map_or(Time::ZERO, |(after, _)| *after);
                 faults.extend(story.into_iter().map(|(after, fault)| Timed { at: at + after, fault }));
                 at = at + end;
@@ -254,7 +256,7 @@ impl Faults {
 }
 
 /// So many of the times at which something goes wrong, in thousandths, begin a story, where any is told.
-const STORY: u32 = 60;
+const STORY: u32 = 100;
 
 /// Between two faults that come together, on average.
 const TOGETHER: Time = Time::millis(10);

@@ -28,6 +28,7 @@ impl Fault {
             | Self::OneWay { lasts, .. }
             | Self::Chain { lasts }
             | Self::Clog { lasts, .. }
+            | Self::Detour { lasts, .. }
             | Self::SlowDisk { lasts, .. }
             | Self::StuckDisk { lasts, .. }
             | Self::FailedReads { lasts, .. }
@@ -68,6 +69,9 @@ impl fmt::Display for Fault {
             Self::OneWay { target, says: false, .. } => write!(f, "what {target} should hear is lost"),
             Self::Chain { .. } => f.write_str("each server hears only the two beside it"),
             Self::Clog { from, to, .. } => write!(f, "the link from {from} to {to} is clogged"),
+            Self::Detour { from, to, longer, .. } => {
+                write!(f, "what {from} says to {to} arrives {longer} s later")
+            }
             Self::SlowDisk { target, factor, .. } => write!(f, "the disk of {target} is {factor} times as slow"),
             Self::StuckDisk { target, .. } => write!(f, "the disk of {target} is stuck"),
             Self::FailedWrite { target, .. } => write!(f, "the next write of {target} fails"),

@@ -42,9 +42,10 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
     /// Whether it could happen.
     fn befall(&mut self, fault: &Fault) -> Result<bool, Failure> {
         match fault {
-            Fault::Partition { lasts, .. } | Fault::Chain { lasts } | Fault::Clog { lasts, .. } => {
-                Ok(self.befall_links(fault, *lasts))
-            }
+            Fault::Partition { lasts, .. }
+            | Fault::Chain { lasts }
+            | Fault::Clog { lasts, .. }
+            | Fault::Detour { lasts, .. } => Ok(self.befall_links(fault, *lasts)),
             Fault::Isolate { target, lasts } => Ok(self.with(*target).is_some_and(|id| {
                 let target = Target::Server(id.0);
                 self.befall_links(&Fault::Isolate { target, lasts: *lasts }, *lasts)

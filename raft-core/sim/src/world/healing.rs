@@ -27,7 +27,10 @@ pub(super) enum Phase {
     Last(Time),
     /// The logs are to be equal, by this time, which moves on while more than so much is applied by all together: a server
     /// that lags far, and is sent one entry a round trip, may need minutes.
-    Equal { until: Time, applied: u64 },
+    Equal {
+        until: Time,
+        applied: u64,
+    },
     Ended,
 }
 
@@ -56,7 +59,9 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 self.phase = Phase::Leader;
                 let shape = &self.plan.shape;
                 let timeout = shape.tick.times(u64::from(shape.election_ticks).saturating_mul(2));
-                self.queue.push(now + timeout.times(10), Due::Healing);
+                // What a leader that is gone has said may still be under way, and keeps others from electing one.
+                let heard = self.queue.last(|due| matches!(due, Due::Message(..))).unwrap_or(now);
+                self.queue.push(heard.max(now) + timeout.times(10), Due::Healing);
                 return Ok(());
             }
             Phase::Leader => {

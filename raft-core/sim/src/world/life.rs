@@ -1,6 +1,6 @@
 //! What becomes of a server: it starts, ticks, takes what it is given, writes, and dies.
 
-use raft_core::{Configuration, NodeId, Replica, RequestId, StateMachine, Storage};
+use raft_core::{Config, Configuration, NodeId, Replica, RequestId, StateMachine, Storage};
 
 use super::server::{Input, Process, config};
 use super::{CLUSTER, Due, World};
@@ -23,8 +23,9 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         server.life = server.life.saturating_add(1);
         let life = server.life;
         let configuration = Configuration::new((1..=shape.voters).map(NodeId));
-        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, is_founder };
+        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation };
         let (config, limits) = config(shape, id, seed, life);
+        let config = Config { is_founder, ..config };
         let storage = (self.simulation.storage)(server.disk.clone(), &founding);
         if std::mem::take(&mut server.dies_founding) {
             drop(storage);

@@ -28,6 +28,11 @@ impl<T> Queue<T> {
         self.heap.push(Reverse(Due { at, number: self.pushed, what }));
     }
 
+    /// When the last of these is due.
+    pub(super) fn last(&self, is_such: impl Fn(&T) -> bool) -> Option<Time> {
+        self.heap.iter().filter(|Reverse(due)| is_such(&due.what)).map(|Reverse(due)| due.at).max()
+    }
+
     pub(super) fn pop(&mut self) -> Option<(Time, T)> {
         self.heap.pop().map(|Reverse(due)| (due.at, due.what))
     }

@@ -112,13 +112,11 @@ impl Group {
     pub(super) fn try_start(&mut self, id: u32) -> Result<(), Failure> {
         self.lives += 1;
         let disk = self.disks.remove(&id).unwrap_or_default();
-        let mut log =
+        let log =
             BlockLog::open_or_create(disk, ClusterId([7; 16]), self.founders.clone(), self.incarnations[&id]).unwrap();
-        if self.incarnations[&id].0 >= 1000 {
-            log = log.of_no_founder(NodeId(id));
-        }
         let limits = limits();
         let config = Config {
+            is_founder: self.incarnations[&id].0 < 1000,
             election_timeout_ticks: 10,
             heartbeat_ticks: 2,
             max_append_bytes: limits.max_append_bytes,

@@ -70,7 +70,8 @@ const fn class(fault: &Fault) -> &'static str {
         | Fault::Isolate { .. }
         | Fault::OneWay { .. }
         | Fault::Chain { .. }
-        | Fault::Clog { .. } => "network",
+        | Fault::Clog { .. }
+        | Fault::Detour { .. } => "network",
         Fault::SlowDisk { .. }
         | Fault::StuckDisk { .. }
         | Fault::FailedWrite { .. }
