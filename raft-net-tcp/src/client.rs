@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, NodeId, Refusal};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::client_connection::{ClientConnection, ConnectionError, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
-use crate::peers::Backoff;
 use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
 
 mod members;
+mod search;
+
+use search::Search;
 
 /// A client of a cluster: one request at a time, to whoever leads.
 #[derive(Debug)]
@@ -108,20 +110,6 @@ enum Copies {
     Many,
 }
 
-/// What is known while a request is tried here and there.
-struct Search {
-    deadline: Instant,
-    backoff: Backoff,
-    /// A copy was sent whose fate is not known.
-    unknown: bool,
-    /// What to say when the deadline passes.
-    error: ClientError,
-    /// For one server's answer; it doubles with every answer that did not come, for all may just be slow.
-    patience: Duration,
-    /// Hints followed since the last pause: two servers may each think that the other leads.
-    hints: usize,
-}
-
 impl Client {
     /// A client that knows these servers. Connects when it is first asked something.
     #[must_use]
@@ -145,8 +133,8 @@ impl Client {
     /// # Errors
     /// There is no answer. [`ClientError::Timeout`] with `unknown`: it may have been applied.
     pub async fn submit(&mut self, command: &[u8]) -> Result<Answer, ClientError> {
-        let deadline = self.deadline();
-        self.find(RequestBody::Submit(command), Copies::One, deadline).await
+        let mut search = self.search(self.deadline());
+        self.find(RequestBody::Submit(command), Copies::One, &mut search).await
     }
 
     /// Has a command applied, once at least: it is sent again when an answer was lost. For commands of which a state
@@ -155,7 +143,8 @@ impl Client {
     /// # Errors
     /// There is no answer until `deadline`. [`ClientError::Timeout`] with `unknown`: it may have been applied.
     pub async fn submit_repeatedly(&mut self, command: &[u8], deadline: Instant) -> Result<Answer, ClientError> {
-        self.find(RequestBody::Submit(command), Copies::Many, deadline).await
+        let mut search = self.search(deadline);
+        self.find(RequestBody::Submit(command), Copies::Many, &mut search).await
     }
 
     /// Asks the state machine, linearizably.
@@ -163,8 +152,8 @@ impl Client {
     /// # Errors
     /// There is no answer.
     pub async fn query(&mut self, query: &[u8]) -> Result<Answer, ClientError> {
-        let deadline = self.deadline();
-        self.find(RequestBody::Query(query), Copies::Many, deadline).await
+        let mut search = self.search(self.deadline());
+        self.find(RequestBody::Query(query), Copies::Many, &mut search).await
     }
 
     /// Asks one server how it is.
@@ -172,9 +161,14 @@ impl Client {
     /// # Errors
     /// There is no answer.
     pub async fn status(&mut self, server: NodeId) -> Result<ServerStatus, ClientError> {
-        match self.attempt(server, RequestBody::Status, self.options.attempt_max).await {
+        self.status_by(server, self.deadline()).await
+    }
+
+    /// Asks one server how it is, and is done with it at `deadline`.
+    async fn status_by(&mut self, server: NodeId, deadline: Instant) -> Result<ServerStatus, ClientError> {
+        match self.attempt(server, RequestBody::Status, self.options.attempt_max, deadline).await {
             Attempt::Answered(ResponseBody::Status(status)) => {
-                self.learn(&status.members).await;
+                self.learn(&status.members, deadline).await;
                 Ok(*status)
             }
             Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
@@ -189,13 +183,27 @@ impl Client {
         now.checked_add(self.options.deadline).unwrap_or(now)
     }
 
+    fn search(&self, deadline: Instant) -> Search {
+        Search::new(&self.options, deadline)
+    }
+
     /// Asks one server after the other until one answers, or the deadline passes.
-    async fn find(&mut self, body: RequestBody<'_>, copies: Copies, deadline: Instant) -> Result<Answer, ClientError> {
-        let mut search = Search::new(&self.options, deadline);
+    async fn find(
+        &mut self,
+        body: RequestBody<'_>,
+        copies: Copies,
+        search: &mut Search,
+    ) -> Result<Answer, ClientError> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(server) = self.target().filter(|_| !left.is_zero()) else { return Err(search.give_up()) };
-            let attempt = self.attempt(server, body, left.min(search.patience)).await;
+            let is_over = search.left().is_zero();
+            let Some(server) = self.target().filter(|_| !is_over) else { return Err(search.give_up()) };
+            search.asks(server);
+            let attempt = self.attempt(server, body, search.patience, search.deadline).await;
+            if matches!(attempt, Attempt::Answered(_)) {
+                search.answered(server);
+            } else {
+                search.failed(server);
+            }
             match attempt {
                 Attempt::Answered(ResponseBody::Applied { index, hash, reply, .. })
                 | Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
@@ -205,7 +213,7 @@ impl Client {
                     return Ok(Answer { server, index, hash: None, reply: Bytes::new(), repeated: search.unknown });
                 }
                 Attempt::Answered(ResponseBody::Refused(refusal)) => {
-                    self.on_refusal(server, refusal, &mut search).await?;
+                    self.on_refusal(server, refusal, search).await?;
                 }
                 Attempt::Answered(ResponseBody::Unknown | ResponseBody::Status(_)) | Attempt::Lost => {
                     search.patience = search.patience.saturating_mul(2);
@@ -214,10 +222,10 @@ impl Client {
                     if search.unknown && copies == Copies::One {
                         return Err(search.give_up());
                     }
-                    self.turn_from(server);
+                    self.turn(search);
                     search.pause().await;
                 }
-                Attempt::Unsent(error) => self.on_unsent(server, &error, &mut search).await?,
+                Attempt::Unsent(error) => self.on_unsent(server, &error, search).await?,
             }
         }
     }
@@ -227,20 +235,19 @@ impl Client {
             && !self.servers.contains_key(&leader)
         {
             // It was added later: who names it knows where it is.
-            drop(self.status(server).await);
+            drop(self.status_by(server, search.deadline).await);
         }
         match refusal {
-            Refusal::NotLeader { leader: Some(leader) } | Refusal::ReadTimeout { leader: Some(leader) }
-                if leader != server && self.servers.contains_key(&leader) && search.hints < self.servers.len() =>
-            {
-                search.hints = search.hints.saturating_add(1);
+            Refusal::NotLeader { leader } | Refusal::ReadTimeout { leader } => {
                 search.error = ClientError::NoLeader;
-                self.target = Some(leader);
-                return Ok(());
+                if leader.is_some_and(|leader| leader != server && self.follow(leader, search)) {
+                    return Ok(());
+                }
+                self.turn(search);
             }
-            Refusal::NotLeader { .. } | Refusal::ReadTimeout { .. } | Refusal::Halted => {
+            Refusal::Halted => {
                 search.error = ClientError::NoLeader;
-                self.turn_from(server);
+                self.turn(search);
             }
             Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
             // What is over soon, as a rule: the leader notes whom it hears by changes of its own.
@@ -249,16 +256,10 @@ impl Client {
             }
             Refusal::TransferInProgress { target } => {
                 search.error = ClientError::NoLeader;
-                self.target = Some(target).filter(|target| self.servers.contains_key(target));
+                self.follow(target, search);
             }
-            Refusal::Empty
-            | Refusal::TooLarge { .. }
-            | Refusal::EmptyVoters
-            | Refusal::NotVoter { .. }
-            | Refusal::SnapshotInProgress
-            | Refusal::NotApplied
-            | Refusal::DiskLost { .. }
-            | Refusal::Unchanged => return Err(ClientError::Refused(refusal)),
+            // What is refused for good.
+            refusal => return Err(ClientError::Refused(refusal)),
         }
         search.pause().await;
         Ok(())
@@ -282,13 +283,21 @@ impl Client {
         } else if matches!(search.error, ClientError::Unreachable { .. }) {
             search.error = ClientError::Unreachable { reason: format!("server {server}: {error}") };
         }
-        self.turn_from(server);
+        self.turn(search);
         search.pause().await;
         Ok(())
     }
 
-    async fn attempt(&mut self, server: NodeId, body: RequestBody<'_>, patience: Duration) -> Attempt {
-        let connect_max = self.options.connect_max.min(patience);
+    /// Waits for an answer so long, and never beyond `deadline`.
+    async fn attempt(
+        &mut self,
+        server: NodeId,
+        body: RequestBody<'_>,
+        patience: Duration,
+        deadline: Instant,
+    ) -> Attempt {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let connect_max = self.options.connect_max.min(patience).min(left());
         let connection = match self.connection(server, connect_max).await {
             Ok(connection) => connection,
             Err(error) => return Attempt::Unsent(error),
@@ -297,7 +306,7 @@ impl Client {
             let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
             return Attempt::Answered(ResponseBody::Refused(Refusal::TooLarge { limit }));
         };
-        if let Ok(Ok(body)) = timeout(patience, exchange(connection, number)).await {
+        if let Ok(Ok(body)) = timeout(patience.min(left()), exchange(connection, number)).await {
             return Attempt::Answered(body);
         }
         // Broken, or as good as that: an answer that comes later would be waited for by nobody.
@@ -330,10 +339,18 @@ impl Client {
         self.target
     }
 
-    /// To the server after this one.
-    fn turn_from(&mut self, server: NodeId) {
-        let after = self.servers.keys().find(|id| **id > server);
-        self.target = after.or_else(|| self.servers.keys().next()).copied();
+    /// To the server whose turn is next.
+    fn turn(&mut self, search: &mut Search) {
+        self.target = search.next_turn(&self.servers);
+    }
+
+    /// To whom a server has named, where that may lead on.
+    fn follow(&mut self, leader: NodeId, search: &mut Search) -> bool {
+        let follows = self.servers.contains_key(&leader) && search.follows(leader);
+        if follows {
+            self.target = Some(leader);
+        }
+        follows
     }
 }
 
@@ -344,29 +361,6 @@ async fn exchange(connection: &mut ClientConnection, number: u64) -> Result<Resp
         if response.number == number {
             return Ok(response.body);
         }
-    }
-}
-
-impl Search {
-    fn new(options: &ClientOptions, deadline: Instant) -> Self {
-        Self {
-            deadline,
-            backoff: Backoff::new(options.pause_min, options.pause_max),
-            unknown: false,
-            error: ClientError::Unreachable { reason: "no server is known, or there was no time".into() },
-            patience: options.attempt_max,
-            hints: 0,
-        }
-    }
-
-    async fn pause(&mut self) {
-        self.hints = 0;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        sleep(self.backoff.pause().min(left)).await;
-    }
-
-    fn give_up(self) -> ClientError {
-        if self.unknown { ClientError::Timeout { unknown: true } } else { self.error }
     }
 }
 

@@ -128,6 +128,26 @@ fn m10_a_founder_that_lost_its_files_joins_and_founds_no_second_cluster() {
     cluster.client(1, &["--servers=3", "--timeout=30s", "put", "'a'", "2"]).ok();
 }
 
+/// A server that was removed is not told when the leader dies that it knows; a client that it sends there goes on to the
+/// others.
+#[test]
+fn a_removed_server_that_names_a_dead_leader_keeps_no_client_from_the_others() {
+    let mut cluster = Cluster::start(4);
+    cluster.client(1, &["put", "'a'", "1"]).ok();
+    cluster.converged();
+    let leader = cluster.leader();
+    let next = leader % 4 + 1;
+    cluster.kill(next);
+    cluster.lose_disk(next);
+    cluster.options = vec!["--join"];
+    cluster.start_server(next);
+    cluster.converged();
+    remove(&cluster, next).ok();
+    cluster.kill(leader);
+    cluster.client(1, &["--timeout=10s", "put", "'a'", "2"]).ok();
+    assert_eq!(cluster.client(2, &["--timeout=10s", "get", "'a'"]).ok()["result"], "2");
+}
+
 #[test]
 fn who_cannot_join_is_told_what_to_do() {
     let cluster = Cluster::new(3);

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use raft_core::{NodeId, RoleName};
 use tokio::net::lookup_host;
+use tokio::time::timeout_at;
 
-use super::{Client, ClientError, Copies, Search};
+use super::{Client, ClientError, Copies};
 use crate::client_connection::Identity;
 use crate::handshake::Role;
 use crate::protocol::{MemberStatus, RequestBody, ServerStatus, Standing};
@@ -55,7 +56,7 @@ impl Client {
         is_done: impl Fn(&[MemberStatus]) -> bool,
     ) -> Result<Vec<MemberStatus>, ClientError> {
         let deadline = self.deadline();
-        let begun = self.find(body, Copies::Many, deadline).await?;
+        let begun = self.find(body, Copies::Many, &mut self.search(deadline)).await?;
         let is_over = |status: &ServerStatus| !status.is_changing && status.last_index >= begun.index;
         match self.leader_status(deadline, is_over).await {
             Ok(status) if is_done(&status.members) => Ok(status.members),
@@ -70,11 +71,11 @@ impl Client {
         deadline: Instant,
         is_it: impl Fn(&ServerStatus) -> bool,
     ) -> Result<ServerStatus, ClientError> {
-        let mut search = Search::new(&self.options, deadline);
+        let mut search = self.search(deadline);
         loop {
             let mut newest: Option<ServerStatus> = None;
             for server in self.servers().collect::<Vec<_>>() {
-                match self.status(server).await {
+                match self.status_by(server, deadline).await {
                     Ok(status) => {
                         search.error = ClientError::NoLeader;
                         if newest.as_ref().is_none_or(|newest| newest.term < status.term)
@@ -96,11 +97,11 @@ impl Client {
     }
 
     /// Members of whom this client was not told are asked from now on, too.
-    pub(super) async fn learn(&mut self, members: &[MemberStatus]) {
+    pub(super) async fn learn(&mut self, members: &[MemberStatus], deadline: Instant) {
         for MemberStatus { id, address, .. } in members {
             if !self.servers.contains_key(id)
                 && let Some(address) = address
-                && let Ok(mut found) = lookup_host(address).await
+                && let Ok(Ok(mut found)) = timeout_at(deadline.into(), lookup_host(address)).await
                 && let Some(found) = found.next()
             {
                 self.servers.insert(*id, found);

@@ -7,6 +7,7 @@ mod chain;
 mod cluster;
 mod disk;
 mod faults;
+mod hints;
 mod members;
 mod story;
 mod suite;
