@@ -5,17 +5,19 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{Digest, LogIndex, NodeId, Refusal};
+use raft_core::{Digest, LogIndex, NodeId, Refusal, Term};
 use tokio::time::timeout;
 
 use crate::client_connection::{ClientConnection, ConnectionError, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
-use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
+use crate::protocol::{ChangeRefusal, RequestBody, ResponseBody, ServerStatus};
+use crate::words::InWords;
 
 mod members;
 mod search;
 
+pub use members::Members;
 use search::Search;
 
 /// A client of a cluster: one request at a time, to whoever leads.
@@ -51,6 +53,8 @@ pub struct Answer {
     pub server: NodeId,
     /// Of a command: the entry that it is in. Of a query: the last entry applied to the state that answered.
     pub index: LogIndex,
+    /// Of a command: that entry's term.
+    pub term: Option<Term>,
     /// That entry's chain digest, where the storage links.
     pub hash: Option<Digest>,
     /// The state machine's words.
@@ -69,7 +73,10 @@ pub enum ClientError {
         reason: String,
     },
     /// Servers were reached, and none of them leads. The request did not happen.
-    #[error("no leader, nothing was done: a majority of the servers must run and reach each other (try status)")]
+    #[error(
+        "no leader, nothing was done: a majority of the servers must run, reach each other, and have their disks (try \
+         status; members says whose disks are lost)"
+    )]
     NoLeader,
     /// The deadline has passed.
     #[error("{}", timeout_text(*.unknown))]
@@ -77,11 +84,27 @@ pub enum ClientError {
         /// The command was sent: it may have been applied, or may be yet. Otherwise it did not happen.
         unknown: bool,
     },
-    /// A change of the members was begun, and came to another end: its leader was lost, or another change came after it.
-    #[error("the change was begun and not finished: look at the members, and try again")]
-    Unfinished,
-    /// The request can be taken by no server. It did not happen.
+    /// A server is added, and the leader waits for it, or for one that is added with it, longer than the client does. It
+    /// goes on.
+    #[error("{}", waiting_text(*.added, *.id, .address.as_deref(), *.is_connected))]
+    Waiting {
+        /// The server that was to be added.
+        added: NodeId,
+        /// Who is waited for.
+        id: NodeId,
+        /// Where it was said to listen.
+        address: Option<String>,
+        /// Whether it is there, so that only its log is behind.
+        is_connected: bool,
+    },
+    /// A change of the members was begun, and came to another end.
+    #[error("the change was begun and not finished, {0}: look at the members, and try again")]
+    Unfinished(Unfinished),
+    /// The leader does not change the members so. Nothing was changed.
     #[error("{0}")]
+    NotChanged(ChangeRefusal),
+    /// The request can be taken by no server. It did not happen.
+    #[error("{}", InWords(.0))]
     Refused(Refusal),
     /// The server takes no connection of this client: it speaks another protocol, belongs to another cluster, or has too
     /// many already. The request did not happen.
@@ -92,6 +115,17 @@ pub enum ClientError {
         /// Its words.
         refusal: HandshakeRefusal,
     },
+}
+
+/// What came between a change of the members and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfinished {
+    /// Another leader, which does not wait for whom the one before it waited for.
+    #[error("for server {0} leads now")]
+    OtherLeader(NodeId),
+    /// Another change, under the same leader.
+    #[error("for another change took its place")]
+    OtherChange,
 }
 
 /// What one server said to one request.
@@ -164,6 +198,17 @@ impl Client {
         self.status_by(server, self.deadline()).await
     }
 
+    /// Asks every server how it is, those of whom others tell included, each within its share of the time.
+    pub async fn statuses(&mut self) -> Vec<(NodeId, Result<ServerStatus, ClientError>)> {
+        let search = self.search(self.deadline());
+        let mut found: BTreeMap<NodeId, _> = BTreeMap::new();
+        loop {
+            let unasked: Vec<NodeId> = self.servers().filter(|server| !found.contains_key(server)).collect();
+            let Some(server) = unasked.first() else { return found.into_iter().collect() };
+            found.insert(*server, self.status_by(*server, search.share(unasked.len())).await);
+        }
+    }
+
     /// Asks one server how it is, and is done with it at `deadline`.
     async fn status_by(&mut self, server: NodeId, deadline: Instant) -> Result<ServerStatus, ClientError> {
         match self.attempt(server, RequestBody::Status, self.options.attempt_max, deadline).await {
@@ -179,8 +224,7 @@ impl Client {
     /// When a request that begins now is given up.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.options.deadline).unwrap_or(now)
+        later(self.options.deadline)
     }
 
     fn search(&self, deadline: Instant) -> Search {
@@ -205,12 +249,18 @@ impl Client {
                 search.failed(server);
             }
             match attempt {
-                Attempt::Answered(ResponseBody::Applied { index, hash, reply, .. })
-                | Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
-                    return Ok(Answer { server, index, hash, reply, repeated: search.unknown });
+                Attempt::Answered(ResponseBody::Applied { index, term, hash, reply, .. }) => {
+                    return Ok(Answer { server, index, term: Some(term), hash, reply, repeated: search.unknown });
                 }
-                Attempt::Answered(ResponseBody::ChangeBegun { index }) => {
-                    return Ok(Answer { server, index, hash: None, reply: Bytes::new(), repeated: search.unknown });
+                Attempt::Answered(ResponseBody::Answered { index, hash, reply }) => {
+                    return Ok(Answer { server, index, term: None, hash, reply, repeated: search.unknown });
+                }
+                Attempt::Answered(ResponseBody::ChangeBegun { index, term }) => {
+                    let (term, reply, repeated) = (Some(term), Bytes::new(), search.unknown);
+                    return Ok(Answer { server, index, term, hash: None, reply, repeated });
+                }
+                Attempt::Answered(ResponseBody::ChangeRefused(refusal)) => {
+                    return Err(ClientError::NotChanged(refusal));
                 }
                 Attempt::Answered(ResponseBody::Refused(refusal)) => {
                     self.on_refusal(server, refusal, search).await?;
@@ -368,7 +418,7 @@ impl ClientError {
     /// Whether the request may have been done all the same.
     #[must_use]
     pub const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Timeout { unknown: true })
+        matches!(self, Self::Timeout { unknown: true } | Self::Waiting { .. })
     }
 }
 
@@ -382,6 +432,27 @@ impl Default for ClientOptions {
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(200),
         }
+    }
+}
+
+fn later(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
+}
+
+fn waiting_text(added: NodeId, id: NodeId, address: Option<&str>, is_connected: bool) -> String {
+    let place = address.map(|address| format!(" at {address}")).unwrap_or_default();
+    let together = if added == id { String::new() } else { format!(", and server {added} with it") };
+    if is_connected {
+        format!(
+            "server {id}{place} is catching up still; it votes once it has{together}: look at the members, or give up \
+             with remove {id}"
+        )
+    } else {
+        format!(
+            "server {id}{place} has not answered; it votes once it has caught up{together}: start it, or give up with \
+             remove {id}"
+        )
     }
 }
 

@@ -108,7 +108,7 @@ impl<'a, S: Storage, M: StateMachine> Control<'a, S, M> {
     /// # Errors
     /// Nothing was changed.
     pub fn change_members(&mut self, change: MembershipChange) -> Result<LogIndex, Refusal> {
-        self.hub.change_members(change)
+        self.hub.change_members(change).map(|(index, _)| index)
     }
 
     /// How the server is.

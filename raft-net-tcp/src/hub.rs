@@ -69,7 +69,9 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         let status = self.replica.status();
         let peers = self.replica.transport_mut();
         let (connected, cut) = (peers.connected().collect(), peers.links().iter().collect());
-        ServerStatus::new(&status, connected, cut, |id| self.address_of(&status.configuration, id))
+        ServerStatus::new(&status, self.members.carried(), connected, cut, |id| {
+            self.address_of(&status.configuration, id)
+        })
     }
 }
 
@@ -278,6 +280,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             self.waker.wake();
         }
         self.take_notices();
+        self.resume_change();
         if self.replica.transport_mut().discard_for_cut_links() {
             self.clients.discard_for_cut_links(self.replica.transport_mut().links());
         }

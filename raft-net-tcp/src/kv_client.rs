@@ -159,14 +159,9 @@ impl KvClient {
         }
     }
 
-    /// Asks every server how it is, those of whom others tell included.
+    /// Asks every server how it is, as [`Client::statuses`] does.
     pub async fn status(&mut self) -> Vec<(NodeId, Result<ServerStatus, ClientError>)> {
-        let mut found: BTreeMap<NodeId, _> = BTreeMap::new();
-        loop {
-            let next = self.client.servers().find(|server| !found.contains_key(server));
-            let Some(server) = next else { return found.into_iter().collect() };
-            found.insert(server, self.client.status(server).await);
-        }
+        self.client.statuses().await
     }
 
     /// The same client as an operator, who may change the members.

@@ -17,6 +17,7 @@
 //! | `connecting.rs` | how connections come about, and the task that reads each |
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
+//! | `words.rs` | refusals as operators and users read them |
 //! | `codec.rs` | the only place that names the serialization format |
 //!
 //! Everything that waits has a deadline, and everything that grows has a budget: [`ConnectionLimits`].
@@ -40,8 +41,9 @@ mod peers;
 pub mod protocol;
 mod server;
 mod waker;
+mod words;
 
-pub use client::{Answer, Client, ClientError, ClientOptions};
+pub use client::{Answer, Client, ClientError, ClientOptions, Members, Unfinished};
 pub use client_connection::{ClientConnection, ConnectionError, Identity};
 pub use codec::CodecError;
 pub use config::{ConnectionLimits, ServerConfig, draw_incarnation};
@@ -52,3 +54,4 @@ pub use notice::{Notice, NoticeSink};
 pub use peers::Peers;
 pub use server::{BindError, Server};
 pub use waker::Waker;
+pub use words::InWords;

@@ -4,7 +4,7 @@
 //! closes leaves its requests without an answer: each may have happened or not.
 
 use bytes::Bytes;
-use raft_core::{Configuration, Digest, Fault, LogIndex, NodeId, Refusal, RoleName, Status, Term};
+use raft_core::{Digest, Fault, LogIndex, MembershipChange, NodeId, Refusal, RoleName, Status, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::links::Link;
@@ -88,6 +88,42 @@ pub enum ResponseBody {
     ChangeBegun {
         /// Its first entry.
         index: LogIndex,
+        /// That entry's term.
+        term: Term,
+    },
+    /// The leader does not change the members so.
+    ChangeRefused(ChangeRefusal),
+}
+
+/// Why the leader does not change the members as an operator asks, where it is not the protocol that refuses. Nothing was
+/// changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ChangeRefusal {
+    /// There is no such member to remove.
+    #[error("server {id} is no member")]
+    NoMember {
+        /// Which.
+        id: NodeId,
+    },
+    /// The member to add has lost the disk that it is known by (fault M10).
+    #[error("server {id} has lost its disk: remove it, then add it again")]
+    DiskLost {
+        /// Which.
+        id: NodeId,
+    },
+    /// Another member is reached at the address that was given.
+    #[error("{address} is the address of server {holder}: give the one at which the new server listens")]
+    AddressTaken {
+        /// As given.
+        address: String,
+        /// Whose it is.
+        holder: NodeId,
+    },
+    /// The leader itself is to be removed while it waits for another to vote, which nobody would do after it.
+    #[error("server {id} is waited for by the leader, which is to be removed: start {id}, or give up with remove {id}")]
+    Waited {
+        /// For whom it waits.
+        id: NodeId,
     },
 }
 
@@ -111,7 +147,7 @@ pub enum Standing {
     Leaving,
     /// It receives the log, and will vote once it has caught up.
     CatchingUp,
-    /// It receives the log.
+    /// It receives the log, and nobody waits for it to vote, as far as whoever says this knows.
     Learner,
     /// It has lost the disk that it is known by: it receives the log and does not count until it is removed and added
     /// again (fault M10).
@@ -146,6 +182,8 @@ pub struct ServerStatus {
     /// A change of the members is under way, as far as this server knows; that new ones are catching up only the leader
     /// does.
     pub is_changing: bool,
+    /// The entry that says who takes part.
+    pub configuration_index: LogIndex,
     /// Last entry in its log, durable or not.
     pub last_index: LogIndex,
     /// Last entry that is durable there.
@@ -201,19 +239,23 @@ pub enum CloseReason {
 impl ServerStatus {
     pub(crate) fn new(
         status: &Status,
+        carried: Option<&MembershipChange>,
         connected: Vec<NodeId>,
         cut: Vec<Link>,
         address: impl Fn(NodeId) -> Option<String>,
     ) -> Self {
         let ids = status.configuration.members().into_iter();
         let is_settled = !status.configuration.is_joint() && status.configuration_index <= status.commit_index;
+        let waiting = status.promotion.as_ref().or(carried);
+        let member = |id| MemberStatus { id, standing: standing(status, waiting, id), address: address(id) };
         Self {
             id: status.id,
             role: status.role,
             term: status.term,
             leader: status.leader,
-            members: ids.map(|id| MemberStatus { id, standing: standing(status, id), address: address(id) }).collect(),
-            is_changing: !is_settled || status.promotion.is_some(),
+            members: ids.map(member).collect(),
+            is_changing: !is_settled || waiting.is_some(),
+            configuration_index: status.configuration_index,
             last_index: status.last_index,
             persisted_index: status.persisted_index,
             commit_index: status.commit_index,
@@ -225,11 +267,23 @@ impl ServerStatus {
             fault: status.fault.clone(),
         }
     }
+
+    /// Whether the configuration that says who takes part is committed, and no step to another is to follow by itself.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_leaving = |member: &MemberStatus| member.standing == Standing::Leaving;
+        self.configuration_index <= self.commit_index && !self.members.iter().any(is_leaving)
+    }
+
+    /// As what this server takes part; `None` where it does not.
+    #[must_use]
+    pub fn standing(&self, id: NodeId) -> Option<Standing> {
+        self.members.iter().find(|member| member.id == id).map(|member| member.standing)
+    }
 }
 
-/// As what a member takes part, as far as this server knows.
-fn standing(status: &Status, id: NodeId) -> Standing {
-    let configuration: &Configuration = &status.configuration;
+/// As what a member takes part, as far as this server knows, where a change waits for its new voters.
+pub(crate) fn standing(status: &Status, waiting: Option<&MembershipChange>, id: NodeId) -> Standing {
+    let configuration = &status.configuration;
     let counts = |(_, progress): &(NodeId, raft_core::Progress)| progress.counts();
     let is_replaced = match id == status.id {
         true => status.is_replaced,
@@ -241,7 +295,7 @@ fn standing(status: &Status, id: NodeId) -> Standing {
         Standing::Voter
     } else if configuration.is_voter(id) {
         Standing::Leaving
-    } else if status.promotion.as_ref().is_some_and(|change| change.voters.contains(&id)) {
+    } else if waiting.is_some_and(|change| change.voters.contains(&id)) {
         Standing::CatchingUp
     } else {
         Standing::Learner

@@ -3,18 +3,24 @@
 //!
 //! A server that knows who leads takes connections of members alone. One that knows none may be behind: it is new, or
 //! was away while others came and went. It takes whoever belongs to its cluster, or nobody could tell it.
+//!
+//! A change that waits for its new voters is not undone by another operator's: who is added is waited for together with
+//! them; who is removed is removed first, and the change that waited is begun again then.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use raft_core::{Action, Configuration, LogIndex, MembershipChange, NodeId, Refusal, StateMachine, Storage};
+use raft_core::{
+    Action, Configuration, LogIndex, MembershipChange, NodeId, Refusal, RoleName, StateMachine, Status, Storage, Term,
+};
 use tokio::sync::Notify;
 
 use super::Hub;
 use crate::config::ServerConfig;
 use crate::handshake::{Doorkeeper, Guest, HandshakeRefusal, Hello, Role};
 use crate::notice::Notice;
-use crate::protocol::{CloseReason, RequestBody, ResponseBody};
+use crate::protocol::{ChangeRefusal, CloseReason, RequestBody, ResponseBody, Standing, standing};
 
 /// What a server knows of the others.
 #[derive(Debug, Default)]
@@ -24,6 +30,8 @@ pub(crate) struct Members {
     /// Where each other member is to be dialled, where that is known.
     addresses: BTreeMap<NodeId, String>,
     has_leader: bool,
+    /// On a leader: a change that waited for its new voters, and is to be begun again once the one before it is done.
+    carried: Option<MembershipChange>,
     /// Told with every change of the addresses.
     changed: Arc<Notify>,
 }
@@ -42,7 +50,8 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         let addresses = members.filter_map(|id| Some((id, address(&self.config, configuration, id)?))).collect();
         let changed = self.members.changed.clone();
         changed.notify_one();
-        self.members = Members { wanted, addresses, has_leader, changed };
+        let carried = self.members.carried.take().filter(|_| status.role == RoleName::Leader);
+        self.members = Members { wanted, addresses, has_leader, carried, changed };
         self.close_strangers();
     }
 
@@ -86,17 +95,17 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         address(&self.config, configuration, id).or_else(own)
     }
 
-    /// Begins a change of the members; the index of its first entry.
+    /// Begins a change of the members; its first entry.
     ///
     /// # Errors
     /// Nothing was changed.
-    pub(crate) fn change_members(&mut self, change: MembershipChange) -> Result<LogIndex, Refusal> {
+    pub(crate) fn change_members(&mut self, change: MembershipChange) -> Result<(LogIndex, Term), Refusal> {
         self.take_notices();
         self.replica.change_membership(change);
         let mut answer = Err(Refusal::Halted);
         while let Some(notice) = self.replica.next_notice() {
             match &notice {
-                Action::MembershipAppended { index, .. } => answer = Ok(*index),
+                Action::MembershipAppended { index, term } => answer = Ok((*index, *term)),
                 Action::MembershipRefused(refusal) => answer = Err(*refusal),
                 _ => {}
             }
@@ -111,16 +120,71 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     /// # Errors
     /// Whoever asks is no operator.
     pub(super) fn on_change(&mut self, guest: Guest, body: &RequestBody<'_>) -> Result<ResponseBody, CloseReason> {
-        let current = self.replica.status().configuration;
-        let change = match (guest, body) {
-            (Guest::Admin(_), RequestBody::AddMember { id, address }) => with_member(&current, *id, address),
-            (Guest::Admin(_), RequestBody::RemoveMember { id }) => without_member(&current, *id),
+        let status = self.replica.status();
+        let follows = status.role != RoleName::Leader && status.fault.is_none();
+        let plan = match (guest, body) {
+            // No notice of it: whoever asks goes to the leader.
+            (Guest::Admin(_), _) if follows => Err(Refused::Raft(Refusal::NotLeader { leader: status.leader })),
+            (Guest::Admin(_), RequestBody::AddMember { id, address }) => self.plan_to_add(&status, *id, address),
+            (Guest::Admin(_), RequestBody::RemoveMember { id }) => self.plan_to_remove(&status, *id),
             _ => return Err(CloseReason::NotAllowed),
         };
-        Ok(match self.change_members(change) {
-            Ok(index) => ResponseBody::ChangeBegun { index },
-            Err(refusal) => ResponseBody::Refused(refusal),
+        let begun = plan.and_then(|Plan { now, then }| {
+            let begun = self.change_members(now).map_err(Refused::Raft)?;
+            self.members.carried = then;
+            Ok(begun)
+        });
+        Ok(match begun {
+            Ok((index, term)) => ResponseBody::ChangeBegun { index, term },
+            Err(Refused::Raft(refusal)) => ResponseBody::Refused(refusal),
+            Err(Refused::Here(refusal)) => ResponseBody::ChangeRefused(refusal),
         })
+    }
+
+    fn plan_to_add(&self, status: &Status, id: NodeId, given: &str) -> Result<Plan, Refused> {
+        let current = &status.configuration;
+        let waiting = status.promotion.as_ref().or(self.members.carried());
+        if standing(status, waiting, id) == Standing::Replaced {
+            return Err(Refused::Here(ChangeRefusal::DiskLost { id }));
+        }
+        let has_it = |member: &NodeId| {
+            *member != id && self.address_of(current, *member).is_some_and(|its| is_same(&its, given))
+        };
+        if let Some(holder) = current.members().into_iter().find(has_it) {
+            return Err(Refused::Here(ChangeRefusal::AddressTaken { address: given.to_owned(), holder }));
+        }
+        if current.voters().contains(&id) && current.address(id) == Some(given) {
+            return Err(Refused::Raft(Refusal::Unchanged));
+        }
+        let wanted = waiting.map_or_else(|| current.clone(), MembershipChange::configuration);
+        Ok(Plan { now: with_member(&wanted, id, given), then: None })
+    }
+
+    fn plan_to_remove(&self, status: &Status, id: NodeId) -> Result<Plan, Refused> {
+        let current = &status.configuration;
+        if !current.is_member(id) {
+            return Err(Refused::Here(ChangeRefusal::NoMember { id }));
+        }
+        let waiting = status.promotion.as_ref().or(self.members.carried());
+        let then = waiting.map(|change| without_member(&change.configuration(), id));
+        let waited = then.as_ref().and_then(|then| then.voters.iter().find(|voter| !current.is_voter(**voter)));
+        match waited {
+            Some(waited) if id == status.id => Err(Refused::Here(ChangeRefusal::Waited { id: *waited })),
+            Some(_) => Ok(Plan { now: without_member(current, id), then }),
+            None => Ok(Plan { now: without_member(current, id), then: None }),
+        }
+    }
+
+    /// Begins the change again that waited when another came before it, once that is done.
+    pub(super) fn resume_change(&mut self) {
+        let Some(change) = self.members.carried.take() else { return };
+        let status = self.replica.status();
+        if status.configuration.is_joint() || status.configuration_index > status.commit_index {
+            self.members.carried = Some(change);
+        } else {
+            // Where it is refused, a notice has said so.
+            let _ = self.change_members(change);
+        }
     }
 
     /// Hands on what the replica has to tell.
@@ -135,6 +199,34 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             self.meet_members();
         }
         self.notice(Notice::Raft(notice));
+    }
+}
+
+impl Members {
+    /// See the field.
+    pub(super) const fn carried(&self) -> Option<&MembershipChange> {
+        self.carried.as_ref()
+    }
+}
+
+/// What an operator's request comes to.
+struct Plan {
+    now: MembershipChange,
+    /// Once that is done.
+    then: Option<MembershipChange>,
+}
+
+/// Who refuses an operator's request: the protocol, or what this server knows of the members.
+enum Refused {
+    Raft(Refusal),
+    Here(ChangeRefusal),
+}
+
+/// Whether two addresses are one, as far as their words tell.
+fn is_same(one: &str, other: &str) -> bool {
+    match (one.parse::<SocketAddr>(), other.parse::<SocketAddr>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one.eq_ignore_ascii_case(other),
     }
 }
 
@@ -176,5 +268,15 @@ mod tests {
         assert_eq!((removed.voters, removed.learners), (ids(&[1, 3]), ids(&[4, 5])));
         let removed = without_member(&current, NodeId(5));
         assert_eq!((removed.voters, removed.learners), (ids(&[1, 2, 3]), ids(&[4])));
+    }
+
+    #[test]
+    fn one_address_in_other_words_is_the_same() {
+        for (one, other) in [("host:1", "HOST:1"), ("127.0.0.1:1", "127.0.0.1:01"), ("[::1]:1", "[0:0::1]:1")] {
+            assert!(is_same(one, other), "{one} {other}");
+        }
+        for (one, other) in [("host:1", "host:2"), ("127.0.0.1:1", "127.0.0.1:2"), ("host:1", "127.0.0.1:1")] {
+            assert!(!is_same(one, other), "{one} {other}");
+        }
     }
 }

@@ -159,6 +159,19 @@ impl Cluster {
         }
     }
 
+    /// Waits until this server's status is so.
+    pub(crate) async fn until(&self, what: &str, id: NodeId, is_so: impl Fn(&ServerStatus) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let status = self.status(id).await;
+            if is_so(&status) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "waited for {what}: {status:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub(crate) async fn notice(&self, what: impl Fn(NodeId, &Notice) -> bool) {
         let begun = Instant::now();
         while !self.notices.lock().unwrap().iter().any(|(id, notice)| what(*id, notice)) {

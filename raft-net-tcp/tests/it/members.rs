@@ -1,12 +1,13 @@
 //! Servers that come and go while the others run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use raft_core::{MembershipChange, NodeId, Refusal};
-use raft_net_tcp::protocol::{CloseReason, RequestBody, ServerStatus, Standing};
-use raft_net_tcp::{ClientError, ClientOptions, ConnectionError, Notice};
+use raft_core::{Action, MembershipChange, NodeId, Refusal};
+use raft_net_tcp::handshake::Role;
+use raft_net_tcp::protocol::{ChangeRefusal, CloseReason, RequestBody, ResponseBody, ServerStatus, Standing};
+use raft_net_tcp::{ClientConnection, ClientError, ClientOptions, ConnectionError, Identity, Notice, Unfinished};
 
-use crate::cluster::{Cluster, key, value};
+use crate::cluster::{Cluster, PATIENCE, identity, key, value};
 
 fn voters(status: &ServerStatus) -> Vec<u32> {
     let votes = status.members.iter().filter(|member| member.standing == Standing::Voter);
@@ -93,8 +94,13 @@ async fn a_change_that_cannot_be_is_refused_with_its_reason() {
     let mut operator = cluster.client(7001).operator();
     let leader = cluster.leader().await;
     cluster.level().await;
-    let unchanged = Err(ClientError::Refused(Refusal::Unchanged));
-    assert_eq!(operator.remove_member(NodeId(9)).await, unchanged);
+    let no_member = ClientError::NotChanged(ChangeRefusal::NoMember { id: NodeId(9) });
+    assert_eq!(no_member.to_string(), "server 9 is no member");
+    assert_eq!(operator.remove_member(NodeId(9)).await, Err(no_member));
+    for (address, holder) in &cluster.addresses.iter().map(|(id, at)| (at.to_string(), *id)).collect::<Vec<_>>() {
+        let taken = ChangeRefusal::AddressTaken { address: address.clone(), holder: *holder };
+        assert_eq!(operator.add_member(NodeId(9), address).await, Err(ClientError::NotChanged(taken)));
+    }
     let nobody = MembershipChange { voters: vec![], learners: vec![], catch_up: true, addresses: vec![] };
     let refused = cluster.with(leader, |control| control.change_members(nobody)).await;
     assert_eq!(refused, Err(Refusal::EmptyVoters));
@@ -102,7 +108,7 @@ async fn a_change_that_cannot_be_is_refused_with_its_reason() {
     let change = MembershipChange { voters: vec![NodeId(1)], learners: vec![], catch_up: true, addresses: vec![] };
     let refused = cluster.with(follower, |control| control.change_members(change)).await;
     assert_eq!(refused, Err(Refusal::NotLeader { leader: Some(leader) }));
-    assert_eq!(operator.members().await.unwrap().len(), 3);
+    assert_eq!(operator.members().await.unwrap().members.len(), 3);
 }
 
 /// Fault N6: only an operator's connection may ask for it.
@@ -127,11 +133,132 @@ async fn a_server_that_cannot_be_reached_is_no_voter() {
     let options = ClientOptions { deadline: Duration::from_millis(300), ..ClientOptions::default() };
     let mut operator = cluster.client_with(7001, options).operator();
     let added = operator.add_member(NodeId(3), "127.0.0.1:1").await;
-    assert_eq!(added, Err(ClientError::Timeout { unknown: true }));
+    let waiting = added.unwrap_err();
+    let words = "server 3 at 127.0.0.1:1 has not answered; it votes once it has caught up: start it, or give up with \
+                 remove 3";
+    assert_eq!((waiting.to_string().as_str(), waiting.is_unknown()), (words, true));
     let status = cluster.status(leader).await;
     let new = status.members.iter().find(|member| member.id == NodeId(3)).unwrap();
     assert_eq!((new.standing, status.is_changing), (Standing::CatchingUp, true));
     cluster.notice(|_, notice| matches!(notice, Notice::PeerUnreachable { peer: NodeId(3), .. })).await;
     let members = cluster.client(7001).operator().remove_member(NodeId(3)).await.unwrap();
     assert_eq!(members.len(), 2);
+}
+
+/// Two operators' changes do not undo each other: who is waited for is waited for still, and votes once it has come.
+#[tokio::test]
+async fn a_server_that_is_waited_for_is_not_given_up_by_other_changes() {
+    let mut cluster = Cluster::founded([1, 2, 3]);
+    let leader = cluster.leader().await;
+    cluster.level().await;
+    let mut operator = cluster.client_with(7001, hasty()).operator();
+    assert!(operator.add_member(NodeId(4), "127.0.0.1:1").await.unwrap_err().is_unknown());
+    let waited = |status: &ServerStatus, id| status.standing(NodeId(id)) == Some(Standing::CatchingUp);
+
+    // A server that is removed is gone at once, though another is waited for.
+    let removed = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.client(7002).operator().remove_member(removed).await.unwrap();
+    cluster.stop(removed);
+    assert!(waited(&cluster.status(leader).await, 4));
+
+    // One that is added waits with it, and both vote.
+    cluster.join(NodeId(5));
+    let address = cluster.addresses[&NodeId(5)].to_string();
+    let both = operator.add_member(NodeId(5), &address).await.unwrap_err();
+    assert!(both.to_string().starts_with("server 4 at 127.0.0.1:1 has not answered"), "{both}");
+    assert!(both.to_string().contains(", and server 5 with it"), "{both}");
+    let status = cluster.status(leader).await;
+    assert!(waited(&status, 4) && waited(&status, 5), "{status:?}");
+    cluster.join(NodeId(4));
+    let address = cluster.addresses[&NodeId(4)].to_string();
+    cluster.client(7003).operator().add_member(NodeId(4), &address).await.unwrap();
+    let rest: Vec<u32> = [1, 2, 3].into_iter().filter(|id| *id != removed.0).chain([4, 5]).collect();
+    assert_eq!(voters(&cluster.status(leader).await), rest);
+}
+
+/// Only the leader knows for whom it waits.
+#[tokio::test]
+async fn a_leader_is_not_removed_while_it_waits_for_another() {
+    let cluster = Cluster::founded([1, 2, 3]);
+    let leader = cluster.leader().await;
+    cluster.level().await;
+    let mut hasty = cluster.client_with(7001, hasty()).operator();
+    assert!(hasty.add_member(NodeId(4), "127.0.0.1:1").await.unwrap_err().is_unknown());
+    let mut operator = cluster.client(7001).operator();
+    let waited = ClientError::NotChanged(ChangeRefusal::Waited { id: NodeId(4) });
+    assert_eq!(operator.remove_member(leader).await, Err(waited));
+    operator.remove_member(NodeId(4)).await.unwrap();
+    assert_eq!(operator.remove_member(leader).await.unwrap().len(), 2);
+}
+
+/// Who waits for its change is told why it came to nothing.
+#[tokio::test]
+async fn a_change_that_is_not_finished_says_why() {
+    let mut cluster = Cluster::founded([1, 2, 3]);
+    let leader = cluster.leader().await;
+    cluster.level().await;
+    let (mut waits, mut gives_up) = (cluster.client(7001).operator(), cluster.client(7002).operator());
+    let giving_up = async {
+        waited_for(&cluster, leader, NodeId(4)).await;
+        gives_up.remove_member(NodeId(4)).await
+    };
+    let (added, removed) = tokio::join!(waits.add_member(NodeId(4), "127.0.0.1:1"), giving_up);
+    assert_eq!((added, removed.unwrap().len()), (Err(ClientError::Unfinished(Unfinished::OtherChange)), 3));
+
+    let stopping = async {
+        waited_for(&cluster, leader, NodeId(5)).await;
+        cluster.level().await;
+        cluster.stop(leader);
+    };
+    let (added, ()) = tokio::join!(waits.add_member(NodeId(5), "127.0.0.1:1"), stopping);
+    let unfinished = added.unwrap_err();
+    assert!(matches!(unfinished, ClientError::Unfinished(Unfinished::OtherLeader(_))), "{unfinished}");
+    let members = waits.members().await.unwrap().members;
+    assert_eq!(members.iter().find(|member| member.id == NodeId(5)).unwrap().standing, Standing::Learner);
+}
+
+async fn waited_for(cluster: &Cluster, leader: NodeId, id: NodeId) {
+    let is_waited = |status: &ServerStatus| status.standing(id) == Some(Standing::CatchingUp);
+    cluster.until("the change to begin", leader, is_waited).await;
+}
+
+/// A follower whom an operator asks sends it to the leader, and has nothing to tell.
+#[tokio::test]
+async fn a_follower_that_is_asked_by_an_operator_says_nothing_of_it() {
+    let cluster = Cluster::founded([1, 2, 3]);
+    let leader = cluster.leader().await;
+    cluster.level().await;
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let servers = cluster.addresses.clone();
+    let operator = Identity { role: Role::Admin, ..identity(7001) };
+    let mut connection =
+        ClientConnection::connect(servers[&follower], Some(follower), operator, PATIENCE).await.unwrap();
+    connection.enqueue(RequestBody::RemoveMember { id: NodeId(3) }).unwrap();
+    connection.flush().await.unwrap();
+    let refused = ResponseBody::Refused(Refusal::NotLeader { leader: Some(leader) });
+    assert_eq!(connection.receive().await.unwrap().body, refused);
+    let is_told = |notice: &Notice| matches!(notice, Notice::Raft(Action::MembershipRefused(_)));
+    assert!(!cluster.notices.lock().unwrap().iter().any(|(_, notice)| is_told(notice)));
+}
+
+/// What an operator allows is held, though servers take connections and say nothing.
+#[tokio::test]
+async fn an_operators_deadline_is_held() {
+    let mut cluster = Cluster::founded([1, 2, 3]);
+    cluster.leader().await;
+    let mut silent = Vec::new();
+    for id in 4..=9 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        cluster.addresses.insert(NodeId(id), listener.local_addr().unwrap());
+        silent.push(listener);
+    }
+    let mut operator = cluster.client_with(7001, hasty()).operator();
+    let begun = Instant::now();
+    assert!(operator.add_member(NodeId(4), "127.0.0.1:1").await.is_err());
+    operator.statuses().await;
+    assert!(begun.elapsed() < 3 * hasty().deadline, "{:?}", begun.elapsed());
+}
+
+fn hasty() -> ClientOptions {
+    ClientOptions { deadline: Duration::from_millis(700), ..ClientOptions::default() }
 }
