@@ -174,6 +174,10 @@ pub fn status(status: &Status) -> String {
         let lag = status.last_index.0.saturating_sub(progress.match_index().0);
         let _ = write!(text, "\n  follower {id}: match {}, lag {lag}", progress.match_index());
     }
+    let others = status.followers.iter().filter(|(_, progress)| !progress.counts()).map(|(id, _)| *id);
+    for id in others.chain(status.is_replaced.then_some(status.id)) {
+        let _ = write!(text, "\n  server {id} has lost its disk: remove it, then add it again");
+    }
     if let Some(fault) = &status.fault {
         let _ = write!(text, "\n  halted: {fault}");
     }

@@ -3,8 +3,8 @@
 use raft_core::{Digest, NodeId};
 use raft_kv::literal::Literal;
 use raft_kv::{Key, Outcome, Pair, Value};
-use raft_net_tcp::protocol::{MemberStatus, ServerStatus};
-use raft_net_tcp::{ClientError, KvAnswer, KvClient, KvError};
+use raft_net_tcp::protocol::{MemberStatus, ServerStatus, Standing};
+use raft_net_tcp::{ClientError, KvAnswer, KvClient, KvError, Members};
 use serde_json::{Map, Value as Json, json};
 
 use crate::command::{Command, CommandError};
@@ -56,9 +56,9 @@ pub async fn execute(client: &mut KvClient, command: &Command) -> Response {
         }
         Command::Scan { prefix, limit } => scan(client, prefix.as_ref(), *limit).await,
         Command::Status => Ok(status(client).await),
-        Command::Members => members(name, client.operator().members().await),
-        Command::Add(id, address) => members(name, client.operator().add_member(*id, address).await),
-        Command::Remove(id) => members(name, client.operator().remove_member(*id).await),
+        Command::Members => members(client).await,
+        Command::Add(id, address) => changed(name, client.operator().add_member(*id, address).await),
+        Command::Remove(id) => changed(name, client.operator().remove_member(*id).await),
         Command::Help | Command::Exit => Ok(Response::ok(name, String::new(), [])),
     };
     result.unwrap_or_else(|error| Response::failed(name, &error))
@@ -86,9 +86,8 @@ impl Response {
     fn failed(name: &str, error: &KvError) -> Self {
         let exit = match error {
             error if error.is_unknown() => Exit::Unknown,
-            KvError::Client(ClientError::Refused(_) | ClientError::Unfinished) | KvError::Malformed { .. } => {
-                Exit::Failed
-            }
+            KvError::Client(ClientError::Refused(_) | ClientError::NotChanged(_) | ClientError::Unfinished(_))
+            | KvError::Malformed { .. } => Exit::Failed,
             _ => Exit::Unreachable,
         };
         Self::error(name, &error.to_string(), exit)
@@ -162,15 +161,44 @@ async fn status(client: &mut KvClient) -> Response {
     Response::ok("status", text.join("\n"), [("result", json!(result))])
 }
 
-/// Who takes part: now, or from now on.
-fn members(name: &str, members: Result<Vec<MemberStatus>, ClientError>) -> Result<Response, KvError> {
+/// Who takes part, as the leader has it; where there is none, as another server does, which is said.
+async fn members(client: &KvClient) -> Result<Response, KvError> {
+    let Members { members, server, leader } = client.operator().members().await?;
+    let mark = match leader {
+        Some(leader) if leader == server => None,
+        Some(leader) => Some(format!("as far as server {server} knows, server {leader} leads, which does not answer")),
+        None => Some(format!("as far as server {server} knows, there is no leader")),
+    };
+    // Who leads waits for others to vote, where anybody does, and says so itself.
+    let nobody_waits = leader.is_none_or(|leader| leader == server);
+    let lines = members.iter().map(|member| member_text(member, nobody_waits));
+    let text: Vec<String> = mark.into_iter().chain(lines).collect();
+    let result: Vec<Json> = members.iter().map(member_json).collect();
+    let fields = [("result", json!(result)), ("by", json!(server.0)), ("leader", json!(leader.map(|leader| leader.0)))];
+    Ok(Response::ok("members", text.join("\n"), fields))
+}
+
+/// Who takes part from now on.
+fn changed(name: &str, members: Result<Vec<MemberStatus>, ClientError>) -> Result<Response, KvError> {
     let members = members?;
-    let address = |member: &MemberStatus| member.address.clone().unwrap_or_else(|| "address unknown".into());
-    let line = |member: &MemberStatus| format!("server {}: {}, {}", member.id, address(member), member.standing);
-    let text: Vec<String> = members.iter().map(line).collect();
-    let object = |member: &MemberStatus| json!({"server": member.id.0, "address": member.address, "standing": member.standing.to_string()});
-    let result: Vec<Json> = members.iter().map(object).collect();
+    let text: Vec<String> = members.iter().map(|member| member_text(member, true)).collect();
+    let result: Vec<Json> = members.iter().map(member_json).collect();
     Ok(Response::ok(name, text.join("\n"), [("result", json!(result))]))
+}
+
+fn member_text(member: &MemberStatus, nobody_waits: bool) -> String {
+    let MemberStatus { id, standing, address } = member;
+    let address = address.as_deref().unwrap_or("address unknown");
+    match standing {
+        Standing::Learner if nobody_waits => {
+            format!("server {id}: {address}, {standing}: add {id} again to have it vote")
+        }
+        standing => format!("server {id}: {address}, {standing}"),
+    }
+}
+
+fn member_json(member: &MemberStatus) -> Json {
+    json!({"server": member.id.0, "address": member.address, "standing": member.standing.to_string()})
 }
 
 /// Why a server says nothing of itself. That nothing was done goes without saying.
@@ -195,10 +223,18 @@ pub fn status_text(status: &ServerStatus) -> String {
         let lag = status.last_index.0.saturating_sub(match_index.0);
         text.push_str(&format!("\n  follower {id}: match {match_index}, lag {lag}"));
     }
+    for id in disks_lost(status) {
+        text.push_str(&format!("\n  server {id} has lost its disk: remove it, then add it again"));
+    }
     if let Some(fault) = &status.fault {
         text.push_str(&format!("\n  halted: {fault}"));
     }
     text
+}
+
+/// The members that have lost their disks, as far as this server knows: a leader of all, another of itself.
+fn disks_lost(status: &ServerStatus) -> impl Iterator<Item = NodeId> {
+    status.members.iter().filter(|member| member.standing == Standing::Replaced).map(|member| member.id)
 }
 
 fn status_json(status: &ServerStatus) -> Json {
@@ -214,6 +250,7 @@ fn status_json(status: &ServerStatus) -> Json {
         "applied": status.last_applied.0,
         "head": hash(status.head),
         "followers": status.followers.iter().map(follower).collect::<Vec<Json>>(),
+        "disks_lost": disks_lost(status).map(|id| id.0).collect::<Vec<u32>>(),
         "fault": status.fault.as_ref().map(ToString::to_string),
     })
 }

@@ -84,8 +84,8 @@ pub enum ClientError {
         /// The command was sent: it may have been applied, or may be yet. Otherwise it did not happen.
         unknown: bool,
     },
-    /// A server is added, and the leader waits for it, or for one that is added with it, longer than the client does. It
-    /// goes on.
+    /// A server is added, and the leader waits for it, or for one that is added with it, longer than the client
+    /// does. It goes on.
     #[error("{}", waiting_text(*.added, *.id, .address.as_deref(), *.is_connected))]
     Waiting {
         /// The server that was to be added.

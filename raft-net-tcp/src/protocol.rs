@@ -95,8 +95,8 @@ pub enum ResponseBody {
     ChangeRefused(ChangeRefusal),
 }
 
-/// Why the leader does not change the members as an operator asks, where it is not the protocol that refuses. Nothing was
-/// changed.
+/// Why the leader does not change the members as an operator asks, where it is not the protocol that refuses. Nothing
+/// was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ChangeRefusal {
     /// There is no such member to remove.

@@ -133,6 +133,12 @@ impl Cluster {
         });
     }
 
+    /// How many of the lines that a server has told its operator have these words in them.
+    pub fn times_told(&self, id: u16, words: &str) -> usize {
+        let server = self.servers[usize::from(id) - 1].as_ref().unwrap();
+        server.told.lock().unwrap().iter().filter(|line| line.contains(words)).count()
+    }
+
     /// The process id of a running server.
     pub fn pid(&self, id: u16) -> u32 {
         self.servers[usize::from(id) - 1].as_ref().unwrap().child.id()

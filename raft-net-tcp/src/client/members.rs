@@ -1,5 +1,6 @@
 //! Who takes part: asking, and changing it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use raft_core::{NodeId, Refusal, RoleName};
@@ -31,22 +32,23 @@ impl Client {
         Self::new(self.servers.clone(), identity, self.options)
     }
 
-    /// Everybody who takes part, as the leader has it or, where none is found within two attempts' time, as the others do.
+    /// Everybody who takes part, as the leader has it or, where none is found within two attempts' time, as the
+    /// others do.
     ///
     /// # Errors
     /// No server can be reached.
     pub async fn members(&mut self) -> Result<Members, ClientError> {
         let patience = self.options.attempt_max.saturating_mul(2).min(self.options.deadline);
         let mut search = self.search(later(patience));
-        let mut known = None;
+        let mut heard: BTreeMap<NodeId, ServerStatus> = BTreeMap::new();
         loop {
             let statuses = self.ask_all(&mut search).await;
             if let Some(leader) = newest_leader(&statuses) {
                 return Ok(Members { members: leader.members.clone(), server: leader.id, leader: Some(leader.id) });
             }
-            known = without_leader(&statuses).or(known);
+            heard.extend(statuses.into_iter().map(|status| (status.id, status)));
             if search.left().is_zero() {
-                return known.ok_or_else(|| search.give_up());
+                return without_leader(&heard).ok_or_else(|| search.give_up());
             }
             search.pause().await;
         }
@@ -142,16 +144,17 @@ fn newest_leader(statuses: &[ServerStatus]) -> Option<&ServerStatus> {
     statuses.iter().filter(|status| status.role == RoleName::Leader).max_by_key(|status| status.term)
 }
 
-/// What the server says that has most of the log, and the others say of their own disks.
-fn without_leader(statuses: &[ServerStatus]) -> Option<Members> {
-    let known = statuses.iter().max_by_key(|status| (status.commit_index, status.last_index))?;
-    let has_lost =
-        |id| statuses.iter().any(|status| status.id == id && status.standing(id) == Some(Standing::Replaced));
+/// What the server says that has most of the log, and the others say of themselves: that their disks are lost, or that
+/// they do not lead.
+fn without_leader(heard: &BTreeMap<NodeId, ServerStatus>) -> Option<Members> {
+    let has_lost = |id| heard.get(&id).is_some_and(|status| status.standing(id) == Some(Standing::Replaced));
+    let known = heard.values().max_by_key(|status| (status.commit_index, status.last_index, !has_lost(status.id)))?;
     let seen = |member: &MemberStatus| {
         let standing = if has_lost(member.id) { Standing::Replaced } else { member.standing };
         MemberStatus { standing, ..member.clone() }
     };
-    Some(Members { members: known.members.iter().map(seen).collect(), server: known.id, leader: known.leader })
+    let leader = known.leader.filter(|leader| !heard.contains_key(leader));
+    Some(Members { members: known.members.iter().map(seen).collect(), server: known.id, leader })
 }
 
 /// For whom the leader waits before `added` votes: rather one that is not connected.

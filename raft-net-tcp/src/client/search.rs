@@ -1,7 +1,7 @@
 //! What is known while a request is tried here and there: whose turn it is, and what to say when the time is up.
 //!
-//! Servers take turns in the order of their ids. Whom one of them names as the leader is asked between two turns: once a
-//! round, and not where it has failed since it last answered. So servers that are behind, or name each other, keep
+//! Servers take turns in the order of their ids. Whom one of them names as the leader is asked between two turns: once
+//! a round, and not where it has failed since it last answered. So servers that are behind, or name each other, keep
 //! nobody from the others.
 
 use std::collections::{BTreeMap, BTreeSet};
