@@ -1,10 +1,12 @@
 //! What a server tells its operator as it happens. A thread of its own prints it: a terminal that is held (Ctrl-S) or a
 //! pipe that nobody reads must not hold up the server, and a flood of connections must not fill the disk with its log.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use raft_core::{Action, NodeId};
 use raft_net_tcp::Notice;
 
 /// The printing thread's other end.
@@ -20,6 +22,15 @@ struct Sink {
     lines: SyncSender<String>,
     lost: u64,
     refusals: Refusals,
+    repeats: Repeats,
+}
+
+/// What happens again and again as long as nothing changes is said once: until something else happens to the server that
+/// it is about, or to the members.
+#[derive(Debug, Default)]
+struct Repeats {
+    /// What was said about a server, or about no one in particular.
+    said: BTreeMap<Option<NodeId>, Vec<String>>,
 }
 
 /// Says the first few refused connections of every second, and counts the others.
@@ -41,7 +52,7 @@ pub fn printer(name: String) -> (impl FnMut(Notice) + Send + 'static, Printer) {
         }
     });
     let printer = Printer { lines: lines.clone(), ended };
-    let mut sink = Sink { lines, lost: 0, refusals: Refusals::new(Instant::now()) };
+    let mut sink = Sink { lines, lost: 0, refusals: Refusals::new(Instant::now()), repeats: Repeats::default() };
     (move |notice| sink.take(&notice, Instant::now()), printer)
 }
 
@@ -66,7 +77,8 @@ impl Sink {
         if let Some(unsaid) = self.refusals.unsaid_before(now) {
             self.say(format!("{unsaid} more connections were refused"));
         }
-        if !is_refusal || self.refusals.is_said() {
+        let is_said = if is_refusal { self.refusals.is_said() } else { self.repeats.is_said(notice) };
+        if is_said {
             self.say(notice.to_string());
         }
     }
@@ -78,6 +90,35 @@ impl Sink {
         if self.lines.try_send(line).is_err() {
             self.lost = self.lost.saturating_add(1);
         }
+    }
+}
+
+impl Repeats {
+    /// Whether this is said: it is new, or something has happened since it was.
+    fn is_said(&mut self, notice: &Notice) -> bool {
+        let about = match notice {
+            Notice::Raft(Action::MessageDropped { from, .. }) => Some(*from),
+            Notice::Raft(Action::MembershipRefused(_)) => None,
+            Notice::PeerConnected(peer) | Notice::PeerLost(peer, _) | Notice::PeerUnreachable { peer, .. } => {
+                self.said.remove(&Some(*peer));
+                return true;
+            }
+            Notice::Raft(Action::MembershipAppended { .. } | Action::MembershipChanged(_)) => {
+                self.said.clear();
+                return true;
+            }
+            _ => return true,
+        };
+        // Whoever calls itself another server each time must not fill the memory.
+        if self.said.len() >= SERVERS_MAX {
+            self.said.clear();
+        }
+        let (said, line) = (self.said.entry(about).or_default(), notice.to_string());
+        let is_new = !said.contains(&line);
+        if is_new {
+            said.push(line);
+        }
+        is_new
     }
 }
 
@@ -110,6 +151,9 @@ impl Refusals {
 /// Lines that wait to be printed.
 const LINES_MAX: usize = 1024;
 
+/// Servers of whom it is remembered what was said.
+const SERVERS_MAX: usize = 64;
+
 /// Refused connections that are said in a period.
 const REFUSALS_SAID: u32 = 5;
 
@@ -120,7 +164,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
-    use raft_core::NodeId;
+    use raft_core::{Configuration, PeerFault, Refusal};
+    use raft_net_tcp::protocol::CloseReason;
 
     use super::*;
 
@@ -130,7 +175,7 @@ mod tests {
 
     fn sink(lines_max: usize, now: Instant) -> (Sink, Receiver<String>) {
         let (lines, waiting) = sync_channel(lines_max);
-        (Sink { lines, lost: 0, refusals: Refusals::new(now) }, waiting)
+        (Sink { lines, lost: 0, refusals: Refusals::new(now), repeats: Repeats::default() }, waiting)
     }
 
     #[test]
@@ -145,6 +190,28 @@ mod tests {
         let lines: Vec<String> = waiting.try_iter().collect();
         assert_eq!(lines[0], "795 more connections were refused");
         assert_eq!(lines[1], refused().to_string());
+    }
+
+    #[test]
+    fn what_repeats_is_said_again_once_something_else_has_happened() {
+        let (mut sink, waiting) = sink(1000, Instant::now());
+        let mut said = |notice: Notice| {
+            sink.take(&notice, Instant::now());
+            waiting.try_iter().count() == 1
+        };
+        let dropped = |from, reason| Notice::Raft(Action::MessageDropped { from: NodeId(from), reason });
+        let replaced = |from| dropped(from, PeerFault::OtherIncarnation);
+        let refused = || Notice::Raft(Action::MembershipRefused(Refusal::ChangeInProgress));
+        assert!(said(replaced(2)) && said(replaced(3)) && said(refused()));
+        assert!(!said(replaced(2)) && !said(replaced(3)) && !said(refused()));
+        assert!(said(dropped(2, PeerFault::Malformed)), "another reason");
+        assert!(!said(replaced(2)) && !said(dropped(2, PeerFault::Malformed)), "in turns");
+        assert!(said(Notice::PeerLost(NodeId(2), CloseReason::Idle)));
+        assert!(said(replaced(2)) && !said(replaced(3)) && !said(refused()), "of that server alone");
+        assert!(said(Notice::Raft(Action::MembershipChanged(Configuration::new([NodeId(1)]).into()))));
+        assert!(said(replaced(2)) && said(replaced(3)) && said(refused()));
+        (100..1000).for_each(|id| assert!(said(replaced(id))));
+        assert!(sink.repeats.said.len() <= SERVERS_MAX);
     }
 
     #[test]
