@@ -112,6 +112,25 @@ fn damage_and_other_files_are_one_line_and_exit_code_1() {
 }
 
 #[test]
+fn a_recording_without_a_step_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, _) = lie(directory.path());
+    let all = std::fs::read(&file).unwrap();
+    for length in [0, 16, 20] {
+        std::fs::write(&file, &all[..length]).unwrap();
+        let ran = replay(&file, &[]);
+        assert!(ran.status.success() && ran.stdout.contains("holds no step"), "{length}: {}{}", ran.stdout, ran.stderr);
+    }
+    let storage = MemStorage::new(Configuration::new([NodeId(1)]));
+    let recorder =
+        Recorder::start(storage, &Config::new(NodeId(1)), directory.path(), u64::MAX, |what| panic!("{what}")).unwrap();
+    let file = recorder.path().unwrap().to_owned();
+    drop(Node::new(Config::new(NodeId(1)), recorder).unwrap());
+    let ran = replay(&file, &[]);
+    assert!(ran.status.success() && ran.stdout.contains("holds no step"), "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
 fn a_server_that_cannot_record_does_not_start() {
     let mut cluster = Cluster::new(1);
     std::fs::write(cluster.record_dir(), "a file").unwrap();

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use raft_kv::recording::{Recording, Replay, Replayed, Start};
+use raft_kv::recording::{Recording, RecordingError, Replay, Replayed, Start};
 
 use crate::steps;
 
 /// Steps a fresh node through a recorded server's events: it must do again what it did. Prints for each step its
 /// number, the time since the start, the event, the state after it and the actions. Exit codes: 0 all steps are equal,
-/// 1 one differs or cannot be read.
+/// or there are none, for the server ended before its first; 1 one differs or cannot be read.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "replay", version)]
 pub(crate) struct Args {
@@ -49,7 +49,12 @@ pub(crate) fn main(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<Option<String>, String> {
     let name = |error: &dyn ToString| format!("{}: {}", args.file.display(), error.to_string());
     let size = std::fs::metadata(&args.file).map_err(|error| name(&error))?.len();
-    let recording = Recording::open(&args.file).map_err(|error| name(&error))?;
+    let recording = match Recording::open(&args.file) {
+        // Nothing was written yet, or not all of the start.
+        Err(RecordingError::Empty) => return Ok(Some(NO_STEP.into())),
+        Err(RecordingError::NotARecording) if size == 0 => return Ok(Some(NO_STEP.into())),
+        opened => opened.map_err(|error| name(&error))?,
+    };
     let progress = progress(args, size);
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let start = recording.start().clone();
@@ -84,7 +89,11 @@ fn run(args: &Args) -> Result<Option<String>, String> {
         Some(tail) => format!("the recording ends there: {tail}"),
         None => "the recording goes on".into(),
     };
-    Ok(out.flush().is_ok().then(|| format!("{done} steps replayed, all equal; {tail}")))
+    let verdict = match done {
+        0 if args.until > 0 => format!("the recording holds no step; {tail}"),
+        done => format!("{done} steps replayed, all equal; {tail}"),
+    };
+    Ok(out.flush().is_ok().then_some(verdict))
 }
 
 /// A bar on a terminal that nothing else is printed on.
@@ -102,6 +111,9 @@ fn first_line(start: &Start) -> String {
     let when = when.map(|when| humantime::format_rfc3339_millis(when).to_string()).unwrap_or_default();
     format!("start of server {} at {when}, {:?}", start.config.id, start.config)
 }
+
+/// The verdict where not even the start was written.
+const NO_STEP: &str = "the recording holds no step: the server ended before its first";
 
 /// The bar moves this often.
 const PROGRESS_STEPS: u64 = 1024;
