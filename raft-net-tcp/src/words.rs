@@ -16,10 +16,15 @@ impl fmt::Display for InWords<'_> {
                 write!(f, "this server could not serve the read in time: server {leader} is the leader: ask it")
             }
             Refusal::TransferInProgress { target } => write!(f, "leadership goes to server {target}: ask it"),
-            Refusal::NotVoter { id } => write!(f, "server {id} does not vote"),
+            Refusal::NotVoter { id } => write!(f, "server {id} is no voter"),
             Refusal::DiskLost { id } => write!(
                 f,
                 "server {id} has lost its disk and cannot count as a voter: remove it first, then add it again"
+            ),
+            Refusal::VoterSilent { id } => write!(
+                f,
+                "server {id} does not answer, and without it the voters would be no majority: start it, or remove it \
+                 first"
             ),
             refusal => refusal.fmt(f),
         }
@@ -41,6 +46,7 @@ mod tests {
             Refusal::TransferInProgress { target: id },
             Refusal::NotVoter { id },
             Refusal::DiskLost { id },
+            Refusal::VoterSilent { id },
         ] {
             let text = InWords(&refusal).to_string();
             assert!(text.contains("server 7") && !text.contains("node"), "{text}");

@@ -273,7 +273,7 @@ mod tests {
             (Action::MembershipChanged(Box::new(change().configuration())), "members are now 1,4, learners 5"),
             (
                 Action::TransferRefused { target, reason: Refusal::NotVoter { id: target } },
-                "leadership does not go to server 3: node 3 is no voter",
+                "leadership does not go to server 3: server 3 is no voter",
             ),
             (
                 Action::DiskReplaced { id: target },
