@@ -25,8 +25,8 @@ struct Sink {
     repeats: Repeats,
 }
 
-/// What happens again and again as long as nothing changes is said once: until something else happens to the server that
-/// it is about, or to the members.
+/// What happens again and again as long as nothing changes is said once: until something else happens to the server
+/// that it is about, or to the members.
 #[derive(Debug, Default)]
 struct Repeats {
     /// What was said about a server, or about no one in particular.

@@ -137,8 +137,8 @@ fn m10_a_founder_that_lost_its_files_joins_and_founds_no_second_cluster() {
     cluster.client(1, &["--servers=3", "--timeout=30s", "put", "'a'", "2"]).ok();
 }
 
-/// A server that was removed is not told when the leader dies that it knows; a client that it sends there goes on to the
-/// others.
+/// A server that was removed is not told when the leader dies that it knows; a client that it sends there goes on to
+/// the others.
 #[test]
 fn a_removed_server_that_names_a_dead_leader_keeps_no_client_from_the_others() {
     let mut cluster = Cluster::start(4);
