@@ -20,7 +20,7 @@ pub enum Refusal {
     #[error("leadership was lost: ask again")]
     LeadershipLost,
     /// Leadership is being handed to another server.
-    #[error("leadership goes to node {target}: ask it")]
+    #[error("leadership goes to server {target}: ask it")]
     TransferInProgress {
         /// Which.
         target: NodeId,
@@ -35,7 +35,7 @@ pub enum Refusal {
     #[error("a cluster needs at least one voter")]
     EmptyVoters,
     /// The server does not vote.
-    #[error("node {id} is no voter")]
+    #[error("server {id} is no voter")]
     NotVoter {
         /// Which.
         id: NodeId,
@@ -76,14 +76,16 @@ pub enum Refusal {
     },
     /// As far as the leader has heard, this member has lost its disk (fault M10); and it would be a new voter, or those who
     /// have theirs would be no majority of the voters, so that the change could not be committed.
-    #[error("node {id} has lost its disk and cannot count as a voter: remove it first, then add it again")]
+    #[error("server {id} has lost its disk and cannot count as a voter: remove it first, then add it again")]
     DiskLost {
         /// The first such.
         id: NodeId,
     },
     /// Those of the wanted voters who have answered the leader within an election timeout are no majority of them: were
     /// the others gone for good, so would the cluster be.
-    #[error("node {id} does not answer, and without it the voters would be no majority: start it, or remove it first")]
+    #[error(
+        "server {id} does not answer, and without it the voters would be no majority: start it, or remove it first"
+    )]
     VoterSilent {
         /// The first who does not answer.
         id: NodeId,
@@ -93,7 +95,7 @@ pub enum Refusal {
 fn hint(leader: Option<NodeId>) -> String {
     leader.map_or_else(
         || String::from("no leader is known here: ask another server, or again later"),
-        |id| alloc::format!("node {id} is the leader: ask it"),
+        |id| alloc::format!("server {id} is the leader: ask it"),
     )
 }
 

@@ -12,7 +12,6 @@ use crate::client_connection::{ClientConnection, ConnectionError, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
 use crate::protocol::{ChangeRefusal, RequestBody, ResponseBody, ServerStatus};
-use crate::words::InWords;
 
 mod members;
 mod search;
@@ -104,7 +103,7 @@ pub enum ClientError {
     #[error("{0}")]
     NotChanged(ChangeRefusal),
     /// The request can be taken by no server. It did not happen.
-    #[error("{}", InWords(.0))]
+    #[error("{0}")]
     Refused(Refusal),
     /// The server takes no connection of this client: it speaks another protocol, belongs to another cluster, or has too
     /// many already. The request did not happen.

@@ -41,7 +41,6 @@ mod peers;
 pub mod protocol;
 mod server;
 mod waker;
-mod words;
 
 pub use client::{Answer, Client, ClientError, ClientOptions, Members, Unfinished};
 pub use client_connection::{ClientConnection, ConnectionError, Identity};
@@ -54,4 +53,3 @@ pub use notice::{Notice, NoticeSink};
 pub use peers::Peers;
 pub use server::{BindError, Server};
 pub use waker::Waker;
-pub use words::InWords;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use raft_core::{Action, NodeId, RoleName};
 
 use crate::protocol::CloseReason;
-use crate::words::InWords;
 
 /// What an operator may want to know, as it happens. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl std::fmt::Display for Notice {
             Self::Raft(Action::SnapshotInstalled { index, first_index }) => {
                 write!(f, "the log is compacted: a snapshot of entry {index}, entries from {first_index} on")
             }
-            Self::Raft(Action::SnapshotRefused(reason)) => write!(f, "a snapshot was not taken: {}", InWords(reason)),
+            Self::Raft(Action::SnapshotRefused(reason)) => write!(f, "a snapshot was not taken: {}", reason),
             Self::Raft(Action::DiskReplaced { id }) => write!(
                 f,
                 "server {id} has lost the disk that the cluster knows it by: it does not vote until it is removed and \
@@ -72,7 +71,7 @@ impl std::fmt::Display for Notice {
                 write!(f, "a change of the members begins with entry {index}")
             }
             Self::Raft(Action::MembershipRefused(reason)) => {
-                write!(f, "the members were not changed: {}", InWords(reason))
+                write!(f, "the members were not changed: {}", reason)
             }
             Self::Raft(Action::Halt(fault)) => write!(f, "halted: {fault}"),
             Self::Raft(action) => write!(f, "{action:?}"),

@@ -8,7 +8,6 @@ use raft_core::{
 use raft_kv::recording::Replayed;
 
 use raft_examples::console;
-use raft_net_tcp::InWords;
 
 /// The line of a step's event, and those of its actions.
 pub(crate) fn step(step: &Replayed<'_>) -> (String, String) {
@@ -67,26 +66,26 @@ fn action(action: &Action) -> String {
         Action::Persist(write) => format!("begin write {}: {}", write.id.0, operation(&write.op)),
         Action::Apply { first, last } => format!("apply {}", span(*first, *last)),
         Action::ProposalAppended { first, last, term } => format!("appended as {} of term {term}", span(*first, *last)),
-        Action::ProposalRefused(refusal) => format!("the proposal is refused: {}", InWords(refusal)),
+        Action::ProposalRefused(refusal) => format!("the proposal is refused: {}", refusal),
         Action::ReadReady { read, index, kind } => format!("read {} may be served at {index}, {}", read.0, by(*kind)),
-        Action::ReadFailed { read, reason } => format!("read {} fails: {}", read.0, InWords(reason)),
+        Action::ReadFailed { read, reason } => format!("read {} fails: {}", read.0, reason),
         Action::RoleChanged { role, term, leader } => format!("now {role} of term {term}, leader {}", id(*leader)),
         Action::PeerDiverged { peer, index } => format!("the log of server {peer} differs at {index}"),
         Action::MembershipAppended { index, term } => format!("the change is entry {index} of term {term}"),
-        Action::MembershipRefused(refusal) => format!("the change is refused: {}", InWords(refusal)),
+        Action::MembershipRefused(refusal) => format!("the change is refused: {}", refusal),
         Action::MembershipChanged(configuration) => format!("members are now {configuration}"),
         Action::DiskReplaced { id } => {
             format!("another disk answers as server {id}: it does not count until it is removed and added again")
         }
         Action::TransferRefused { target, reason } => {
-            format!("leadership does not go to server {target}: {}", InWords(reason))
+            format!("leadership does not go to server {target}: {}", reason)
         }
         Action::TransferAborted { target } => format!("server {target} did not take leadership: it stays here"),
         Action::Restore(meta) => format!("restore: {}", snapshot(meta)),
         Action::SnapshotInstalled { index, first_index } => {
             format!("the log follows the snapshot of entry {index}, and begins at {first_index}")
         }
-        Action::SnapshotRefused(refusal) => format!("the snapshot is refused: {}", InWords(refusal)),
+        Action::SnapshotRefused(refusal) => format!("the snapshot is refused: {}", refusal),
         Action::MessageDropped { from, reason } => format!("the message of server {from} is dropped: {reason}"),
         Action::Halt(fault) => format!("halt: {fault}"),
     }
