@@ -56,12 +56,13 @@
 //! storage that writes through [`Disk`](raft_kv::Disk) has every fault of [`SimDisk`] at no cost.
 //!
 //! ```
-//! use raft_kv::BlockLog;
+//! use raft_kv::{BlockLog, LogOptions};
 //! use raft_sim::{Founding, SimDisk, Simulation};
 //!
 //! fn open(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
 //!     let members = founding.configuration.clone();
-//!     let log = BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation)
+//!     let options = LogOptions { segment_bytes: founding.segment_bytes, archive: true };
+//!     let log = BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation, options)
 //!         .map_err(|error| error.to_string())?;
 //!     Ok(if founding.is_founder { log } else { log.of_no_founder(founding.server) })
 //! }

@@ -1,7 +1,7 @@
 //! What is simulated: a state machine, the storage under it, and the clients that use it. Yours, or the key-value store's.
 
 use raft_core::{Configuration, Incarnation, NodeId, StateMachine, Storage};
-use raft_kv::{BlockLog, ClusterId, KvMachine, SessionLimits, Value};
+use raft_kv::{BlockLog, ClusterId, KvMachine, LogOptions, SessionLimits, Value};
 
 use crate::disk::SimDisk;
 use crate::plan::Plan;
@@ -43,6 +43,8 @@ pub struct Founding {
     /// Whether this disk is one of those on which the cluster was founded. One that replaces a lost one, or belongs to a
     /// server that is to be added, is none.
     pub is_founder: bool,
+    /// How long its segments are.
+    pub segment_bytes: u64,
 }
 
 /// Puts a [`Simulation`] together.
@@ -137,8 +139,9 @@ impl<M, S, W> Builder<M, S, W> {
 const SESSIONS: SessionLimits = SessionLimits { sessions_max: 5, reply_bytes_max: 1_000 };
 
 fn open_block_log(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
-    let Founding { server, cluster, configuration, incarnation, is_founder } = founding;
-    let log = BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation)
+    let Founding { server, cluster, configuration, incarnation, is_founder, segment_bytes } = founding;
+    let options = LogOptions { segment_bytes: *segment_bytes, archive: false };
+    let log = BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation, options)
         .map_err(|error| error.to_string())?;
     Ok(if *is_founder { log } else { log.of_no_founder(*server) })
 }

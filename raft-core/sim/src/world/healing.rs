@@ -27,7 +27,10 @@ pub(super) enum Phase {
     Last(Time),
     /// The logs are to be equal, by this time, which moves on while more than so much is applied by all together: a server
     /// that lags far, and is sent one entry a round trip, may need minutes.
-    Equal { until: Time, applied: u64 },
+    Equal {
+        until: Time,
+        applied: u64,
+    },
     Ended,
 }
 

@@ -23,7 +23,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         server.life = server.life.saturating_add(1);
         let life = server.life;
         let configuration = Configuration::new((1..=shape.voters).map(NodeId));
-        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, is_founder };
+        let segment_bytes = shape.limits.segment_bytes;
+        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, is_founder, segment_bytes };
         let (config, limits) = config(shape, id, seed, life);
         let storage = (self.simulation.storage)(server.disk.clone(), &founding);
         if std::mem::take(&mut server.dies_founding) {
