@@ -126,6 +126,8 @@ fn s4_chunks_of_two_snapshots_are_not_mixed() {
 #[test]
 fn s5_a_snapshot_is_of_what_is_applied() {
     let mut plan = away();
+    // One is needed by server 3 while it is being written.
+    plan.seed = 6;
     (plan.shape.limits.max_apply_bytes, plan.shape.think) = (1, Time::millis(5));
     for number in 0..60 {
         let target = if number % 2 == 0 { Target::Leader } else { server(3) };
@@ -141,7 +143,7 @@ fn s5_a_snapshot_is_of_what_is_applied() {
 fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
     let mut plan = away();
     // Its clients use several keys.
-    plan.seed = 0;
+    plan.seed = 1;
     let told = run(plan);
     let last = |key: &str, from, until| {
         let done = |what: &What| match what {
