@@ -1,12 +1,12 @@
 //! The log of blocks: a [`Storage`] in segment files, with snapshots in files of their own.
 //!
-//! Hard state, truncations and blocks are one stream of frames, each with a position in it that only grows. Segment files
-//! hold the stream one after the other; each [`Write`] is one frame with a checksum (its bytes are drawn in
-//! `block_log/frame.rs`), so after a crash the log holds a prefix of the writes begun, each whole or not at all. One write
-//! and one sync make everything durable that waits, in the order written.
+//! Hard state, truncations and blocks are one stream of frames, each with a position in it that only grows. Segment
+//! files hold the stream one after the other; each [`Write`] is one frame with a checksum (its bytes are drawn in
+//! `block_log/frame.rs`), so after a crash the log holds a prefix of the writes begun, each whole or not at all. One
+//! write and one sync make everything durable that waits, in the order written.
 //!
-//! A segment begins with a *checkpoint*: all that the segments before it lead to, but for their blocks. So a log is read
-//! from the first segment that is kept, whatever was before it.
+//! A segment begins with a *checkpoint*: all that the segments before it lead to, but for their blocks. So a log is
+//! read from the first segment that is kept, whatever was before it.
 //!
 //! # What opening does with bad bytes
 //!
@@ -15,35 +15,36 @@
 //!
 //! * **A torn tail**: it is in the last segment, and no frame after `x` notes that the log was durable beyond `x`. Then
 //!   nothing from `x` on was ever reported, and it is cut off (fault D1).
-//! * **Damage**: another segment follows, which only begins when all before it is durable, or some frame notes that it was.
-//!   Bytes that were durable have changed, so votes or acknowledged blocks are lost here.
+//! * **Damage**: another segment follows, which only begins when all before it is durable, or some frame notes that it
+//!   was. Bytes that were durable have changed, so votes or acknowledged blocks are lost here.
 //!   Nothing is changed, and opening fails with [`StorageError::Damaged`] (fault D2). So does a frame whose checksum is
-//!   right and whose content does not follow what stands before it, a segment that is missing, and an installed snapshot
-//!   that is.
+//!   right and whose content does not follow what stands before it, a segment that is missing, and an installed
+//!   snapshot that is.
 //!
 //! # Which disk this is
 //!
 //! A log is given an incarnation when it is founded and keeps it for good, so that a server that comes back with a new
-//! log is not taken for the one that voted (fault M10). A directory that is copied or put back takes its incarnation along.
+//! log is not taken for the one that voted (fault M10). A directory that is copied or put back takes its incarnation
+//! along.
 //!
 //! # Snapshots
 //!
-//! Chunks go to a file of their own. When a snapshot is installed, that is synced and named by its height, and only then a
-//! frame makes it count; in memory is only where its bytes stand, and each read of them is checked. After an install the
-//! chain begins at its anchor, the hash of the block before the first that is kept; chunks that were not installed when the
-//! log was closed are not found again.
+//! Chunks go to a file of their own. When a snapshot is installed, that is synced and named by its height, and only
+//! then a frame makes it count; in memory is only where its bytes stand, and each read of them is checked. After an
+//! install the chain begins at its anchor, the hash of the block before the first that is kept; chunks that were not
+//! installed when the log was closed are not found again.
 //!
-//! Once an install is durable, what it makes needless is given back: the snapshot before it, and the segments before the
-//! first block that is kept. One of these is renamed and written again later, so that a log in use makes few files; with
-//! [`archive`](LogOptions::archive) they are moved aside instead, and kept. So the time to open a log is bounded by what was
-//! written since the last snapshot, and the snapshot.
+//! Once an install is durable, what it makes needless is given back: the snapshot before it, and the segments before
+//! the first block that is kept. One of these is renamed and written again later, so that a log in use makes few files;
+//! with [`archive`](LogOptions::archive) they are moved aside instead, and kept. So the time to open a log is bounded
+//! by what was written since the last snapshot, and the snapshot.
 //!
 //! # What it cannot tell
 //!
-//! * Damage in the last frames, those which no later frame or segment vouches for, looks like a torn tail: they are lost as
-//!   if never written. That is what was submitted since the write before the last one became known to be durable: one
-//!   batch under light load, two under heavy. A file cut short at such a place by something else looks the same, and
-//!   so does a directory put back to an earlier state as a whole.
+//! * Damage in the last frames, those which no later frame or segment vouches for, looks like a torn tail: they are
+//!   lost as if never written. That is what was submitted since the write before the last one became known to be
+//!   durable: one batch under light load, two under heavy. A file cut short at such a place by something else looks the
+//!   same, and so does a directory put back to an earlier state as a whole.
 //! * Somebody who can write the files can write another valid chain. The hash of a block that was told to a client, or
 //!   that a peer holds, shows it.
 
@@ -84,8 +85,8 @@ use write::Begun;
 pub struct LogOptions {
     /// The length of a segment: 64 MiB unless told otherwise. A longer write gets a longer one.
     pub segment_bytes: u64,
-    /// Whether segments that a snapshot makes needless are moved to the directory `archive` below, and kept there, rather
-    /// than given back.
+    /// Whether segments that a snapshot makes needless are moved to the directory `archive` below, and kept there,
+    /// rather than given back.
     pub archive: bool,
 }
 
@@ -165,8 +166,8 @@ impl<D: Disk> BlockLog<D> {
     /// Opens a log: verifies all of it that is kept and cuts off a torn tail. What it holds is durable on return.
     ///
     /// # Errors
-    /// The directory holds none, or one of another cluster or founding configuration, of another version of the format, or
-    /// one that is damaged or cannot be read. Nothing was changed.
+    /// The directory holds none, or one of another cluster or founding configuration, of another version of the format,
+    /// or one that is damaged or cannot be read. Nothing was changed.
     pub fn open(
         mut disk: D,
         cluster: ClusterId,
@@ -181,8 +182,8 @@ impl<D: Disk> BlockLog<D> {
         Ok(log)
     }
 
-    /// [`create`](Self::create)s with the incarnation `new` where the directory is empty or where a crash tore its founding,
-    /// else [`open`](Self::open)s, and `new` is not used.
+    /// [`create`](Self::create)s with the incarnation `new` where the directory is empty or where a crash tore its
+    /// founding, else [`open`](Self::open)s, and `new` is not used.
     ///
     /// # Errors
     /// As for these two.

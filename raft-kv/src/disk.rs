@@ -3,14 +3,14 @@
 //!
 //! # Contract
 //!
-//! 1. A disk is a directory of named files. [`files`](Disk::files) names them as everything submitted leaves them. A name
-//!    with a `/` is in a directory below, which is made when it is needed and never listed.
-//! 2. [`submit`](Disk::submit) begins an operation and answers its ticket, one more than the one before; it never waits for
-//!    the device. Operations become durable in their order: when [`durable`](Disk::durable) answers `n`, everything up to
-//!    ticket `n` survives a crash. It never falls.
-//! 3. What a crash leaves of writes that are not durable is arbitrary: any sectors of their bytes, in any of their files.
-//!    **Every other operation is a barrier**: it begins when all before it is durable, a crash leaves it done or not done,
-//!    and nothing after it begins before it is durable. Directories are synced for it (fault D4).
+//! 1. A disk is a directory of named files. [`files`](Disk::files) names them as everything submitted leaves them. A
+//!    name with a `/` is in a directory below, which is made when it is needed and never listed.
+//! 2. [`submit`](Disk::submit) begins an operation and answers its ticket, one more than the one before; it never waits
+//!    for the device. Operations become durable in their order: when [`durable`](Disk::durable) answers `n`, everything
+//!    up to ticket `n` survives a crash. It never falls.
+//! 3. What a crash leaves of writes that are not durable is arbitrary: any sectors of their bytes, in any of their
+//!    files. **Every other operation is a barrier**: it begins when all before it is durable, a crash leaves it done or
+//!    not done, and nothing after it begins before it is durable. Directories are synced for it (fault D4).
 //! 4. [`read_at`](Disk::read_at) fills the whole buffer with what was written or fails. It answers for every byte that
 //!    is durable, and for those that were there when the disk was opened. A file is read by the name that everything
 //!    submitted gives it, whether that is durable or not.
@@ -105,9 +105,9 @@ pub trait Disk {
 
     /// Recovery: does these operations in their order, all of them durable on return.
     ///
-    /// What is written is written even where the file already holds it: after a failed sync the kernel may show bytes that
-    /// never reached the device and count them as clean (fault D3), and writing them again is what makes the sync mean
-    /// something.
+    /// What is written is written even where the file already holds it: after a failed sync the kernel may show bytes
+    /// that never reached the device and count them as clean (fault D3), and writing them again is what makes the sync
+    /// mean something.
     ///
     /// # Errors
     /// One of them failed: the disk is as after any failed operation.

@@ -1,4 +1,5 @@
-//! The directory of a simulated server: it does what its world decides, and forgets at a crash what a real one may forget.
+//! The directory of a simulated server: it does what its world decides, and forgets at a crash what a real one may
+//! forget.
 //!
 //! ```text
 //!            vouched            durable            where the running sync ends          submitted
@@ -91,7 +92,8 @@ impl SimDisk {
         Some(waiting)
     }
 
-    /// The running sync ends: what it covers is durable, or the disk has [`failed`](Self::has_failed). Nothing where none runs.
+    /// The running sync ends: what it covers is durable, or the disk has [`failed`](Self::has_failed). Nothing where
+    /// none runs.
     pub fn end_sync(&self) {
         let mut device = self.device.borrow_mut();
         let Some(ticket) = device.syncing.take() else { return };
@@ -119,7 +121,8 @@ impl SimDisk {
     }
 
     /// Makes reads fail that reach the last sixteenth of what the last segment of a log holds now, until
-    /// [`fail_reads`](Self::fail_reads) is told otherwise: whoever reads from the beginning on is in the middle of it then.
+    /// [`fail_reads`](Self::fail_reads) is told otherwise: whoever reads from the beginning on is in the middle of it
+    /// then.
     pub fn fail_late_reads(&self) {
         let mut device = self.device.borrow_mut();
         let last = device.vouching.last_segment();
@@ -132,7 +135,8 @@ impl SimDisk {
     }
 
     /// The process dies, or the power fails: what was durable stays. Of the rest stays any part, with any sectors as
-    /// they were before; or, after a failed sync, all of it to look at and any mix of it in truth, until the next crash.
+    /// they were before; or, after a failed sync, all of it to look at and any mix of it in truth, until the next
+    /// crash.
     ///
     /// Failures end with the life. A device that is full or whose reads fail still is and does.
     pub fn crash(&self, rng: &mut Rng) {
@@ -187,8 +191,8 @@ impl SimDisk {
     }
 
     /// One to eight bits flip, in one place of a file or in several: of durable bytes that a later durable write of a
-    /// [`BlockLog`](raft_kv::BlockLog) vouches for, or of its installed snapshot. Opening it, or reading the snapshot, finds
-    /// that. Answers which file it is and where the first of them is; `None` where nothing is vouched for.
+    /// [`BlockLog`](raft_kv::BlockLog) vouches for, or of its installed snapshot. Opening it, or reading the snapshot,
+    /// finds that. Answers which file it is and where the first of them is; `None` where nothing is vouched for.
     ///
     /// What no later write vouches for is spared: a log cannot tell damage there from a torn tail, and would forget what
     /// it acknowledged.

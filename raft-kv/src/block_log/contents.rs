@@ -98,8 +98,8 @@ impl Contents {
         if is_there { Ok(()) } else { Err(format!("a truncation at {} to {last}", snapshot.next())) }
     }
 
-    /// Removes every block after this one. Where the segments that are kept begin after it, it is the one before the first
-    /// from then on.
+    /// Removes every block after this one. Where the segments that are kept begin after it, it is the one before the
+    /// first from then on.
     pub(super) fn truncate(&mut self, before: &Point) {
         if before.height < self.index.before().0 {
             self.index = Index::after(before.height, before.term);
@@ -122,8 +122,8 @@ impl Contents {
         Ok(meta)
     }
 
-    /// The log follows the installed snapshot. `before` is the block before the first that is kept: none where none is, and
-    /// where the segments that are kept begin after it, it makes no difference.
+    /// The log follows the installed snapshot. `before` is the block before the first that is kept: none where none is,
+    /// and where the segments that are kept begin after it, it makes no difference.
     pub(super) fn follow_snapshot(&mut self, before: Option<(LogIndex, Digest)>) {
         let SnapshotMeta { last_included_index, last_included_term, digest, .. } = self.snapshots.installed();
         let (index, term, anchor) = (*last_included_index, *last_included_term, *digest);

@@ -20,10 +20,11 @@
 //!                 before) | payload
 //! ```
 //!
-//! A frame's position is its place in the one stream that the segments hold: a segment's `start`, and then how far behind
-//! the header it stands. A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is the end
-//! of the last frame that was known to be durable when this one was formed. A checksum covers its frame's position, so that
-//! a frame in a wrong place, one that a client's payload imitates, or one of a file's earlier life, is none.
+//! A frame's position is its place in the one stream that the segments hold: a segment's `start`, and then how far
+//! behind the header it stands. A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is
+//! the end of the last frame that was known to be durable when this one was formed. A checksum covers its frame's
+//! position, so that a frame in a wrong place, one that a client's payload imitates, or one of a file's earlier life,
+//! is none.
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};

@@ -1,5 +1,5 @@
-//! Giving back what an installed snapshot makes needless: the snapshot before it, and segments of blocks before the first
-//! that is kept. Never before the install is durable.
+//! Giving back what an installed snapshot makes needless: the snapshot before it, and segments of blocks before the
+//! first that is kept. Never before the install is durable.
 
 use raft_core::StorageError;
 
@@ -35,8 +35,8 @@ impl<D: Disk> BlockLog<D> {
         Ok(())
     }
 
-    /// Begins to give back the segments that lie before this position. The first of them to go is the first of all: whatever
-    /// a crash leaves, no segment is missing between two.
+    /// Begins to give back the segments that lie before this position. The first of them to go is the first of all:
+    /// whatever a crash leaves, no segment is missing between two.
     pub(super) fn prune(&mut self, needed: u64) -> Result<(), StorageError> {
         while let Some(segment) = self.segments.pop_before(needed) {
             let name = segment.name();

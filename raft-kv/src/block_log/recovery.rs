@@ -1,7 +1,7 @@
 //! Reading a log back: what it holds, where it ends, and whether what is bad in it is a torn tail or damage.
 //!
-//! A segment begins when everything before it is durable (contract 3 of the [disk](crate::disk)). So whatever is bad in a
-//! segment that another follows is damage; a torn tail is only in the last one, or that one has not begun.
+//! A segment begins when everything before it is durable (contract 3 of the [disk](crate::disk)). So whatever is bad in
+//! a segment that another follows is damage; a torn tail is only in the last one, or that one has not begun.
 
 use raft_core::{Incarnation, StorageError};
 
@@ -53,9 +53,9 @@ pub(super) fn begin_segment(
 }
 
 /// Whether the directory is what a crash leaves of founding this log: a part of its first segment, with zeros for bytes
-/// that never reached the device. Which incarnation was drawn is not known where its checkpoint is torn, so anything may
-/// stand there and in the checksums over it. Founding is durable before anything else is written, so nothing is lost in it,
-/// and nobody can rely on an incarnation that no server has run with.
+/// that never reached the device. Which incarnation was drawn is not known where its checkpoint is torn, so anything
+/// may stand there and in the checksums over it. Founding is durable before anything else is written, so nothing is
+/// lost in it, and nobody can rely on an incarnation that no server has run with.
 pub(super) fn is_torn_founding(disk: &impl Disk, genesis: &Genesis) -> Result<bool, OpenError> {
     let first = segment_name(1);
     let files = disk.files();
@@ -249,8 +249,8 @@ impl<'a, D: Disk> Reading<'a, D> {
 }
 
 impl Recovered {
-    /// Makes what was found durable, and removes what is left over. What no frame vouches for is written again before the
-    /// file is cut behind it, so that a crash in between takes nothing.
+    /// Makes what was found durable, and removes what is left over. What no frame vouches for is written again before
+    /// the file is cut behind it, so that a crash in between takes nothing.
     pub(super) fn settle(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
         let (last, end) = (*self.segments.last(), self.segments.end());
         let file = last.name();

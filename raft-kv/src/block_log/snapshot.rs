@@ -96,8 +96,8 @@ impl Snapshots {
         self.receiving.replace(begun).map(|given_up| given_up.file)
     }
 
-    /// Takes in a chunk that was checked, of a snapshot that has begun. Appends to `out` what is to be written for it, and
-    /// answers where.
+    /// Takes in a chunk that was checked, of a snapshot that has begun. Appends to `out` what is to be written for it,
+    /// and answers where.
     pub(super) fn receive(&mut self, chunk: &SnapshotChunk, out: &mut Vec<u8>) -> Option<(&str, u64)> {
         let receiving = self.receiving.as_mut()?;
         let at = if chunk.offset == 0 { 0 } else { receiving.state_at.saturating_add(chunk.offset) };

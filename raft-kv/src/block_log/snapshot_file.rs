@@ -1,4 +1,5 @@
-//! The bytes of a snapshot file: every width, offset and checksum is here and nowhere else. `docs/FORMAT.md` draws them.
+//! The bytes of a snapshot file: every width, offset and checksum is here and nowhere else. `docs/FORMAT.md` draws
+//! them.
 //!
 //! ```text
 //! header   magic 8 | version 4 | description length 4 | crc32c 4 (of the 16 before and the description) | description

@@ -42,7 +42,8 @@ impl<'a, D: Disk> Window<'a, D> {
         Ok(self.bytes(0, SEGMENT_HEADER_LEN)?.map_or(SegmentHeader::Wrong, SegmentHeader::parse))
     }
 
-    /// The checkpoint that a segment which starts at this position begins with, and where it ends; `None` where none is.
+    /// The checkpoint that a segment which starts at this position begins with, and where it ends; `None` where none
+    /// is.
     pub(super) fn checkpoint(&mut self, start: u64) -> Result<Option<(Checkpoint, u64)>, StorageError> {
         let Some((header, body)) = self.frame(start, start)? else { return Ok(None) };
         let end = start.saturating_add(FRAME_HEADER_LEN as u64).saturating_add(header.len as u64);
@@ -65,8 +66,8 @@ impl<'a, D: Disk> Window<'a, D> {
 
     /// Looks from position `at` on for a frame that was formed when the log was durable beyond `bad`.
     ///
-    /// A header alone is evidence, whatever became of its body: its checksum says that it was formed for that place, and
-    /// what it says was true then. So this takes time linear in the file's rest, whatever lengths its bytes claim.
+    /// A header alone is evidence, whatever became of its body: its checksum says that it was formed for that place,
+    /// and what it says was true then. So this takes time linear in the file's rest, whatever lengths its bytes claim.
     pub(super) fn evidence(&mut self, start: u64, at: u64, bad: u64) -> Result<Evidence, StorageError> {
         let mut found = Evidence { proof: None, is_torn: false };
         let mut offset = at.saturating_sub(start).saturating_add(SEGMENT_HEADER_LEN as u64);

@@ -116,8 +116,8 @@ impl<D: Disk> BlockLog<D> {
         Ok(ticket)
     }
 
-    /// The snapshot's file gets its name before the frame is written that makes it count. What it replaces goes when that
-    /// is durable.
+    /// The snapshot's file gets its name before the frame is written that makes it count. What it replaces goes when
+    /// that is durable.
     fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(u64, Option<u64>), StorageError> {
         let meta = self.contents.check_install(index, keep_from).or_else(expected)?.clone();
         if keep_from.is_some() && Some(self.hash_at(index)?) != meta.digest {

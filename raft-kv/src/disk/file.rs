@@ -24,8 +24,8 @@ const UNPREPARED: &str = ".new";
 
 /// A directory, held by a lock for as long as this value lives.
 ///
-/// One write a file and one `fdatasync` cover everything that was submitted while the ones before them ran. Dropping it, like
-/// [`shutdown`](Self::shutdown), waits until what was submitted is done. For Unix.
+/// One write a file and one `fdatasync` cover everything that was submitted while the ones before them ran. Dropping
+/// it, like [`shutdown`](Self::shutdown), waits until what was submitted is done. For Unix.
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,
@@ -128,7 +128,8 @@ impl FileDisk {
         })
     }
 
-    /// Closes files, where many are open. One whose name is not durable yet stays open: on the device it may have another.
+    /// Closes files, where many are open. One whose name is not durable yet stays open: on the device it may have
+    /// another.
     fn close_settled(&self) {
         let durable = self.shared.durable().unwrap_or(0);
         let is_settled = |file| self.names.values().any(|named| named.file == file && named.ticket <= durable);

@@ -144,9 +144,10 @@ impl MemDisk {
         }
     }
 
-    /// The disk after a crash: what was durable, then `unsynced` of what was not, counted as [`unsynced`](Self::unsynced)
-    /// does. Of the writes that are not followed by a barrier in that (contract 3), those sectors for which `written` is
-    /// false never reached the device; they are as they were, or zeros where the file was shorter.
+    /// The disk after a crash: what was durable, then `unsynced` of what was not, counted as
+    /// [`unsynced`](Self::unsynced) does. Of the writes that are not followed by a barrier in that (contract 3), those
+    /// sectors for which `written` is false never reached the device; they are as they were, or zeros where the file
+    /// was shorter.
     #[must_use]
     pub fn crash(&self, unsynced: u64, written: impl FnMut(&str, u64) -> bool) -> Self {
         let directory = self.after_crash(unsynced, written);

@@ -19,7 +19,8 @@ fn open(dir: &Path) -> BlockLog<FileDisk> {
     BlockLog::open_or_create(disk, ClusterId::from_name("golden"), members, Incarnation(0x60_1d), options).unwrap()
 }
 
-/// What every one of these directories was written with: blocks, a truncation, votes, a membership block and a snapshot.
+/// What every one of these directories was written with: blocks, a truncation, votes, a membership block and a
+/// snapshot.
 fn write_golden(dir: &Path) {
     let mut log = open(dir);
     let mut last = 0;

@@ -288,7 +288,8 @@ fn rot_befalls_segments_that_another_follows_and_installed_snapshots() {
     assert_eq!(rotten(&disk).keys().collect::<Vec<_>>(), ["snapshot-7"]);
 }
 
-/// A write that no sync had reached and that a crash left whole vouches from then on; one that the next life cut does not.
+/// A write that no sync had reached and that a crash left whole vouches from then on; one that the next life cut does
+/// not.
 #[test]
 fn a_write_vouches_in_the_next_life_if_it_is_still_there() {
     for (len, vouches) in [(105, true), (102, false)] {

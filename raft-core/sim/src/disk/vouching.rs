@@ -8,8 +8,8 @@ use raft_kv::Change;
 ///
 /// A frame notes how much of the log its writer knew to be durable. Where a frame is bad, one behind it that notes more
 /// than where the bad one begins tells damage from a torn tail; so does a segment that has begun behind it. So what a
-/// durable frame notes may rot, as long as that frame does not, and so may an installed snapshot. Writers of other formats,
-/// and those who submit anything but whole frames, are not understood.
+/// durable frame notes may rot, as long as that frame does not, and so may an installed snapshot. Writers of other
+/// formats, and those who submit anything but whole frames, are not understood.
 #[derive(Debug, Default)]
 pub(super) struct Vouching {
     /// How long each segment is, by number, once everything submitted is done.

@@ -197,8 +197,8 @@ fn read_whole(log: &Log) -> Option<Held> {
     }
 }
 
-/// Faults D1 and D2: every bit of every file, one at a time. It is damage, or makes no difference, or takes the last frame
-/// away, for which nothing vouches.
+/// Faults D1 and D2: every bit of every file, one at a time. It is damage, or makes no difference, or takes the last
+/// frame away, for which nothing vouches.
 #[test]
 fn d2_every_bit_of_a_small_directory() {
     let mut log = small();

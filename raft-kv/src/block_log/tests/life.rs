@@ -60,8 +60,8 @@ pub(super) enum Step {
     /// This many from the end.
     Truncate(u64),
     HardState(u64, u32),
-    /// A snapshot of so many blocks before the last, of so many bytes in chunks, installed with so many of the blocks before
-    /// it kept; or one beyond the last block, with none.
+    /// A snapshot of so many blocks before the last, of so many bytes in chunks, installed with so many of the blocks
+    /// before it kept; or one beyond the last block, with none.
     Snapshot {
         back: u64,
         len: usize,
@@ -161,8 +161,8 @@ fn describe(log: &Log, index: LogIndex) -> SnapshotMeta {
     }
 }
 
-/// Whether it holds what it should, or is a state in which no snapshot was installed where one was being received: what was
-/// received makes no difference to what a log holds.
+/// Whether it holds what it should, or is a state in which no snapshot was installed where one was being received: what
+/// was received makes no difference to what a log holds.
 fn live(steps: Vec<Step>, options: LogOptions) -> Result<(), TestCaseError> {
     let mut log = founded(DISK, options);
     // What it holds after each write of this life; the first is what the life began with. Snapshots are read back once

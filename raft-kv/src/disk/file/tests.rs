@@ -129,8 +129,8 @@ fn what_arrives_during_a_sync_becomes_one_write_a_file() {
     stage.disk.shutdown().unwrap();
 }
 
-/// Contract 3, and fault D4 as far as it shows here: a name is changed when what it stands for is durable, and what comes
-/// after waits for the name.
+/// Contract 3, and fault D4 as far as it shows here: a name is changed when what it stands for is durable, and what
+/// comes after waits for the name.
 #[test]
 fn d4_every_other_change_is_a_barrier() {
     let mut stage = stage();

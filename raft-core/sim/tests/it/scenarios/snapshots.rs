@@ -168,8 +168,8 @@ fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
 #[test]
 fn s7_who_waits_when_a_snapshot_is_installed_is_answered() {
     let mut plan = compacting(world(3));
-    // So that some are always waiting. Whether the leader's disk is idle when it goes on, so that what arrived meanwhile is
-    // proposed at once and not only queued, is drawn.
+    // So that some are always waiting. Whether the leader's disk is idle when it goes on, so that what arrived
+    // meanwhile is proposed at once and not only queued, is drawn.
     plan.seed = 1;
     (plan.shape.clients, plan.shape.think, plan.shape.duration) = (8, Time::millis(5), Time::secs(6));
     let (told, seen) = watched(plan.with(Time::secs(2), Fault::Pause { target: Target::Leader, lasts: Time::secs(3) }));
