@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
 use raft_kv::recording::Recorder;
-use raft_kv::{BlockLog, FileDisk, KvMachine};
+use raft_kv::{BlockLog, FileDisk, KvMachine, LogOptions};
 use raft_net_tcp::protocol::MemberStatus;
 use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker, draw_incarnation};
 use rustix::process::{Signal, getpid, kill_process};
@@ -38,6 +38,12 @@ pub struct Args {
     /// Delays every message by so much, for watching: 0 to 500, the same on every server. Elections take longer then
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=DELAY_MS_MAX))]
     delay_ms: u64,
+    /// Takes a snapshot after so much of the log, which is then given back
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    snapshot_mib: u32,
+    /// Keeps what snapshots make needless of the log, in the directory archive beside it
+    #[arg(long)]
+    archive: bool,
     /// Records every step into a new file of DIR, for `replay`; the file holds clients' data
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
@@ -79,7 +85,8 @@ fn run(args: &Args) -> Result<(), String> {
     let notify = waker.clone();
     let disk = FileDisk::open(&directory, move || notify.wake()).map_err(|error| error.to_string())?;
     let members = Configuration::new(addresses.keys().copied());
-    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation())
+    let options = LogOptions { archive: args.archive, ..LogOptions::default() };
+    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation(), options)
         .map_err(|error| error.to_string())?;
 
     let is_new = log.last_index() == LogIndex(0);
@@ -87,6 +94,8 @@ fn run(args: &Args) -> Result<(), String> {
     config.raft.is_founder = !args.join;
     config.delay = Duration::from_millis(args.delay_ms);
     config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
+    config.requests.snapshot_every_bytes = usize::try_from(u64::from(args.snapshot_mib) << 20).ok();
+    let held = held(&log);
     let (notices, printer) = notices::printer(format!("server {id}"));
     let log = match &args.record {
         Some(directory) => {
@@ -98,7 +107,7 @@ fn run(args: &Args) -> Result<(), String> {
     };
     let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
     let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
-    say(&format!("server {id} listens on {listen}, its files are in {}{recording}", directory.display()));
+    say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
     if is_new && args.join {
         say(&format!("it waits until a client adds it: add {id} {listen}"));
     }
@@ -107,6 +116,15 @@ fn run(args: &Args) -> Result<(), String> {
     let ran = server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"));
     printer.finish();
     ran
+}
+
+/// `blocks 1 to 70 in 2 segments`, with the snapshot that they follow.
+fn held(log: &BlockLog<FileDisk>) -> String {
+    let (first, last, segments) = (log.first_index(), log.last_index(), log.segment_count());
+    let blocks = if first > last { String::from("no blocks") } else { format!("blocks {first} to {last}") };
+    let snapshot = log.snapshot_meta().map(|meta| meta.last_included_index).unwrap_or_default();
+    let of = if snapshot > LogIndex(0) { format!(", a snapshot of block {snapshot}") } else { String::new() };
+    format!("{blocks} in {segments} segment{}{of}", if segments == 1 { "" } else { "s" })
 }
 
 fn check_id(args: &Args) -> Result<(), String> {

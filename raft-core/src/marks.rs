@@ -162,6 +162,9 @@ marks! {
     TruncationRead "A truncation is read back at opening."
     InstallRead "An installed snapshot is read back at opening."
     ReceivedForgotten "A snapshot that was being received is forgotten at opening (S3)."
+    SegmentBegun "A log goes on in its next segment."
+    SpareTaken "The next segment's file was there already: zeros, or a segment that was given back."
+    SegmentNotBegun "A segment's file is there and what it begins with is not: a crash came in between, or damage (D2)."
     TruncatedUnsynced "Blocks are removed that are not known to be durable."
     LogPoisoned "A log's write or sync has failed (D3)."
 }

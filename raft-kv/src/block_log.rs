@@ -1,41 +1,51 @@
-//! The log of blocks: a [`Storage`] in one append-only file.
+//! The log of blocks: a [`Storage`] in segment files, with snapshots in files of their own.
 //!
-//! Hard state, truncations and blocks go to the same file in one stream, so one write and one sync make everything
-//! durable that waits, in the order written. Each [`Write`] is one frame with a checksum (its bytes are drawn in
-//! `block_log/frame.rs`), so after a crash the log holds a prefix of the writes begun, each whole or not at all.
+//! Hard state, truncations and blocks are one stream of frames, each with a position in it that only grows. Segment
+//! files hold the stream one after the other; each [`Write`] is one frame with a checksum (its bytes are drawn in
+//! `block_log/frame.rs`), so after a crash the log holds a prefix of the writes begun, each whole or not at all. One
+//! write and one sync make everything durable that waits, in the order written.
+//!
+//! A segment begins with a *checkpoint*: all that the segments before it lead to, but for their blocks. So a log is
+//! read from the first segment that is kept, whatever was before it.
 //!
 //! # What opening does with bad bytes
 //!
-//! Every frame is read, its checksum verified, and every block's hash against the one before, from block 0 on. Where a
-//! frame is bad at offset `x`, there are two cases, told apart by the durable length that each frame notes:
+//! Every frame that is kept is read, its checksum verified, and every block's hash against the one before. Where a
+//! frame is bad at position `x`, there are two cases:
 //!
-//! * **A torn tail**: no frame after `x` notes that the file was durable beyond `x`. Then nothing from `x` on was ever
-//!   reported, and it is cut off (fault D1).
-//! * **Damage**: some frame does. Bytes that were durable have changed, so votes or acknowledged blocks are lost here.
+//! * **A torn tail**: it is in the last segment, and no frame after `x` notes that the log was durable beyond `x`. Then
+//!   nothing from `x` on was ever reported, and it is cut off (fault D1).
+//! * **Damage**: another segment follows, which only begins when all before it is durable, or some frame notes that it
+//!   was. Bytes that were durable have changed, so votes or acknowledged blocks are lost here.
 //!   Nothing is changed, and opening fails with [`StorageError::Damaged`] (fault D2). So does a frame whose checksum is
-//!   right and whose content does not follow what stands before it.
+//!   right and whose content does not follow what stands before it, a segment that is missing, and an installed
+//!   snapshot that is.
 //!
 //! # Which disk this is
 //!
 //! A log is given an incarnation when it is founded and keeps it for good, so that a server that comes back with a new
-//! log is not taken for the one that voted (fault M10). A file that is copied or put back takes its incarnation along.
+//! log is not taken for the one that voted (fault M10). A directory that is copied or put back takes its incarnation
+//! along.
 //!
 //! # Snapshots
 //!
-//! Chunks and installs are frames of the same stream. A chunk's bytes stay in the file: in memory is only where they
-//! stand, and each read of them is checked. After an install the chain begins at its anchor, the hash of the block
-//! before the first that is kept; chunks that were not installed when the log was closed are not found again.
+//! Chunks go to a file of their own. When a snapshot is installed, that is synced and named by its height, and only
+//! then a frame makes it count; in memory is only where its bytes stand, and each read of them is checked. After an
+//! install the chain begins at its anchor, the hash of the block before the first that is kept; chunks that were not
+//! installed when the log was closed are not found again.
 //!
-//! **Nothing is reclaimed**: removed blocks, replaced snapshots and given up chunks stay in the file, and opening reads
-//! and verifies all of it, from block 0 on. So the file, and the time to open it, grow with all that was ever written.
+//! Once an install is durable, what it makes needless is given back: the snapshot before it, and the segments before
+//! the first block that is kept. One of these is renamed and written again later, so that a log in use makes few files;
+//! with [`archive`](LogOptions::archive) they are moved aside instead, and kept. So the time to open a log is bounded
+//! by what was written since the last snapshot, and the snapshot.
 //!
 //! # What it cannot tell
 //!
-//! * Damage in the last frames, those which no later frame vouches for, looks like a torn tail: they are lost as if
-//!   never written. That is what was submitted since the write before the last one became known to be durable: one
-//!   batch under light load, two under heavy. A file cut short at such a place by something else looks the same, and
-//!   so does a file put back to an earlier state as a whole.
-//! * Somebody who can write the file can write another valid chain. The hash of a block that was told to a client, or
+//! * Damage in the last frames, those which no later frame or segment vouches for, looks like a torn tail: they are
+//!   lost as if never written. That is what was submitted since the write before the last one became known to be
+//!   durable: one batch under light load, two under heavy. A file cut short at such a place by something else looks the
+//!   same, and so does a directory put back to an earlier state as a whole.
+//! * Somebody who can write the files can write another valid chain. The hash of a block that was told to a client, or
 //!   that a peer holds, shows it.
 
 use std::collections::VecDeque;
@@ -47,20 +57,44 @@ use raft_core::{
 };
 
 use crate::block::{Block, ClusterId, Genesis, link};
-use crate::disk::Disk;
+use crate::disk::{Change, Disk};
 
 mod contents;
 mod error;
 mod frame;
 mod index;
+mod reclaim;
 mod recovery;
+mod replay;
+mod segments;
 mod snapshot;
+mod snapshot_file;
+mod window;
 mod write;
 
 pub use error::OpenError;
 
 use contents::Contents;
-use frame::{BLOCK_HEADER_LEN, BlockHeader};
+use frame::{BLOCK_HEADER_LEN, BlockHeader, SEGMENT_HEADER_LEN};
+use reclaim::Reclaim;
+use segments::{OLD_FILE, Segment, Segments, is_snapshot, segment_name, segment_number};
+use write::Begun;
+
+/// How a log keeps its files. Every life of it may have others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The length of a segment: 64 MiB unless told otherwise. A longer write gets a longer one.
+    pub segment_bytes: u64,
+    /// Whether segments that a snapshot makes needless are moved to the directory `archive` below, and kept there,
+    /// rather than given back.
+    pub archive: bool,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, archive: false }
+    }
+}
 
 /// A [`Storage`] on a [`Disk`], whose entries are hash-chained blocks.
 ///
@@ -69,20 +103,26 @@ use frame::{BLOCK_HEADER_LEN, BlockHeader};
 #[derive(Debug)]
 pub struct BlockLog<D> {
     disk: D,
+    options: LogOptions,
     genesis: Genesis,
     incarnation: Incarnation,
     contents: Contents,
+    segments: Segments,
     /// The last blocks of the log, those whose frame was not durable when last asked.
     unsynced: VecDeque<Unsynced>,
-    /// Writes begun and not reported, each with the durable length that completes it.
-    begun: VecDeque<(WriteId, u64)>,
+    begun: VecDeque<Begun>,
+    reclaims: VecDeque<Reclaim>,
     last_write: WriteId,
     persisted: WriteId,
     /// The end of the last frame that was durable when last asked: what a new frame vouches for. Never the inside of a
     /// frame: one that is durable in part may be torn, and must not be taken for damage.
     synced: u64,
+    /// Snapshots begun to be received in this life: each has a file of its own.
+    received: u64,
+    /// Whether the disk was asked for a spare segment since the last one began.
+    spare_asked: bool,
     poisoned: Option<String>,
-    /// The frame being formed, kept for its room.
+    /// What is written next is formed in it; kept for its room.
     buffer: Vec<u8>,
 }
 
@@ -90,49 +130,60 @@ pub struct BlockLog<D> {
 struct Unsynced {
     entry: Entry,
     hash: Digest,
-    /// The end of its frame.
-    end: u64,
+    /// The operation that makes it durable.
+    ticket: u64,
 }
 
 impl<D: Disk> BlockLog<D> {
-    /// Founds a log in an empty file: durable on return. `incarnation` is a number that no other log has, drawn at random;
-    /// [`UNKNOWN`](Incarnation::UNKNOWN) is for tests, where nobody loses a disk.
+    /// Founds a log in an empty directory: durable on return. `incarnation` is a number that no other log has, drawn at
+    /// random; [`UNKNOWN`](Incarnation::UNKNOWN) is for tests, where nobody loses a disk.
     ///
     /// # Errors
-    /// The file is not empty, or could not be written.
+    /// There is a log already, or it could not be written.
     pub fn create(
         mut disk: D,
         cluster: ClusterId,
         configuration: Configuration,
         incarnation: Incarnation,
+        options: LogOptions,
     ) -> Result<Self, OpenError> {
-        if disk.len() != 0 {
+        if holds_log(&disk) {
             return Err(OpenError::Exists { place: disk.place() });
         }
+        if disk.holds(OLD_FILE) {
+            return Err(OpenError::OldFormat { place: disk.place_of(OLD_FILE) });
+        }
         let genesis = Genesis { cluster, configuration };
-        let founding = recovery::founding_bytes(&genesis, incarnation).ok_or_else(|| write::too_long(&disk))?;
-        disk.settle(0, &founding)?;
-        let synced = disk.len();
-        let contents = Contents::new(&genesis);
-        Ok(Self::assemble(disk, genesis, incarnation, contents, synced))
+        let bytes = recovery::founding_bytes(&genesis, incarnation).ok_or_else(|| write::too_long(&disk))?;
+        let file = segment_name(1);
+        disk.settle(&[Change::Create { file: &file }, Change::Write { file: &file, offset: 0, bytes: &bytes }])?;
+        let first = (bytes.len().saturating_sub(SEGMENT_HEADER_LEN)) as u64;
+        let segments = Segments::new(Segment { number: 1, start: 0, first });
+        let contents = Contents::of(&contents::founding(&genesis, incarnation));
+        Ok(Self::assemble(disk, options, (genesis, incarnation), contents, segments))
     }
 
-    /// Opens a log: verifies all of it and cuts off a torn tail. What it holds is durable on return.
+    /// Opens a log: verifies all of it that is kept and cuts off a torn tail. What it holds is durable on return.
     ///
     /// # Errors
-    /// The file is empty, of another cluster or founding configuration, of another version of the format, damaged, or
-    /// cannot be read. Nothing was changed.
-    pub fn open(mut disk: D, cluster: ClusterId, configuration: Configuration) -> Result<Self, OpenError> {
+    /// The directory holds none, or one of another cluster or founding configuration, of another version of the format,
+    /// or one that is damaged or cannot be read. Nothing was changed.
+    pub fn open(
+        mut disk: D,
+        cluster: ClusterId,
+        configuration: Configuration,
+        options: LogOptions,
+    ) -> Result<Self, OpenError> {
         let genesis = Genesis { cluster, configuration };
         let found = recovery::recover(&disk, &genesis)?.ok_or_else(|| OpenError::Missing { place: disk.place() })?;
-        let mut tail = vec![0; usize::try_from(found.end.saturating_sub(found.vouched)).unwrap_or(usize::MAX)];
-        disk.read_at(found.vouched, &mut tail)?;
-        disk.settle(found.vouched, &tail)?;
-        Ok(Self::assemble(disk, genesis, found.incarnation, found.contents, found.end))
+        found.settle(&mut disk)?;
+        let mut log = Self::assemble(disk, options, (genesis, found.incarnation), found.contents, found.segments);
+        log.prune(log.first_needed(log.segments.end()))?;
+        Ok(log)
     }
 
-    /// [`create`](Self::create)s with the incarnation `new` where the file is empty or where a crash tore its founding,
-    /// else [`open`](Self::open)s, and `new` is not used.
+    /// [`create`](Self::create)s with the incarnation `new` where the directory is empty or where a crash tore its
+    /// founding, else [`open`](Self::open)s, and `new` is not used.
     ///
     /// # Errors
     /// As for these two.
@@ -141,29 +192,43 @@ impl<D: Disk> BlockLog<D> {
         cluster: ClusterId,
         configuration: Configuration,
         new: Incarnation,
+        options: LogOptions,
     ) -> Result<Self, OpenError> {
         let genesis = Genesis { cluster, configuration };
         if recovery::is_torn_founding(&disk, &genesis)? {
             raft_core::mark!(TornFoundingCut);
-            disk.settle(0, &[])?;
+            disk.settle(&[Change::Remove { file: &segment_name(1) }])?;
         }
-        match disk.len() {
-            0 => Self::create(disk, genesis.cluster, genesis.configuration, new),
-            _ => Self::open(disk, genesis.cluster, genesis.configuration),
+        let Genesis { cluster, configuration } = genesis;
+        if holds_log(&disk) {
+            Self::open(disk, cluster, configuration, options)
+        } else {
+            Self::create(disk, cluster, configuration, new, options)
         }
     }
 
-    const fn assemble(disk: D, genesis: Genesis, incarnation: Incarnation, contents: Contents, synced: u64) -> Self {
+    fn assemble(
+        disk: D,
+        options: LogOptions,
+        (genesis, incarnation): (Genesis, Incarnation),
+        contents: Contents,
+        segments: Segments,
+    ) -> Self {
         Self {
             disk,
+            options,
             genesis,
             incarnation,
             contents,
+            synced: segments.end(),
+            segments,
             unsynced: VecDeque::new(),
             begun: VecDeque::new(),
+            reclaims: VecDeque::new(),
             last_write: WriteId(0),
             persisted: WriteId(0),
-            synced,
+            received: 0,
+            spare_asked: false,
             poisoned: None,
             buffer: Vec::new(),
         }
@@ -194,10 +259,16 @@ impl<D: Disk> BlockLog<D> {
         (from.0..=self.last_index().0).map(|height| self.block(LogIndex(height)))
     }
 
-    /// Bytes written to the disk and not known to be durable: how far the device is behind.
+    /// Bytes of frames submitted and not known to be durable: how far the device is behind.
     #[must_use]
-    pub fn unsynced_bytes(&self) -> u64 {
-        self.disk.len().saturating_sub(self.synced)
+    pub const fn unsynced_bytes(&self) -> u64 {
+        self.segments.end().saturating_sub(self.synced)
+    }
+
+    /// How many segments the log has.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.segments.count()
     }
 
     /// The disk.
@@ -205,8 +276,7 @@ impl<D: Disk> BlockLog<D> {
         &self.disk
     }
 
-    /// The disk, for those who drive it: a simulator completes or fails its writes. Bytes submitted past the log show
-    /// as damage.
+    /// The disk, for those who drive it: a simulator completes or fails its writes.
     pub const fn disk_mut(&mut self) -> &mut D {
         &mut self.disk
     }
@@ -230,22 +300,22 @@ impl<D: Disk> BlockLog<D> {
         if let Some(block) = self.unsynced(height) {
             return Ok((block.entry.clone(), block.hash));
         }
-        let (offset, header) = self.read_header(height)?;
+        let (position, header) = self.read_header(height)?;
         let mut payload = vec![0; header.len];
-        self.disk.read_at(offset.saturating_add(BLOCK_HEADER_LEN as u64), &mut payload)?;
-        let entry = header.entry(Bytes::from(payload)).ok_or_else(|| self.damaged(offset, height))?;
+        self.segments.read(&self.disk, position, BLOCK_HEADER_LEN, &mut payload)?;
+        let entry = header.entry(Bytes::from(payload)).ok_or_else(|| self.damaged(position, height))?;
         Ok((entry, header.hash))
     }
 
-    /// Reads what stands before the payload of a block that is in the file, and where that is.
+    /// Reads what stands before the payload of a block that is in a segment, and where that is.
     fn read_header(&self, height: LogIndex) -> Result<(u64, BlockHeader), StorageError> {
-        let (offset, term) = self.locate(height)?;
+        let (position, term) = self.locate(height)?;
         let mut bytes = [0; BLOCK_HEADER_LEN];
-        self.disk.read_at(offset, &mut bytes)?;
+        self.segments.read(&self.disk, position, 0, &mut bytes)?;
         BlockHeader::parse(&bytes)
             .filter(|header| header.height == height && header.term == term)
-            .map(|header| (offset, header))
-            .ok_or_else(|| self.damaged(offset, height))
+            .map(|header| (position, header))
+            .ok_or_else(|| self.damaged(position, height))
     }
 
     fn locate(&self, height: LogIndex) -> Result<(u64, Term), StorageError> {
@@ -261,10 +331,15 @@ impl<D: Disk> BlockLog<D> {
         self.unsynced.get(usize::try_from(height.0.checked_sub(first.0)?).ok()?)
     }
 
-    fn damaged(&self, offset: u64, height: LogIndex) -> StorageError {
-        let place = format!("{} at byte {offset}", self.disk.place());
+    fn damaged(&self, position: u64, height: LogIndex) -> StorageError {
+        let place = self.segments.place(&self.disk, position);
         StorageError::Damaged { place, what: format!("block {height} is not as it was written") }
     }
+}
+
+/// Whether a log was ever founded there, as far as names tell.
+fn holds_log(disk: &impl Disk) -> bool {
+    disk.files().iter().any(|name| segment_number(name).is_some() || is_snapshot(name))
 }
 
 impl<D: Disk> Storage for BlockLog<D> {

@@ -1,22 +1,23 @@
-//! The one file that a [`BlockLog`](crate::BlockLog) writes: a trait, its contract numbered, and its implementors
-//! [`FileDisk`] (a real file, a writer thread of its own) and [`MemDisk`] (a test double that crashes on command).
-//!
-//! A position in the file is also the ticket of a write: a write that ends at byte `n` is durable once
-//! [`durable`](Disk::durable) has reached `n`.
+//! The files that a [`BlockLog`](crate::BlockLog) writes: a trait, its contract numbered, and its implementors
+//! [`FileDisk`] (a real directory, a writer thread of its own) and [`MemDisk`] (a test double that crashes on command).
 //!
 //! # Contract
 //!
-//! 1. The file is one run of bytes that only grows. [`len`](Disk::len) counts every byte submitted, written or not.
-//! 2. [`submit`](Disk::submit) begins to append and to sync; it never waits for the device. What is submitted while a
-//!    sync runs is written and synced together after it.
-//! 3. Bytes become durable in the order submitted: when `durable` answers `n`, every byte before `n` survives a crash.
-//!    It never falls. What a crash leaves of the bytes from `n` on is arbitrary: any length of them, any part of them
-//!    as written, the rest zeros.
+//! 1. A disk is a directory of named files. [`files`](Disk::files) names them as everything submitted leaves them. A
+//!    name with a `/` is in a directory below, which is made when it is needed and never listed.
+//! 2. [`submit`](Disk::submit) begins an operation and answers its ticket, one more than the one before; it never waits
+//!    for the device. Operations become durable in their order: when [`durable`](Disk::durable) answers `n`, everything
+//!    up to ticket `n` survives a crash. It never falls.
+//! 3. What a crash leaves of writes that are not durable is arbitrary: any sectors of their bytes, in any of their
+//!    files. **Every other operation is a barrier**: it begins when all before it is durable, a crash leaves it done or
+//!    not done, and nothing after it begins before it is durable. Directories are synced for it (fault D4).
 //! 4. [`read_at`](Disk::read_at) fills the whole buffer with what was written or fails. It answers for every byte that
-//!    is durable, and for those that the file held when it was opened.
-//! 5. The first write or sync that fails is the last: from then on `submit` and `durable` return its error, nothing
+//!    is durable, and for those that were there when the disk was opened. A file is read by the name that everything
+//!    submitted gives it, whether that is durable or not.
+//! 5. The first operation that fails is the last: from then on `submit` and `durable` return its error, nothing
 //!    more becomes durable, and nothing is tried again. Reads go on.
 //! 6. [`settle`](Disk::settle) comes before the first `submit` and never after it.
+//! 7. [`prepare`](Disk::prepare) promises nothing: the file is listed once it is there.
 
 use raft_core::StorageError;
 
@@ -26,42 +27,96 @@ mod mem;
 pub use file::FileDisk;
 pub use mem::MemDisk;
 
-/// An append-only file whose writes become durable later.
-#[allow(clippy::len_without_is_empty)] // A log file is never asked whether it is empty but by its length.
+/// One change of a [`Disk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Makes an empty file.
+    Create {
+        /// Its name, which no file has.
+        file: &'a str,
+    },
+    /// Writes into a file that is there, beyond its end where that is so: bytes that were never written are zeros.
+    Write {
+        /// The file.
+        file: &'a str,
+        /// Where.
+        offset: u64,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// Ends a file here.
+    Cut {
+        /// The file.
+        file: &'a str,
+        /// How many of its bytes stay.
+        len: u64,
+    },
+    /// Gives a file another name. A file that has that name already is replaced.
+    Rename {
+        /// Its name.
+        from: &'a str,
+        /// Its name from now on.
+        to: &'a str,
+    },
+    /// Removes a file.
+    Remove {
+        /// The file.
+        file: &'a str,
+    },
+}
+
+/// A directory of files whose changes become durable later.
 pub trait Disk {
-    /// What to call the file in an error: its path.
+    /// What to call the directory in an error: its path.
     fn place(&self) -> String;
 
-    /// Bytes in the file once everything submitted is written.
-    fn len(&self) -> u64;
+    /// The names of the files, in their order.
+    fn files(&self) -> Vec<String>;
 
-    /// Fills `buffer` with the bytes from `offset` on.
+    /// Whether there is a file of this name.
+    fn holds(&self, file: &str) -> bool;
+
+    /// Bytes in a file.
+    ///
+    /// # Errors
+    /// There is no such file, or the system's refusal.
+    fn len(&self, file: &str) -> Result<u64, DiskError>;
+
+    /// Fills `buffer` with the bytes of a file from `offset` on.
     ///
     /// # Errors
     /// Contract 4.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
+    fn read_at(&self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError>;
 
-    /// Begins to append these bytes, and answers where they end: the new `len`.
+    /// Begins an operation, and answers its ticket.
     ///
     /// # Errors
-    /// Contract 5. Nothing of these bytes was or will be written.
-    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError>;
+    /// Contract 5. Nothing of it was or will be done.
+    fn submit(&mut self, change: Change<'_>) -> Result<u64, DiskError>;
 
-    /// How many bytes from the beginning survive a crash. Does not wait.
+    /// The last operation that survives a crash with all before it; 0 before the first. Does not wait.
     ///
     /// # Errors
     /// Contract 5.
     fn durable(&mut self) -> Result<u64, DiskError>;
 
-    /// Recovery: makes the file its first `keep` bytes and then `tail`, all of it durable on return.
+    /// Begins to make a file of so many zeros, aside from all operations. Nothing where it is there or being made.
+    fn prepare(&mut self, file: &str, len: u64);
+
+    /// Recovery: does these operations in their order, all of them durable on return.
     ///
-    /// `tail` is written even where the file already holds it: after a failed sync the kernel may show bytes that never
-    /// reached the device and count them as clean (fault D3), and writing them again is what makes the sync mean
-    /// something. A crash inside leaves the first `keep` bytes, and after them any mix of what was there and `tail`.
+    /// What is written is written even where the file already holds it: after a failed sync the kernel may show bytes
+    /// that never reached the device and count them as clean (fault D3), and writing them again is what makes the sync
+    /// mean something.
     ///
     /// # Errors
-    /// The file could not be written: the disk is as after any failed write.
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError>;
+    /// One of them failed: the disk is as after any failed operation.
+    fn settle(&mut self, changes: &[Change<'_>]) -> Result<(), DiskError>;
+
+    /// What to call one of its files in an error.
+    fn place_of(&self, file: &str) -> String {
+        format!("{}/{file}", self.place())
+    }
 }
 
 /// What a disk answers instead of bytes.
@@ -76,8 +131,14 @@ pub enum DiskError {
     /// The device is full (fault D6).
     #[error("{what}: no space left on the device: make room, then start this server again")]
     Full {
-        /// Operation and file.
+        /// Change and file.
         what: String,
+    },
+    /// There is no such file.
+    #[error("{place} is not there")]
+    NoFile {
+        /// The file.
+        place: String,
     },
     /// The file is shorter than what was asked for.
     #[error("{place} ends at or before byte {end}")]
@@ -90,7 +151,7 @@ pub enum DiskError {
     /// The system's refusal.
     #[error("{what}")]
     Io {
-        /// Operation, file and the system's words.
+        /// Change, file and the system's words.
         what: String,
     },
 }
@@ -114,6 +175,7 @@ impl From<DiskError> for StorageError {
             DiskError::PastEnd { place, end } => {
                 Self::Damaged { place, what: format!("the file ends before byte {end}, which was written") }
             }
+            DiskError::NoFile { place } => Self::Damaged { place, what: String::from("the file is not there") },
             other => Self::Io { what: other.to_string() },
         }
     }

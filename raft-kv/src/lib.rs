@@ -4,8 +4,8 @@
 //! | module | one concept |
 //! |---|---|
 //! | `block.rs` | a block: what is hashed, and the genesis that carries the cluster's id |
-//! | `block_log.rs` | [`BlockLog`]: the `Storage` over a file: format, recovery, verification |
-//! | `disk.rs` | [`Disk`]: the one append-only file that it writes through, real or in memory |
+//! | `block_log.rs` | [`BlockLog`]: the `Storage` over segment files: format, recovery, verification |
+//! | `disk.rs` | [`Disk`]: the directory that it writes through, real or in memory |
 //! | `command.rs` | what clients write and ask, and what they are told |
 //! | `session.rs` | a client's writes, each applied once |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
@@ -24,12 +24,12 @@ pub mod recording;
 mod session;
 
 pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
-pub use block_log::{BlockLog, OpenError};
+pub use block_log::{BlockLog, LogOptions, OpenError};
 pub use codec::CodecError;
 pub use command::{
     Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,
     SCAN_BYTES_MAX, SCAN_PAIRS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, Value,
 };
-pub use disk::{Disk, DiskError, FileDisk, MemDisk};
+pub use disk::{Change, Disk, DiskError, FileDisk, MemDisk};
 pub use machine::{KvMachine, SameValue};
 pub use session::{Session, SessionLimits};

@@ -1,20 +1,20 @@
-//! The file of a simulated server: it does what its world decides, and forgets at a crash what a real one may forget.
+//! The directory of a simulated server: it does what its world decides, and forgets at a crash what a real one may
+//! forget.
 //!
 //! ```text
-//!            vouched            durable            where the running sync ends          len
+//!            vouched            durable            where the running sync ends          submitted
 //! 0 ───────────┴──────────────────┴──────────────────────┴───────────────────────────────┘
-//!   bit rot: found at open          a crash leaves any length of these, any sector of it as zeros
+//!   bit rot: found at open          a crash leaves any part of these up to a barrier
 //! ```
 //!
 //! A [`SimDisk`] is a handle. One belongs to the log, which reads and submits; another to the world, which begins and
 //! ends the syncs, breaks the device and pulls the plug. Before a log is opened again the old one is dropped.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use raft_kv::{Disk, DiskError};
+use raft_kv::{Change, Disk, DiskError, MemDisk};
 use rand::RngExt;
 
 use crate::time::{Rng, chance};
@@ -23,162 +23,199 @@ mod vouching;
 
 use vouching::Vouching;
 
-/// A crash keeps or loses unsynced bytes by pieces of this size, counted from the beginning of the file.
-const SECTOR: usize = 512;
-
 /// Bits that rot at once, at most.
 const ROTTEN_BITS_MAX: usize = 8;
 
 /// Where rot is in one place, it is within so many bits.
-const ROTTEN_PLACE: usize = 64;
+const ROTTEN_PLACE: u64 = 64;
 
-/// A handle on one simulated file: see the module.
+/// A handle on one simulated directory: see the module.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
-    file: Rc<RefCell<File>>,
+    device: Rc<RefCell<Device>>,
 }
 
-/// Invariant: `durable <= syncing <= bytes.len()`, and `durable` is where a write ends.
-#[derive(Debug, Default)]
-struct File {
-    place: String,
-    /// What reads show: durable bytes, then those that a crash may take.
-    bytes: Vec<u8>,
-    durable: usize,
-    /// Bytes that were there when the file was opened: they can be read, durable or not.
-    held: usize,
-    /// Where the running sync ends.
-    syncing: Option<usize>,
+#[derive(Debug)]
+struct Device {
+    files: MemDisk,
+    /// The last ticket of the running sync.
+    syncing: Option<u64>,
     /// What the sync that ends next fails with.
     failing: Option<DiskError>,
     failed: Option<DiskError>,
-    /// Bytes of a failed sync that reads show and the device may not hold, until they are written again (fault D3).
-    doubtful: Range<usize>,
-    /// Reads fail that reach beyond this offset.
-    reads_fail: Option<u64>,
+    /// Reads fail: all of them, or those that reach beyond this place of this file.
+    reads_fail: Option<Option<(String, u64)>>,
     full: bool,
     writes: u64,
-    /// Whether anything was submitted since the file was opened.
+    /// Whether anything was submitted since the disk was opened.
     submitted: bool,
+    /// What the last crash left of what was not durable, and how many sectors of that it took.
+    torn: (u64, u64),
     vouching: Vouching,
 }
 
 impl SimDisk {
-    /// An empty file, called `place` in errors.
+    /// An empty directory, called `place` in errors.
     #[must_use]
     pub fn new(place: String) -> Self {
-        Self { file: Rc::new(RefCell::new(File { place, ..File::default() })) }
+        Self::holding(MemDisk::at(place))
     }
 
-    /// Begins to write and sync all that was submitted. Answers how many bytes that is; `None` where a sync runs, where
+    /// A disk that holds these files, all of them durable. No write vouches for any of it yet.
+    #[must_use]
+    pub fn holding(files: MemDisk) -> Self {
+        let device = Device {
+            files,
+            syncing: None,
+            failing: None,
+            failed: None,
+            reads_fail: None,
+            full: false,
+            writes: 0,
+            submitted: false,
+            torn: (0, 0),
+            vouching: Vouching::default(),
+        };
+        Self { device: Rc::new(RefCell::new(device)) }
+    }
+
+    /// Begins to do and sync all that was submitted. Answers how much that is; `None` where a sync runs, where
     /// nothing waits, or where the disk has failed.
     #[must_use]
     pub fn begin_sync(&self) -> Option<u64> {
-        let mut file = self.file.borrow_mut();
-        let waiting = file.bytes.len().saturating_sub(file.durable);
-        if file.syncing.is_some() || file.failed.is_some() || waiting == 0 {
+        let mut device = self.device.borrow_mut();
+        let waiting = device.files.unsynced();
+        if device.syncing.is_some() || device.failed.is_some() || waiting == 0 {
             return None;
         }
-        file.syncing = Some(file.bytes.len());
-        Some(waiting as u64)
+        device.syncing = Some(device.files.submitted());
+        Some(waiting)
     }
 
-    /// The running sync ends: its bytes are durable, or the disk has [`failed`](Self::has_failed). Nothing where none runs.
+    /// The running sync ends: what it covers is durable, or the disk has [`failed`](Self::has_failed). Nothing where
+    /// none runs.
     pub fn end_sync(&self) {
-        let mut file = self.file.borrow_mut();
-        let Some(end) = file.syncing.take() else { return };
-        match file.failing.take() {
-            Some(error) => file.failed = Some(error),
-            None => file.make_durable(end),
+        let mut device = self.device.borrow_mut();
+        let Some(ticket) = device.syncing.take() else { return };
+        match device.failing.take() {
+            Some(error) => device.failed = Some(error),
+            None => {
+                device.files.sync_to(ticket);
+                device.vouching.durable(ticket);
+            }
         }
     }
 
     /// The running sync, or the next where none runs, ends with this error. From then on the disk has failed for good
     /// (contract 5), until the next life.
     pub fn fail(&self, error: DiskError) {
-        let mut file = self.file.borrow_mut();
-        if file.failed.is_none() {
-            file.failing.get_or_insert(error);
+        let mut device = self.device.borrow_mut();
+        if device.failed.is_none() {
+            device.failing.get_or_insert(error);
         }
     }
 
     /// Makes every read fail, or succeed again.
     pub fn fail_reads(&self, fail: bool) {
-        self.file.borrow_mut().reads_fail = fail.then_some(0);
+        self.device.borrow_mut().reads_fail = fail.then_some(None);
     }
 
-    /// Makes reads fail that reach the last sixteenth of what is durable now, until [`fail_reads`](Self::fail_reads) is
-    /// told otherwise: whoever reads from the beginning on is in the middle of it then.
+    /// Makes reads fail that reach the last sixteenth of what the last segment of a log holds now, until
+    /// [`fail_reads`](Self::fail_reads) is told otherwise: whoever reads from the beginning on is in the middle of it
+    /// then.
     pub fn fail_late_reads(&self) {
-        let durable = self.durable_len();
-        self.file.borrow_mut().reads_fail = Some(durable - durable / 16);
+        let mut device = self.device.borrow_mut();
+        let last = device.vouching.last_segment();
+        device.reads_fail = Some(last.map(|(file, end)| (file, end - end / 16)));
     }
 
     /// Leaves no room for writes, or makes room again. A write that was refused is a failure like any other: for good.
     pub fn set_full(&self, full: bool) {
-        self.file.borrow_mut().full = full;
+        self.device.borrow_mut().full = full;
     }
 
-    /// The process dies, or the power fails: what was durable stays. Of the rest stays any length, with any sectors as
-    /// zeros; or, after a failed sync, all of it to look at and any mix of it in truth, until the next crash.
+    /// The process dies, or the power fails: what was durable stays. Of the rest stays any part, with any sectors as
+    /// they were before; or, after a failed sync, all of it to look at and any mix of it in truth, until the next
+    /// crash.
     ///
     /// Failures end with the life. A device that is full or whose reads fail still is and does.
     pub fn crash(&self, rng: &mut Rng) {
         let unsynced = self.unsynced();
         let looks_whole = self.has_failed() && chance(rng, 500);
         let kept = match rng.random_range(0..4) {
-            _ if looks_whole => unsynced,
             0 => 0,
             1 => unsynced,
             _ => rng.random_range(0..=unsynced),
         };
         let written = match rng.random_range(0..4) {
-            _ if looks_whole => 1000,
             0 => 1000,
             1 => 900,
             _ => rng.random_range(0..=1000),
         };
-        self.crash_with(kept, |_| chance(rng, written));
-        if looks_whole {
-            let mut file = self.file.borrow_mut();
-            file.doubtful = file.durable..file.bytes.len();
-        }
+        self.leave(kept, looks_whole, |_, _| chance(rng, written));
     }
 
-    /// A crash that leaves so many of the bytes that were not durable; of their sectors, numbered from the beginning of
-    /// the file, those for which `written` is false are zeros.
-    pub fn crash_with(&self, unsynced: u64, mut written: impl FnMut(u64) -> bool) {
-        let mut file = self.file.borrow_mut();
-        let end = file.durable.saturating_add(usize::try_from(unsynced).unwrap_or(usize::MAX)).min(file.bytes.len());
-        file.bytes.truncate(end);
-        let (doubtful, unsynced) = (std::mem::take(&mut file.doubtful), file.durable..end);
-        file.lose_sectors(doubtful, &mut written);
-        file.lose_sectors(unsynced, &mut written);
-        file.held = end;
-        (file.syncing, file.failing, file.failed) = (None, None, None);
-        file.submitted = false;
+    /// A crash that leaves so much of what was not durable; see [`MemDisk::crash`].
+    pub fn crash_with(&self, unsynced: u64, written: impl FnMut(&str, u64) -> bool) {
+        self.leave(unsynced, false, written);
     }
 
-    /// The process dies as it founds the file, and has not run with it yet: nothing of that is durable.
+    fn leave(&self, kept: u64, looks_whole: bool, mut written: impl FnMut(&str, u64) -> bool) {
+        let mut device = self.device.borrow_mut();
+        let mut lost = 0;
+        let written = |file: &str, sector| {
+            let written = written(file, sector);
+            lost += u64::from(!written);
+            written
+        };
+        device.files =
+            if looks_whole { device.files.crash_in_doubt(kept, written) } else { device.files.crash(kept, written) };
+        device.torn = (kept, lost);
+        (device.syncing, device.failing, device.failed) = (None, None, None);
+        device.submitted = false;
+        device.vouching.crashed();
+    }
+
+    /// The process dies as it founds its files, and has not run with them yet: nothing of that is durable.
     pub fn crash_founding(&self, rng: &mut Rng) {
-        let mut file = self.file.borrow_mut();
-        (file.durable, file.vouching) = (0, Vouching::default());
-        drop(file);
+        let mut device = self.device.borrow_mut();
+        let founded = device.files.contents();
+        device.files = MemDisk::at(device.files.place());
+        for (file, bytes) in &founded {
+            let again = [Change::Create { file }, Change::Write { file, offset: 0, bytes }];
+            again.into_iter().for_each(|change| drop(device.files.submit(change)));
+        }
+        device.vouching = Vouching::default();
+        drop(device);
         self.crash(rng);
     }
 
-    /// One to eight bits flip, in one place or in several, of durable bytes that a later durable write of a
-    /// [`BlockLog`](raft_kv::BlockLog) vouches for: opening finds that. Answers where the first of them is; `None` where nothing
-    /// is vouched for.
+    /// One to eight bits flip, in one place of a file or in several: of durable bytes that a later durable write of a
+    /// [`BlockLog`](raft_kv::BlockLog) vouches for, or of its installed snapshot. Opening it, or reading the snapshot,
+    /// finds that. Answers which file it is and where the first of them is; `None` where nothing is vouched for.
     ///
     /// What no later write vouches for is spared: a log cannot tell damage there from a torn tail, and would forget what
     /// it acknowledged.
-    pub fn rot(&self, rng: &mut Rng) -> Option<u64> {
-        let mut file = self.file.borrow_mut();
-        let end = file.vouching.covered().saturating_mul(8);
-        if end == 0 {
+    pub fn rot(&self, rng: &mut Rng) -> Option<(String, u64)> {
+        let mut device = self.device.borrow_mut();
+        let mut covered = device.vouching.covered();
+        if let Some(snapshot) = device.vouching.snapshot() {
+            let len = device.files.bytes(&snapshot).len() as u64;
+            covered.push((snapshot, len));
+        }
+        covered.retain(|(_, len)| *len > 0);
+        let total: u64 = covered.iter().map(|(_, len)| len).sum();
+        if total == 0 {
             return None;
         }
+        let mut at = rng.random_range(0..total);
+        let is_it = |(_, len): &&(String, u64)| {
+            let is_it = at < *len;
+            at = at.saturating_sub(*len);
+            is_it
+        };
+        let (file, len) = covered.iter().find(is_it).cloned()?;
+        let end = len.saturating_mul(8);
         let place = match chance(rng, 500) {
             true => {
                 let start = rng.random_range(0..end);
@@ -188,99 +225,138 @@ impl SimDisk {
         };
         let count = rng.random_range(1..=ROTTEN_BITS_MAX);
         // A set: a bit that flips twice has not.
-        let bits: BTreeSet<usize> = (0..count).map(|_| rng.random_range(place.clone())).collect();
-        for bit in &bits {
-            if let Some(byte) = file.bytes.get_mut(bit / 8) {
-                *byte ^= 1 << (bit % 8);
+        let bits: BTreeSet<u64> = (0..count).map(|_| rng.random_range(place.clone())).collect();
+        device.files.corrupt(&file, |bytes| {
+            for bit in &bits {
+                if let Some(byte) = usize::try_from(bit / 8).ok().and_then(|at| bytes.get_mut(at)) {
+                    *byte ^= 1 << (bit % 8);
+                }
             }
-        }
-        bits.first().map(|bit| (bit / 8) as u64)
+        });
+        bits.first().map(|bit| (file, bit / 8))
     }
 
-    /// The file is lost: what opens next is empty.
+    /// The files are lost: what opens next is an empty directory.
     pub fn wipe(&self) {
-        let mut file = self.file.borrow_mut();
-        let (place, writes) = (std::mem::take(&mut file.place), file.writes);
-        let (reads_fail, full) = (file.reads_fail, file.full);
-        *file = File { place, writes, reads_fail, full, ..File::default() };
+        let mut device = self.device.borrow_mut();
+        device.files = MemDisk::at(device.files.place());
+        (device.syncing, device.failing, device.failed) = (None, None, None);
+        (device.submitted, device.torn) = (false, (0, 0));
+        device.vouching = Vouching::default();
     }
 
-    /// Writes submitted so far, in all lives.
+    /// Changes submitted so far, in all lives.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.file.borrow().writes
+        self.device.borrow().writes
     }
 
-    /// Bytes that survive a crash for certain. The log's own question, [`Disk::durable`], is noted as what it was told.
-    #[must_use]
-    pub fn durable_len(&self) -> u64 {
-        self.file.borrow().durable as u64
-    }
-
-    /// Bytes submitted and not durable.
+    /// How much of what was submitted is not durable: each byte of a write counts, and each other change as one.
     #[must_use]
     pub fn unsynced(&self) -> u64 {
-        let file = self.file.borrow();
-        file.bytes.len().saturating_sub(file.durable) as u64
+        self.device.borrow().files.unsynced()
+    }
+
+    /// How much of what was not durable the last crash left, and how many sectors of that it took.
+    #[must_use]
+    pub fn torn(&self) -> (u64, u64) {
+        self.device.borrow().torn
     }
 
     /// Whether a sync runs.
     #[must_use]
     pub fn is_syncing(&self) -> bool {
-        self.file.borrow().syncing.is_some()
+        self.device.borrow().syncing.is_some()
     }
 
     /// Whether a write or sync has failed in this life.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.file.borrow().failed.is_some()
+        self.device.borrow().failed.is_some()
     }
 
-    /// A copy of the file as reads show it, durable or not.
+    /// The files as reads show them, durable or not.
     #[must_use]
-    pub fn contents(&self) -> Vec<u8> {
-        self.file.borrow().bytes.clone()
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        self.device.borrow().files.contents()
     }
 }
 
 impl Disk for SimDisk {
     fn place(&self) -> String {
-        self.file.borrow().place.clone()
+        self.device.borrow().files.place()
     }
 
-    fn len(&self) -> u64 {
-        self.file.borrow().bytes.len() as u64
+    fn files(&self) -> Vec<String> {
+        self.device.borrow().files.files()
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.file.borrow().read_at(offset, buffer)
+    fn holds(&self, file: &str) -> bool {
+        self.device.borrow().files.holds(file)
     }
 
-    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
-        let mut file = self.file.borrow_mut();
-        file.begin_write("write to")?;
-        file.bytes.extend_from_slice(bytes);
-        file.submitted = true;
-        file.writes = file.writes.saturating_add(1);
-        let end = file.bytes.len();
-        file.vouching.submitted(end);
-        Ok(end as u64)
+    fn len(&self, file: &str) -> Result<u64, DiskError> {
+        self.device.borrow().files.len(file)
+    }
+
+    /// Refuses bytes that are neither durable nor from an earlier life (contract 4), so that whoever relies on them
+    /// shows up.
+    fn read_at(&self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let device = self.device.borrow();
+        let end = offset.saturating_add(buffer.len() as u64);
+        let fails = device.reads_fail.as_ref().is_some_and(|late| match late {
+            Some((late, from)) => late == file && end > *from,
+            None => true,
+        });
+        if fails {
+            let place = device.files.place_of(file);
+            return Err(DiskError::Io { what: format!("read {place} at {offset}: injected failure") });
+        }
+        device.files.read_at(file, offset, buffer)
+    }
+
+    fn submit(&mut self, change: Change<'_>) -> Result<u64, DiskError> {
+        let mut device = self.device.borrow_mut();
+        device.begin_write("write to")?;
+        let ticket = device.files.submit(change)?;
+        device.submitted = true;
+        device.writes = device.writes.saturating_add(1);
+        device.vouching.submitted(change, ticket);
+        Ok(ticket)
     }
 
     fn durable(&mut self) -> Result<u64, DiskError> {
-        let mut file = self.file.borrow_mut();
-        file.health()?;
-        let durable = file.durable;
-        file.vouching.told(durable);
-        Ok(durable as u64)
+        let mut device = self.device.borrow_mut();
+        device.health()?;
+        let durable = device.files.durable()?;
+        device.vouching.told(durable);
+        Ok(durable)
     }
 
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
-        self.file.borrow_mut().settle(keep, tail)
+    fn prepare(&mut self, file: &str, len: u64) {
+        let mut device = self.device.borrow_mut();
+        if !device.full && device.failed.is_none() {
+            device.files.prepare(file, len);
+        }
+    }
+
+    fn settle(&mut self, changes: &[Change<'_>]) -> Result<(), DiskError> {
+        let mut device = self.device.borrow_mut();
+        device.begin_write("settle")?;
+        if let Some(error) = device.failing.take() {
+            return Err(device.failed.insert(error).clone());
+        }
+        if device.submitted {
+            let place = device.files.place();
+            return Err(DiskError::Io { what: format!("settle {place}: it was written to in this life") });
+        }
+        device.files.settle(changes)?;
+        device.vouching.settled(changes);
+        Ok(())
     }
 }
 
-impl File {
+impl Device {
     fn health(&self) -> Result<(), DiskError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -289,64 +365,10 @@ impl File {
     fn begin_write(&mut self, operation: &str) -> Result<(), DiskError> {
         self.health()?;
         if self.full {
-            self.failed = Some(DiskError::Full { what: format!("{operation} {}", self.place) });
+            self.failed = Some(DiskError::Full { what: format!("{operation} {}", self.files.place()) });
             self.syncing = None;
         }
         self.health()
-    }
-
-    fn make_durable(&mut self, end: usize) {
-        self.durable = end;
-        self.vouching.durable(end);
-    }
-
-    /// Refuses bytes that are neither durable nor from an earlier life (contract 4), so that whoever relies on them
-    /// shows up.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        let end = offset.saturating_add(buffer.len() as u64);
-        if self.reads_fail.is_some_and(|from| end > from) {
-            return Err(DiskError::Io { what: format!("read {} at {offset}: injected failure", self.place) });
-        }
-        let range = usize::try_from(offset).unwrap_or(usize::MAX)..usize::try_from(end).unwrap_or(usize::MAX);
-        let readable = self.bytes.get(..self.durable.max(self.held));
-        let bytes = readable.and_then(|bytes| bytes.get(range));
-        buffer.copy_from_slice(bytes.ok_or_else(|| DiskError::PastEnd { place: self.place.clone(), end })?);
-        Ok(())
-    }
-
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
-        self.begin_write("settle")?;
-        if let Some(error) = self.failing.take() {
-            return Err(self.failed.insert(error).clone());
-        }
-        if self.submitted {
-            return Err(DiskError::Io { what: format!("settle {}: it was written to in this life", self.place) });
-        }
-        let keep = usize::try_from(keep).ok().filter(|keep| *keep <= self.bytes.len());
-        let keep =
-            keep.ok_or_else(|| DiskError::PastEnd { place: self.place.clone(), end: self.bytes.len() as u64 })?;
-        let as_it_was = self.bytes.get(keep..).is_some_and(|bytes| bytes.starts_with(tail));
-        self.bytes.truncate(keep);
-        self.bytes.extend_from_slice(tail);
-        self.doubtful.end = self.doubtful.end.min(keep);
-        let end = self.bytes.len();
-        (self.durable, self.held) = (end, end);
-        self.vouching.settled(end, as_it_was);
-        Ok(())
-    }
-
-    /// Makes zeros of the sectors of this range that were not written.
-    fn lose_sectors(&mut self, range: Range<usize>, written: &mut impl FnMut(u64) -> bool) {
-        let mut at = range.start;
-        while at < range.end {
-            let end = (at / SECTOR).saturating_add(1).saturating_mul(SECTOR).min(range.end);
-            if !written((at / SECTOR) as u64)
-                && let Some(sector) = self.bytes.get_mut(at..end)
-            {
-                sector.fill(0);
-            }
-            at = end;
-        }
     }
 }
 

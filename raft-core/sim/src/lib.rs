@@ -56,12 +56,14 @@
 //! storage that writes through [`Disk`](raft_kv::Disk) has every fault of [`SimDisk`] at no cost.
 //!
 //! ```
-//! use raft_kv::BlockLog;
+//! use raft_kv::{BlockLog, LogOptions};
 //! use raft_sim::{Founding, SimDisk, Simulation};
 //!
 //! fn open(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
 //!     let members = founding.configuration.clone();
-//!     BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation).map_err(|error| error.to_string())
+//!     let options = LogOptions { segment_bytes: founding.segment_bytes, archive: true };
+//!     BlockLog::open_or_create(disk, founding.cluster, members, founding.incarnation, options)
+//!         .map_err(|error| error.to_string())
 //! }
 //!
 //! let report = Simulation::builder().storage(open).build().run(3);

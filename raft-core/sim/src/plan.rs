@@ -112,6 +112,14 @@ pub struct Limits {
     /// `Config`'s leases, with this bound in ticks: clocks keep it only where none drifts or jumps and nobody pauses.
     #[serde(default)]
     pub lease_drift: Option<u32>,
+    /// `LogOptions` of the block log.
+    #[serde(default = "segment_bytes")]
+    pub segment_bytes: u64,
+}
+
+/// Of plans that were written before logs had segments.
+const fn segment_bytes() -> u64 {
+    16 << 10
 }
 
 /// Whom a fault befalls: known only when it comes.

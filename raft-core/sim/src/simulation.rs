@@ -1,7 +1,7 @@
 //! What is simulated: a state machine, the storage under it, and the clients that use it. Yours, or the key-value store's.
 
 use raft_core::{Configuration, Incarnation, NodeId, StateMachine, Storage};
-use raft_kv::{BlockLog, ClusterId, KvMachine, SessionLimits, Value};
+use raft_kv::{BlockLog, ClusterId, KvMachine, LogOptions, SessionLimits, Value};
 
 use crate::disk::SimDisk;
 use crate::plan::Plan;
@@ -40,6 +40,8 @@ pub struct Founding {
     pub configuration: Configuration,
     /// Which disk it is.
     pub incarnation: Incarnation,
+    /// How long its segments are.
+    pub segment_bytes: u64,
 }
 
 /// Puts a [`Simulation`] together.
@@ -134,6 +136,8 @@ impl<M, S, W> Builder<M, S, W> {
 const SESSIONS: SessionLimits = SessionLimits { sessions_max: 5, reply_bytes_max: 1_000 };
 
 fn open_block_log(disk: SimDisk, founding: &Founding) -> Result<BlockLog<SimDisk>, String> {
-    let Founding { cluster, configuration, incarnation, .. } = founding;
-    BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation).map_err(|error| error.to_string())
+    let Founding { cluster, configuration, incarnation, segment_bytes, .. } = founding;
+    let options = LogOptions { segment_bytes: *segment_bytes, archive: false };
+    BlockLog::open_or_create(disk, *cluster, configuration.clone(), *incarnation, options)
+        .map_err(|error| error.to_string())
 }

@@ -14,7 +14,7 @@ pub enum OpenError {
          start it with what the log was created for, or give it a directory of its own"
     )]
     OtherGenesis {
-        /// The file.
+        /// The directory.
         place: String,
         /// What it was created for.
         found: Box<Genesis>,
@@ -24,13 +24,13 @@ pub enum OpenError {
     /// There is no log to open.
     #[error("{place} is empty: nothing was ever stored there")]
     Missing {
-        /// The file.
+        /// The directory.
         place: String,
     },
     /// There is something where a log should be created.
-    #[error("{place} is not empty: open it instead, or choose another directory")]
+    #[error("{place} holds a log already: open it instead, or choose another directory")]
     Exists {
-        /// The file.
+        /// The directory.
         place: String,
     },
     /// The log's format is of another version.
@@ -43,10 +43,18 @@ pub enum OpenError {
         /// The version known here.
         known: u32,
     },
-    /// The file is damaged or cannot be read.
+    /// The log was kept in one file, by a version before the first release.
+    #[error(
+        "{place} holds a log of an earlier version, in one file: this version does not read it, and changed nothing"
+    )]
+    OldFormat {
+        /// The file.
+        place: String,
+    },
+    /// A file is damaged or cannot be read.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The file cannot be read or written.
+    /// A file cannot be read or written.
     #[error(transparent)]
     Disk(DiskError),
 }
@@ -54,7 +62,7 @@ pub enum OpenError {
 impl From<DiskError> for OpenError {
     fn from(error: DiskError) -> Self {
         match error {
-            DiskError::PastEnd { .. } => Self::Storage(error.into()),
+            DiskError::PastEnd { .. } | DiskError::NoFile { .. } => Self::Storage(error.into()),
             other => Self::Disk(other),
         }
     }

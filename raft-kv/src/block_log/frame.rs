@@ -1,45 +1,43 @@
-//! The bytes of the log file: every width, offset and checksum is here and nowhere else.
+//! The bytes of a segment file: every width, offset and checksum is here and nowhere else. `docs/FORMAT.md` draws them.
 //!
-//! Numbers are little-endian. The file is a header of 16 bytes, then frames, each one write:
+//! Numbers are little-endian. A segment is a header of 32 bytes, then frames:
 //!
 //! ```text
-//! file header   magic 8 | version 4 | crc32c 4 (of the 12 before)
-//! frame header  magic 4 | body length 4 | synced 8 | body crc32c 4 | header crc32c 4 (of the frame's offset, 8 bytes,
-//!               and the 20 before)
-//! body          0 genesis     cluster id and configuration: the payload of block 0
-//!               1 hard state  term 8 | whether it voted 1 | vote 4
-//!               2 truncate    first index removed 8
-//!               3 append      blocks, to the end of the body
-//!               4 incarnation 8: directly behind the genesis, and nowhere else
-//!               5 chunk       snapshot's last block: height 8 | term 8 | hash 32 | whether the state has a digest 1 |
-//!                             digest 32 | offset 8 | whether it is the last 1 | configuration length 4 |
-//!                             configuration | data crc32c 4 | data, to the end of the body
-//!               6 install     height 8 | whether blocks are kept 1 | the first of them 8
-//! block         height 8 | term 8 | kind 1 | payload length 4 | hash 32 | payload crc32c 4 | crc32c 4 (of the 57
-//!               before) | payload
+//! segment header  magic 8 | version 4 | number 8 | start 8 | crc32c 4 (of the 28 before)
+//! frame header    magic 4 | body length 4 | synced 8 | body crc32c 4 | header crc32c 4 (of the frame's position, 8 bytes,
+//!                 and the 20 before)
+//! body            0 checkpoint  incarnation 8 | hard state 13 | last block: height 8 | term 8 | hash 32 |
+//!                               genesis length 4 | genesis: the payload of block 0 |
+//!                               whether a snapshot is installed 1 | its description | membership blocks 4 |
+//!                               of each: height 8 | length 4 | configuration
+//!                 1 hard state  term 8 | whether it voted 1 | vote 4
+//!                 2 truncate    first height removed 8 | the block before: term 8 | hash 32
+//!                 3 append      blocks, to the end of the body
+//!                 4 install     whether blocks are kept 1 | the first of them 8 | description
+//! description     last block: height 8 | term 8 | hash 32 | whether the state has a digest 1 | digest 32 |
+//!                 configuration length 4 | configuration
+//! block           height 8 | term 8 | kind 1 | payload length 4 | hash 32 | payload crc32c 4 | crc32c 4 (of the 57
+//!                 before) | payload
 //! ```
 //!
-//! A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is the end
-//! of the last frame that was known to be durable when this one was formed. A checksum covers where its frame stands, so that a frame in a wrong
-//! place, or one that a client's payload imitates, is none.
+//! A frame's position is its place in the one stream that the segments hold: a segment's `start`, and then how far
+//! behind the header it stands. A block's `prev_hash` is the hash of the block before, so it is not stored. `synced` is
+//! the end of the last frame that was known to be durable when this one was formed. A checksum covers its frame's
+//! position, so that a frame in a wrong place, one that a client's payload imitates, or one of a file's earlier life,
+//! is none.
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
-use raft_core::{
-    Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotChunk, SnapshotMeta, Term,
-};
+use raft_core::{Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotMeta, Term};
 
 use crate::block::{Genesis, payload};
 
-pub(super) const FILE_HEADER_LEN: usize = 16;
+pub(super) const SEGMENT_HEADER_LEN: usize = 32;
 pub(super) const FRAME_HEADER_LEN: usize = 24;
 pub(super) const BLOCK_HEADER_LEN: usize = 61;
 
-/// A frame with an incarnation.
-pub(super) const INCARNATION_LEN: usize = FRAME_HEADER_LEN + 9;
-
 /// The version of this format.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 /// A write with a longer body is refused.
 pub(super) const MAX_BODY_LEN: usize = 1 << 30;
@@ -47,33 +45,47 @@ pub(super) const MAX_BODY_LEN: usize = 1 << 30;
 /// Begins a frame.
 pub(super) const FRAME_MAGIC: [u8; 4] = [0xb1, 0x0c, 0xf7, 0x3d];
 
-const FILE_MAGIC: [u8; 8] = *b"raftblk\n";
+const SEGMENT_MAGIC: [u8; 8] = *b"raftseg\n";
 
-/// What the first bytes of a file are.
-pub(super) enum FileHeader {
-    Known,
+/// What the first bytes of a segment are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SegmentHeader {
+    /// This segment's, whose first frame is at this position.
+    Known {
+        number: u64,
+        start: u64,
+    },
     OtherVersion(u32),
     Wrong,
 }
 
-pub(super) fn file_header() -> Vec<u8> {
-    let mut bytes = FILE_MAGIC.to_vec();
-    bytes.extend(VERSION.to_le_bytes());
-    bytes.extend(crc32c(&bytes).to_le_bytes());
-    bytes
-}
+impl SegmentHeader {
+    pub(super) fn encode(number: u64, start: u64, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend(SEGMENT_MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend(number.to_le_bytes());
+        out.extend(start.to_le_bytes());
+        let crc = crc32c(out.get(begin..).unwrap_or_default());
+        out.extend(crc.to_le_bytes());
+    }
 
-pub(super) fn parse_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> FileHeader {
-    let mut fields = Fields(bytes);
-    match (fields.array(), fields.u32(), fields.u32()) {
-        (Some(FILE_MAGIC), Some(version), Some(crc)) if crc32c_of(bytes, 12) == Some(crc) => {
-            if version == VERSION {
-                FileHeader::Known
-            } else {
-                FileHeader::OtherVersion(version)
+    /// Any bytes.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let mut fields = Fields(bytes);
+        let (magic, version) = (fields.array(), fields.u32());
+        match (magic, version, fields.u64(), fields.u64(), fields.u32()) {
+            (Some(SEGMENT_MAGIC), Some(version), Some(number), Some(start), Some(crc))
+                if crc32c_of(bytes, SEGMENT_HEADER_LEN.saturating_sub(4)) == Some(crc) =>
+            {
+                if version == VERSION {
+                    Self::Known { number, start }
+                } else {
+                    Self::OtherVersion(version)
+                }
             }
+            _ => Self::Wrong,
         }
-        _ => FileHeader::Wrong,
     }
 }
 
@@ -82,13 +94,13 @@ pub(super) fn parse_file_header(bytes: &[u8; FILE_HEADER_LEN]) -> FileHeader {
 pub(super) struct FrameHeader {
     /// Bytes in the body.
     pub len: usize,
-    /// The end of the last frame known to be durable when this one was formed: never more than its own offset.
+    /// The end of the last frame known to be durable when this one was formed: never more than its own position.
     pub synced: u64,
     body_crc: u32,
 }
 
 impl FrameHeader {
-    /// The header of a frame at offset `at`; `None` where these bytes are not one that was written there.
+    /// The header of a frame at position `at`; `None` where these bytes are not one that was written there.
     pub(super) fn parse(at: u64, bytes: &[u8; FRAME_HEADER_LEN]) -> Option<Self> {
         let mut fields = Fields(bytes);
         let (magic, len, synced) = (fields.array()?, fields.u32()?, fields.u64()?);
@@ -104,7 +116,7 @@ impl FrameHeader {
     }
 }
 
-/// Appends to `out` a frame for offset `at`; `body` appends the frame's body. `None` where that is too long.
+/// Appends to `out` a frame for position `at`; `body` appends the frame's body. `None` where that is too long.
 pub(super) fn encode_frame(at: u64, synced: u64, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) -> Option<()> {
     let start = out.len();
     out.extend([0; FRAME_HEADER_LEN]);
@@ -118,26 +130,58 @@ pub(super) fn encode_frame(at: u64, synced: u64, out: &mut Vec<u8>, body: impl F
     Some(())
 }
 
-pub(super) fn encode_genesis(genesis: &Genesis, out: &mut Vec<u8>) {
-    out.push(0);
-    out.extend(genesis.to_bytes());
+/// A block by its place in the chain, without what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Point {
+    pub height: LogIndex,
+    pub term: Term,
+    pub hash: Digest,
 }
 
-pub(super) fn encode_incarnation(incarnation: Incarnation, out: &mut Vec<u8>) {
-    out.push(4);
+/// What the first frame of each segment holds: all that the segments before it lead to, but for their blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    pub incarnation: Incarnation,
+    pub genesis: Genesis,
+    pub hard_state: HardState,
+    /// The last block.
+    pub last: Point,
+    /// The installed snapshot; none in a log that never had one.
+    pub snapshot: Option<SnapshotMeta>,
+    /// The membership blocks after it.
+    pub configurations: Vec<(LogIndex, Bytes)>,
+}
+
+/// Where a checkpoint's incarnation stands in its body.
+pub(super) const INCARNATION_AT: usize = 1;
+
+pub(super) fn encode_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+    let Checkpoint { incarnation, genesis, hard_state, last, snapshot, configurations } = checkpoint;
+    out.push(0);
     out.extend(incarnation.0.to_le_bytes());
+    hard_state_fields(*hard_state, out);
+    out.extend(last.height.0.to_le_bytes());
+    point_fields(last, out);
+    sized(&genesis.to_bytes(), out);
+    out.push(u8::from(snapshot.is_some()));
+    snapshot.iter().for_each(|meta| encode_description(meta, out));
+    out.extend(length(configurations.len()).to_le_bytes());
+    for (height, bytes) in configurations {
+        out.extend(height.0.to_le_bytes());
+        sized(bytes, out);
+    }
 }
 
 pub(super) fn encode_hard_state(hard_state: HardState, out: &mut Vec<u8>) {
     out.push(1);
-    out.extend(hard_state.current_term.0.to_le_bytes());
-    out.push(u8::from(hard_state.voted_for.is_some()));
-    out.extend(hard_state.voted_for.map_or(0, |id| id.0).to_le_bytes());
+    hard_state_fields(hard_state, out);
 }
 
-pub(super) fn encode_truncate(from: LogIndex, out: &mut Vec<u8>) {
+/// `before` is the block that is the last from then on.
+pub(super) fn encode_truncate(before: &Point, out: &mut Vec<u8>) {
     out.push(2);
-    out.extend(from.0.to_le_bytes());
+    out.extend(before.height.next().0.to_le_bytes());
+    point_fields(before, out);
 }
 
 /// Begins the body that [`encode_block`] continues.
@@ -151,8 +195,7 @@ pub(super) fn encode_block(entry: &Entry, hash: &Digest, out: &mut Vec<u8>) {
     out.extend(entry.index.0.to_le_bytes());
     out.extend(entry.term.0.to_le_bytes());
     out.push(entry.payload.kind());
-    // A longer payload makes the frame too long, which refuses the write.
-    out.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend(length(payload.len()).to_le_bytes());
     out.extend(hash.0);
     out.extend(crc32c(payload).to_le_bytes());
     let crc = crc32c(out.get(start..).unwrap_or_default());
@@ -160,51 +203,62 @@ pub(super) fn encode_block(entry: &Entry, hash: &Digest, out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// The data stands last.
-pub(super) fn encode_chunk(chunk: &SnapshotChunk, hash: &Digest, out: &mut Vec<u8>) {
-    let SnapshotChunk { meta, offset, data, done } = chunk;
-    out.push(5);
-    out.extend(meta.last_included_index.0.to_le_bytes());
-    out.extend(meta.last_included_term.0.to_le_bytes());
-    out.extend(hash.0);
-    out.push(u8::from(meta.state.is_some()));
-    out.extend(meta.state.map_or([0; 32], |digest| digest.0));
-    out.extend(offset.to_le_bytes());
-    out.push(u8::from(*done));
-    let configuration = meta.configuration.to_bytes();
-    out.extend(u32::try_from(configuration.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend(configuration);
-    out.extend(crc32c(data).to_le_bytes());
-    out.extend_from_slice(data);
-}
-
-pub(super) fn encode_install(index: LogIndex, keep_from: Option<LogIndex>, out: &mut Vec<u8>) {
-    out.push(6);
-    out.extend(index.0.to_le_bytes());
+pub(super) fn encode_install(meta: &SnapshotMeta, keep_from: Option<LogIndex>, out: &mut Vec<u8>) {
+    out.push(4);
     out.push(u8::from(keep_from.is_some()));
     out.extend(keep_from.map_or(0, |first| first.0).to_le_bytes());
+    encode_description(meta, out);
+}
+
+/// Of a snapshot whose last block has a hash; a log that links takes no other.
+pub(super) fn encode_description(meta: &SnapshotMeta, out: &mut Vec<u8>) {
+    out.extend(meta.last_included_index.0.to_le_bytes());
+    out.extend(meta.last_included_term.0.to_le_bytes());
+    out.extend(meta.digest.unwrap_or(Digest([0; 32])).0);
+    out.push(u8::from(meta.state.is_some()));
+    out.extend(meta.state.map_or([0; 32], |digest| digest.0));
+    sized(&meta.configuration.to_bytes(), out);
+}
+
+/// Reads [`encode_description`] back; `None` where these bytes are not exactly that.
+pub(super) fn parse_description(bytes: &[u8]) -> Option<SnapshotMeta> {
+    let mut fields = Fields(bytes);
+    fields.description().filter(|_| fields.0.is_empty())
+}
+
+fn hard_state_fields(hard_state: HardState, out: &mut Vec<u8>) {
+    out.extend(hard_state.current_term.0.to_le_bytes());
+    out.push(u8::from(hard_state.voted_for.is_some()));
+    out.extend(hard_state.voted_for.map_or(0, |id| id.0).to_le_bytes());
+}
+
+fn point_fields(point: &Point, out: &mut Vec<u8>) {
+    out.extend(point.term.0.to_le_bytes());
+    out.extend(point.hash.0);
+}
+
+fn sized(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend(length(bytes.len()).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// A longer one makes the frame too long, which refuses the write.
+fn length(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// A frame's body, read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Body<'a> {
-    Genesis(Genesis),
+    Checkpoint(Box<Checkpoint>),
     HardState(HardState),
-    Truncate(LogIndex),
+    /// The block before the first that is removed.
+    Truncate(Point),
     Append(Blocks<'a>),
-    Incarnation(Incarnation),
-    Chunk(Chunk<'a>),
-    Install { index: LogIndex, keep_from: Option<LogIndex> },
-}
-
-/// A part of a snapshot: its data is the end of the body.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Chunk<'a> {
-    pub meta: SnapshotMeta,
-    pub offset: u64,
-    pub done: bool,
-    pub crc: u32,
-    pub data: &'a [u8],
+    Install {
+        meta: Box<SnapshotMeta>,
+        keep_from: Option<LogIndex>,
+    },
 }
 
 impl<'a> Body<'a> {
@@ -213,41 +267,20 @@ impl<'a> Body<'a> {
         let (tag, rest) = bytes.split_first()?;
         let mut fields = Fields(rest);
         let body = match tag {
-            0 => return Genesis::from_bytes(rest).map(Self::Genesis),
-            1 => {
-                let (current_term, voted, id) = (Term(fields.u64()?), fields.u8()?, NodeId(fields.u32()?));
-                Self::HardState(HardState { current_term, voted_for: (voted != 0).then_some(id) })
+            0 => Self::Checkpoint(Box::new(fields.checkpoint()?)),
+            1 => Self::HardState(fields.hard_state()?),
+            2 => {
+                let height = LogIndex(fields.u64()?.checked_sub(1)?);
+                Self::Truncate(fields.point(height)?)
             }
-            2 => Self::Truncate(LogIndex(fields.u64()?)),
             3 => return Some(Self::Append(Blocks { rest, at: 1 })),
-            4 => Self::Incarnation(Incarnation(fields.u64()?)),
-            5 => return Chunk::parse(fields).map(Self::Chunk),
-            6 => {
-                let (index, keeps, first) = (LogIndex(fields.u64()?), fields.u8()?, LogIndex(fields.u64()?));
-                Self::Install { index, keep_from: (keeps != 0).then_some(first) }
+            4 => {
+                let (keeps, first) = (fields.u8()?, LogIndex(fields.u64()?));
+                Self::Install { meta: Box::new(fields.description()?), keep_from: (keeps != 0).then_some(first) }
             }
             _ => return None,
         };
         fields.0.is_empty().then_some(body)
-    }
-}
-
-impl<'a> Chunk<'a> {
-    fn parse(mut fields: Fields<'a>) -> Option<Self> {
-        let (index, term) = (LogIndex(fields.u64()?), Term(fields.u64()?));
-        let (hash, has_state, state) = (Digest(fields.array()?), fields.u8()?, Digest(fields.array()?));
-        let (offset, done, configuration_len) = (fields.u64()?, fields.u8()?, fields.u32()?);
-        let (configuration, rest) = fields.0.split_at_checked(usize::try_from(configuration_len).ok()?)?;
-        let mut fields = Fields(rest);
-        let crc = fields.u32()?;
-        let meta = SnapshotMeta {
-            last_included_index: index,
-            last_included_term: term,
-            digest: Some(hash),
-            configuration: Configuration::from_bytes(configuration)?,
-            state: (has_state != 0).then_some(state),
-        };
-        Some(Self { meta, offset, done: done != 0, crc, data: fields.0 })
     }
 }
 
@@ -318,7 +351,7 @@ fn crc32c_of(bytes: &[u8], len: usize) -> Option<u32> {
 /// Reads fields of fixed width from the front.
 struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
@@ -335,6 +368,46 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    fn sized(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        let (field, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(field)
+    }
+
+    fn hard_state(&mut self) -> Option<HardState> {
+        let (current_term, voted, id) = (Term(self.u64()?), self.u8()?, NodeId(self.u32()?));
+        Some(HardState { current_term, voted_for: (voted != 0).then_some(id) })
+    }
+
+    fn point(&mut self, height: LogIndex) -> Option<Point> {
+        Some(Point { height, term: Term(self.u64()?), hash: Digest(self.array()?) })
+    }
+
+    fn description(&mut self) -> Option<SnapshotMeta> {
+        let (index, term) = (LogIndex(self.u64()?), Term(self.u64()?));
+        let (hash, has_state, state) = (Digest(self.array()?), self.u8()?, Digest(self.array()?));
+        Some(SnapshotMeta {
+            last_included_index: index,
+            last_included_term: term,
+            digest: Some(hash),
+            configuration: Configuration::from_bytes(self.sized()?)?,
+            state: (has_state != 0).then_some(state),
+        })
+    }
+
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
+        let (incarnation, hard_state) = (Incarnation(self.u64()?), self.hard_state()?);
+        let height = LogIndex(self.u64()?);
+        let (last, genesis) = (self.point(height)?, Genesis::from_bytes(self.sized()?)?);
+        let snapshot = if self.u8()? == 0 { None } else { Some(self.description()?) };
+        let mut configurations = Vec::new();
+        for _ in 0..self.u32()? {
+            configurations.push((LogIndex(self.u64()?), Bytes::copy_from_slice(self.sized()?)));
+        }
+        Some(Checkpoint { incarnation, genesis, hard_state, last, snapshot, configurations })
     }
 }
 
@@ -369,11 +442,11 @@ mod tests {
 
     #[test]
     fn the_widths_are_the_documented_ones() {
-        assert_eq!(file_header().len(), FILE_HEADER_LEN);
+        let mut header = Vec::new();
+        SegmentHeader::encode(7, 9, &mut header);
+        assert_eq!(header.len(), SEGMENT_HEADER_LEN);
+        assert_eq!(SegmentHeader::parse(&header), SegmentHeader::Known { number: 7, start: 9 });
         assert_eq!(framed(0, 0, &[]).len(), FRAME_HEADER_LEN + 1);
-        let mut incarnation = Vec::new();
-        encode_frame(0, 0, &mut incarnation, |out| encode_incarnation(Incarnation(1), out)).unwrap();
-        assert_eq!(incarnation.len(), INCARNATION_LEN);
         let noop = Entry { index: LogIndex(1), term: Term(1), payload: Payload::Noop };
         assert_eq!(framed(0, 0, &[noop]).len(), FRAME_HEADER_LEN + 1 + BLOCK_HEADER_LEN);
     }
@@ -406,6 +479,29 @@ mod tests {
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(!parse(5000, &bytes));
+        }
+
+        #[test]
+        fn a_checkpoint_reads_back(height in any::<u64>(), vote in prop::option::of(any::<u32>()), count in 0_usize..3) {
+            let configuration = Configuration::new([1, 2].map(NodeId));
+            let meta = SnapshotMeta {
+                digest: Some(Digest([3; 32])),
+                state: vote.map(|_| Digest([4; 32])),
+                last_included_index: LogIndex(height),
+                ..SnapshotMeta::genesis(configuration.clone())
+            };
+            let checkpoint = Checkpoint {
+                incarnation: Incarnation(height),
+                genesis: Genesis { cluster: crate::ClusterId([5; 16]), configuration },
+                hard_state: HardState { current_term: Term(height), voted_for: vote.map(NodeId) },
+                last: Point { height: LogIndex(height), term: Term(8), hash: Digest([9; 32]) },
+                snapshot: (count > 0).then_some(meta),
+                configurations: vec![(LogIndex(height), Bytes::from_static(b"any")); count],
+            };
+            let mut body = Vec::new();
+            encode_checkpoint(&checkpoint, &mut body);
+            prop_assert_eq!(Body::parse(&body[..body.len() - 1]), None);
+            prop_assert_eq!(Body::parse(&body), Some(Body::Checkpoint(Box::new(checkpoint))));
         }
 
         #[test]

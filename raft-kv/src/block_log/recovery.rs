@@ -1,304 +1,265 @@
 //! Reading a log back: what it holds, where it ends, and whether what is bad in it is a torn tail or damage.
+//!
+//! A segment begins when everything before it is durable (contract 3 of the [disk](crate::disk)). So whatever is bad in
+//! a segment that another follows is damage; a torn tail is only in the last one, or that one has not begun.
 
-use raft_core::{Digest, Entry, Incarnation, LogIndex, StorageError};
+use raft_core::{Incarnation, StorageError};
 
-use super::contents::Contents;
+use super::contents::{Contents, founding};
 use super::error::OpenError;
 use super::frame::{
-    BLOCK_HEADER_LEN, BlockHeader, Body, Chunk, FILE_HEADER_LEN, FRAME_HEADER_LEN, FRAME_MAGIC, FileHeader,
-    FrameHeader, INCARNATION_LEN, VERSION, encode_frame, encode_genesis, encode_incarnation, file_header,
-    parse_file_header,
+    Checkpoint, FRAME_HEADER_LEN, INCARNATION_AT, SEGMENT_HEADER_LEN, SegmentHeader, VERSION, encode_checkpoint,
+    encode_frame,
 };
-use super::snapshot::Piece;
-use crate::block::{Genesis, link};
-use crate::disk::Disk;
-
-/// Bytes that recovery reads at once.
-const WINDOW_LEN: usize = 1 << 18;
+use super::replay::{Replay, ReplayFault};
+use super::segments::{OLD_FILE, RECEIVING, SPARE, Segment, Segments, is_snapshot, segment_name, segment_number};
+use super::window::Window;
+use crate::block::Genesis;
+use crate::disk::{Change, Disk};
 
 /// What a damaged log's owner is told to do.
-const ADVICE: &str = "nothing was changed: put this file back from a copy that is no older, or remove this server \
+const ADVICE: &str = "nothing was changed: put this directory back from a copy that is no older, or remove this server \
                       from the cluster and add it anew with an empty directory";
 
-/// What a file holds.
+/// What a directory holds.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub incarnation: Incarnation,
     pub contents: Contents,
-    /// Where its last good frame ends.
-    pub end: u64,
-    /// How much of that some frame vouches for: all before was durable in an earlier life.
-    pub vouched: u64,
+    pub segments: Segments,
+    /// How much of the stream some frame vouches for: all before was durable in an earlier life.
+    vouched: u64,
+    /// Files that nothing needs: what was given up, what has not begun.
+    left_over: Vec<String>,
 }
 
-/// What a new file holds: its header, a frame with the genesis, and one with the incarnation, which is no part of the
-/// chain: block 0 is the same on every server.
+/// The first segment of a new log.
 pub(super) fn founding_bytes(genesis: &Genesis, incarnation: Incarnation) -> Option<Vec<u8>> {
-    let mut bytes = genesis_bytes(genesis)?;
-    encode_frame(bytes.len() as u64, 0, &mut bytes, |out| encode_incarnation(incarnation, out))?;
+    let mut bytes = Vec::new();
+    begin_segment(1, 0, 0, &founding(genesis, incarnation), &mut bytes)?;
     Some(bytes)
 }
 
-fn genesis_bytes(genesis: &Genesis) -> Option<Vec<u8>> {
-    let mut bytes = file_header();
-    encode_frame(FILE_HEADER_LEN as u64, 0, &mut bytes, |out| encode_genesis(genesis, out))?;
-    Some(bytes)
+/// Appends a segment's header and its checkpoint. `None` where that is too long.
+pub(super) fn begin_segment(
+    number: u64,
+    start: u64,
+    synced: u64,
+    checkpoint: &Checkpoint,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    SegmentHeader::encode(number, start, out);
+    encode_frame(start, synced, out, |out| encode_checkpoint(checkpoint, out))
 }
 
-/// Whether the file is what a crash leaves of founding this log: a part of its founding bytes, with zeros for those
-/// that never reached the device. Which incarnation was drawn is not known where its frame is torn, so anything may
-/// stand there. Founding is durable before anything else is written, so nothing is lost in it, and nobody can rely on an
-/// incarnation that no server has run with.
+/// Whether the directory is what a crash leaves of founding this log: a part of its first segment, with zeros for bytes
+/// that never reached the device. Which incarnation was drawn is not known where its checkpoint is torn, so anything
+/// may stand there and in the checksums over it. Founding is durable before anything else is written, so nothing is
+/// lost in it, and nobody can rely on an incarnation that no server has run with.
 pub(super) fn is_torn_founding(disk: &impl Disk, genesis: &Genesis) -> Result<bool, OpenError> {
-    let expected = genesis_bytes(genesis).unwrap_or_default();
-    let whole = expected.len().saturating_add(INCARNATION_LEN);
-    let Some(len) = usize::try_from(disk.len()).ok().filter(|len| (1..=whole).contains(len)) else {
+    let first = segment_name(1);
+    let files = disk.files();
+    if !files.contains(&first) || files.iter().any(|name| is_snapshot(name) || segment_number(name) > Some(1)) {
+        return Ok(false);
+    }
+    let whole = founding_bytes(genesis, Incarnation::UNKNOWN).unwrap_or_default();
+    let Some(len) = usize::try_from(disk.len(&first)?).ok().filter(|len| *len <= whole.len()) else {
         return Ok(false);
     };
     let mut found = vec![0; len];
-    disk.read_at(0, &mut found)?;
-    let torn = found.iter().zip(&expected).all(|(found, expected)| found == expected || *found == 0);
-    let is_whole = found.starts_with(&expected) && {
-        let mut window = Window { disk, start: 0, bytes: found };
-        read_incarnation(&mut window, expected.len() as u64)?.is_some()
+    disk.read_at(&first, 0, &mut found)?;
+    let checksums = SEGMENT_HEADER_LEN.saturating_add(FRAME_HEADER_LEN.saturating_sub(8));
+    let incarnation = SEGMENT_HEADER_LEN.saturating_add(FRAME_HEADER_LEN).saturating_add(INCARNATION_AT);
+    let is_drawn = |at: usize| {
+        (checksums..checksums.saturating_add(8)).contains(&at)
+            || (incarnation..incarnation.saturating_add(8)).contains(&at)
     };
-    Ok(torn && !is_whole)
+    let mut bytes = found.iter().zip(&whole).enumerate();
+    let torn = bytes.all(|(at, (found, whole))| found == whole || *found == 0 || is_drawn(at));
+    Ok(torn && !(len == whole.len() && Window::open(disk, 1)?.checkpoint(0)?.is_some()))
 }
 
-/// Reads the whole file; `None` where it is empty.
-pub(super) fn recover(disk: &impl Disk, asked: &Genesis) -> Result<Option<Recovered>, OpenError> {
-    let mut window = Window { disk, start: 0, bytes: Vec::new() };
-    if disk.len() == 0 {
-        return Ok(None);
+/// Reads the whole directory; `None` where it holds no log.
+pub(super) fn recover<D: Disk>(disk: &D, asked: &Genesis) -> Result<Option<Recovered>, OpenError> {
+    let files = disk.files();
+    if disk.holds(OLD_FILE) {
+        return Err(OpenError::OldFormat { place: disk.place_of(OLD_FILE) });
     }
-    let genesis_end = read_genesis(&mut window, asked)?;
-    let incarnation = read_incarnation(&mut window, genesis_end)?
-        .ok_or_else(|| damaged(disk, genesis_end, "which disk this is, is not as it was written"))?;
-    let mut at = genesis_end.saturating_add(INCARNATION_LEN as u64);
-    let mut replay = Replay { disk, contents: Contents::new(asked), last_hash: asked.block().hash };
-    let mut vouched = at;
-    while at < disk.len() {
-        let Some((header, body)) = window.frame(at)? else {
-            let evidence = find_evidence(&mut window, at)?.filter(|_| !raft_core::bug!(DamageTakenForTornTail));
-            let evidence = evidence.or_else(|| raft_core::bug!(TornTailRefused).then(|| String::from("it is torn")));
-            if let Some(evidence) = evidence {
-                raft_core::mark!(DamageFound);
-                return Err(damaged(disk, at, &evidence).into());
+    let mut numbers: Vec<u64> = files.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let Some((first, later)) = numbers.split_first() else {
+        return match files.iter().find(|name| is_snapshot(name)) {
+            Some(name) => Err(damaged(disk.place_of(name), "a snapshot is there, and no segment").into()),
+            None => Ok(None),
+        };
+    };
+    let mut reading = Reading::begin(disk, *first, asked)?;
+    reading.frames()?;
+    let mut later = later.iter();
+    while let Some(number) = later.next() {
+        if !reading.next_segment(*number, later.len() == 0)? {
+            break;
+        }
+        reading.frames()?;
+    }
+    reading.end(&files).map(Some)
+}
+
+fn damaged(place: String, what: &str) -> StorageError {
+    raft_core::mark!(DamageFound);
+    StorageError::Damaged { place, what: format!("{what}; {ADVICE}") }
+}
+
+/// A log that is being read, segment by segment.
+struct Reading<'a, D> {
+    disk: &'a D,
+    window: Window<'a, D>,
+    segments: Segments,
+    replay: Replay<'a, D>,
+    incarnation: Incarnation,
+    vouched: u64,
+}
+
+impl<'a, D: Disk> Reading<'a, D> {
+    /// Reads what the first segment that is kept begins with.
+    fn begin(disk: &'a D, number: u64, asked: &Genesis) -> Result<Self, OpenError> {
+        let mut window = Window::open(disk, number)?;
+        let place = || disk.place_of(&segment_name(number));
+        let start = match window.header()? {
+            SegmentHeader::Known { number: found, start } if found == number => start,
+            SegmentHeader::OtherVersion(found) => {
+                return Err(OpenError::Version { place: place(), found, known: VERSION });
+            }
+            _ => return Err(damaged(format!("{} at byte 0", place()), "no segment begins with these bytes").into()),
+        };
+        let Some((checkpoint, first)) = window.checkpoint(start)? else {
+            let place = format!("{} at byte {SEGMENT_HEADER_LEN}", place());
+            return Err(damaged(place, "what it begins with is not as it was written").into());
+        };
+        if checkpoint.genesis != *asked {
+            let found = Box::new(checkpoint.genesis);
+            return Err(OpenError::OtherGenesis { place: disk.place(), found, asked: Box::new(asked.clone()) });
+        }
+        let incarnation = checkpoint.incarnation;
+        let segments = Segments::new(Segment { number, start, first });
+        Ok(Self { disk, window, segments, replay: Replay::new(disk, checkpoint), incarnation, vouched: first })
+    }
+
+    /// Reads the last segment's frames, up to the first that is none.
+    fn frames(&mut self) -> Result<(), StorageError> {
+        let start = self.segments.last().start;
+        loop {
+            let at = self.segments.end();
+            let Some((header, body)) = self.window.frame(start, at)? else { return Ok(()) };
+            let body_at = at.saturating_add(FRAME_HEADER_LEN as u64);
+            let (len, synced) = (header.len as u64, header.synced);
+            self.replay.apply(&self.segments, body_at, body).map_err(|fault| match fault {
+                ReplayFault::Content(what) => damaged(self.segments.place(self.disk, at), what),
+                ReplayFault::Storage(error) => error,
+            })?;
+            self.vouched = self.vouched.max(synced);
+            self.segments.extend(body_at.saturating_add(len));
+        }
+    }
+
+    /// Goes on to the next file. Answers whether it has begun.
+    fn next_segment(&mut self, number: u64, is_last: bool) -> Result<bool, StorageError> {
+        let at = self.segments.end();
+        let expected = self.segments.last().number.saturating_add(1);
+        if number != expected {
+            let missing = format!("{} is missing", segment_name(expected));
+            return self.bad_place(format!("{missing}, and {} is there", segment_name(number))).map(|()| false);
+        }
+        let mut window = Window::open(self.disk, number)?;
+        let header = window.header()?;
+        let place = self.disk.place_of(&segment_name(number));
+        match header {
+            SegmentHeader::Known { number: found, start } if found == number => {
+                if start != at {
+                    return self.bad_place(format!("{place} goes on from byte {start} of the log")).map(|()| false);
+                }
+                if let Some((checkpoint, first)) = window.checkpoint(start)? {
+                    if checkpoint != self.replay.checkpoint() {
+                        let what = "it does not begin with what the segments before it lead to";
+                        return Err(damaged(place, what));
+                    }
+                    self.vouched = self.vouched.max(at);
+                    self.segments.push(Segment { number, start, first });
+                    self.window = window;
+                    return Ok(true);
+                }
+            }
+            _ => {}
+        }
+        if !is_last {
+            return self.bad_place(format!("{place} does not begin as it was written")).map(|()| false);
+        }
+        // A crash as it began leaves this; unless it says that it was durable.
+        raft_core::mark!(SegmentNotBegun);
+        let evidence = window.evidence(at, at, at)?.proof;
+        evidence.map_or(Ok(false), |evidence| self.bad_place(evidence).map(|()| false))
+    }
+
+    /// The stream is bad where its good frames end, and this shows that it was durable there.
+    fn bad_place(&self, evidence: String) -> Result<(), StorageError> {
+        if raft_core::bug!(DamageTakenForTornTail) {
+            return Ok(());
+        }
+        Err(damaged(self.segments.place(self.disk, self.segments.end()), &evidence))
+    }
+
+    /// Nothing more is read: what stands behind is nothing, a torn tail or damage.
+    fn end(mut self, files: &[String]) -> Result<Recovered, OpenError> {
+        let (start, at) = (self.segments.last().start, self.segments.end());
+        let behind = self.window.evidence(start, at, at)?;
+        if let Some(proof) = behind.proof {
+            self.bad_place(proof)?;
+        }
+        if behind.is_torn {
+            if raft_core::bug!(TornTailRefused) {
+                self.bad_place(String::from("it is torn"))?;
             }
             raft_core::mark!(TornTailCut);
-            break;
-        };
-        let body_at = at.saturating_add(FRAME_HEADER_LEN as u64);
-        replay.apply(body_at, body).map_err(|fault| match fault {
-            ReplayFault::Content(what) => damaged(disk, at, what),
-            ReplayFault::Storage(error) => error,
+        }
+        if raft_core::bug!(TornTailKept) {
+            self.segments.extend(start.saturating_add(self.window.len().saturating_sub(SEGMENT_HEADER_LEN as u64)));
+        }
+        let mut contents = self.replay.contents;
+        contents.snapshots.load(self.disk).map_err(|error| match error {
+            StorageError::Damaged { place, what } => damaged(place, &what),
+            other => other,
         })?;
-        vouched = vouched.max(header.synced);
-        at = body_at.saturating_add(header.len as u64);
-    }
-    let Replay { mut contents, .. } = replay;
-    contents.snapshots.forget_received();
-    if raft_core::bug!(TornTailKept) {
-        at = disk.len();
-    }
-    Ok(Some(Recovered { incarnation, contents, end: at, vouched }))
-}
-
-/// Checks the file's header and that its first frame is this genesis. Answers where that frame ends.
-fn read_genesis(window: &mut Window<'_, impl Disk>, asked: &Genesis) -> Result<u64, OpenError> {
-    let (disk, place) = (window.disk, window.disk.place());
-    let header = window.bytes(0, FILE_HEADER_LEN)?.and_then(|bytes| bytes.first_chunk());
-    match header.map_or(FileHeader::Wrong, parse_file_header) {
-        FileHeader::Known => {}
-        FileHeader::OtherVersion(found) => return Err(OpenError::Version { place, found, known: VERSION }),
-        FileHeader::Wrong => return Err(damaged(disk, 0, "no log begins with these bytes").into()),
-    }
-    let at = FILE_HEADER_LEN as u64;
-    let Some((header, body)) = window.frame(at)? else {
-        return Err(damaged(disk, at, "block 0 is not as it was written").into());
-    };
-    let Some(Body::Genesis(found)) = Body::parse(body) else {
-        return Err(damaged(disk, at, "the first frame is not block 0").into());
-    };
-    if found != *asked {
-        return Err(OpenError::OtherGenesis { place, found: Box::new(found), asked: Box::new(asked.clone()) });
-    }
-    Ok(at.saturating_add(FRAME_HEADER_LEN as u64).saturating_add(header.len as u64))
-}
-
-/// The incarnation whose frame is at `at`; `None` where none is.
-fn read_incarnation(window: &mut Window<'_, impl Disk>, at: u64) -> Result<Option<Incarnation>, StorageError> {
-    Ok(window.frame(at)?.and_then(|(_, body)| match Body::parse(body) {
-        Some(Body::Incarnation(incarnation)) => Some(incarnation),
-        _ => None,
-    }))
-}
-
-/// Looks behind a bad frame at `bad` for a frame that was formed when the file was durable beyond `bad`.
-///
-/// A header alone is evidence, whatever became of its body: its checksum says that it was formed for that place, and
-/// what it says was true then. So this takes time linear in the file's rest, whatever lengths its bytes claim.
-fn find_evidence(window: &mut Window<'_, impl Disk>, bad: u64) -> Result<Option<String>, StorageError> {
-    let mut at = bad.saturating_add(1);
-    loop {
-        let rest = window.disk.len().saturating_sub(at);
-        let len = usize::try_from(rest).unwrap_or(usize::MAX).min(WINDOW_LEN);
-        let bytes = window.bytes(at, len)?.unwrap_or_default();
-        for (candidate, place) in bytes.windows(FRAME_HEADER_LEN).zip(at..) {
-            let header = candidate.first_chunk().filter(|_| candidate.starts_with(&FRAME_MAGIC));
-            if let Some(header) = header.and_then(|bytes| FrameHeader::parse(place, bytes))
-                && header.synced > bad
-            {
-                let synced = header.synced;
-                return Ok(Some(format!("a frame at byte {place} says that all before byte {synced} was durable")));
-            }
+        let (snapshot, first) = (contents.snapshots.installed().last_included_index, contents.index.first());
+        if first > snapshot.next() {
+            let what =
+                format!("the blocks from {} to {} are in a segment that is missing", snapshot.next(), first.prev());
+            return Err(damaged(self.disk.place(), &what).into());
         }
-        if len < WINDOW_LEN {
-            return Ok(None);
-        }
-        // The next window begins with the last bytes of this one that no whole header fitted in.
-        at = at.saturating_add((WINDOW_LEN.saturating_sub(FRAME_HEADER_LEN - 1)) as u64);
-    }
-}
-
-fn damaged(disk: &impl Disk, at: u64, what: &str) -> StorageError {
-    StorageError::Damaged { place: format!("{} at byte {at}", disk.place()), what: format!("{what}; {ADVICE}") }
-}
-
-/// The log as far as it is read.
-struct Replay<'a, D> {
-    disk: &'a D,
-    contents: Contents,
-    last_hash: Digest,
-}
-
-enum ReplayFault {
-    /// The frame does not follow from those before it.
-    Content(&'static str),
-    Storage(StorageError),
-}
-
-impl<D: Disk> Replay<'_, D> {
-    /// Takes in the frame body that begins at `body_at`.
-    fn apply(&mut self, body_at: u64, body: &[u8]) -> Result<(), ReplayFault> {
-        match Body::parse(body).ok_or(ReplayFault::Content("a frame is of an unknown kind"))? {
-            Body::Genesis(_) => Err(ReplayFault::Content("a second block 0")),
-            Body::Incarnation(_) => Err(ReplayFault::Content("a second incarnation")),
-            Body::HardState(hard_state) => {
-                self.contents.hard_state = hard_state;
-                Ok(())
-            }
-            Body::Truncate(from) => self.truncate(from),
-            Body::Append(blocks) => {
-                for block in blocks {
-                    let (place, entry, hash) = block.ok_or(ReplayFault::Content("a block is not readable"))?;
-                    self.append(body_at.saturating_add(place as u64), &entry, hash).map_err(ReplayFault::Content)?;
-                }
-                Ok(())
-            }
-            Body::Chunk(chunk) => {
-                let len = body.len().saturating_sub(chunk.data.len());
-                self.receive(chunk, body_at.saturating_add(len as u64)).map_err(ReplayFault::Content)
-            }
-            Body::Install { index, keep_from } => self.install(index, keep_from),
-        }
-    }
-
-    fn append(&mut self, offset: u64, entry: &Entry, hash: Digest) -> Result<(), &'static str> {
-        if self.contents.check_append([entry]).is_err() {
-            return Err("a block's height or term does not follow the block before it");
-        }
-        if link(&self.last_hash, entry) != hash {
-            return Err("a block's hash does not link it to the block before it");
-        }
-        self.contents.append(offset, entry);
-        self.last_hash = hash;
-        Ok(())
-    }
-
-    fn truncate(&mut self, from: LogIndex) -> Result<(), ReplayFault> {
-        raft_core::mark!(TruncationRead);
-        if raft_core::bug!(TruncationForgotten) {
-            return Ok(());
-        }
-        if self.contents.check_truncate(from).is_err() {
-            return Err(ReplayFault::Content("a truncation of blocks that are not there"));
-        }
-        self.contents.truncate(from);
-        self.last_hash = self.hash_at(from.prev())?;
-        Ok(())
-    }
-
-    fn receive(&mut self, chunk: Chunk<'_>, at: u64) -> Result<(), &'static str> {
-        let Chunk { meta, offset, done, crc, data } = chunk;
-        if self.contents.snapshots.check_chunk(&meta, offset).is_err() {
-            return Err("a snapshot's chunk does not follow the one before it");
-        }
-        self.contents.snapshots.receive(meta, Piece { offset, at, len: data.len(), crc }, done);
-        Ok(())
-    }
-
-    fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(), ReplayFault> {
-        raft_core::mark!(InstallRead);
-        let meta = self.contents.check_install(index, keep_from);
-        let anchor = meta.map_err(|_| ReplayFault::Content("a snapshot is installed that was not received"))?.digest;
-        let Some(first) = keep_from else {
-            self.contents.install(None, None);
-            self.last_hash = self.contents.before_hash;
-            return Ok(());
+        raft_core::mark!(ReceivedForgotten, files.iter().any(|name| name.starts_with(RECEIVING)));
+        let (last, installed) = (self.segments.last().number, contents.snapshots.file());
+        let is_needed = |name: &str| match segment_number(name) {
+            Some(number) => number <= last,
+            None if is_snapshot(name) => Some(name) == installed,
+            None => name != SPARE && !name.starts_with(RECEIVING),
         };
-        if Some(self.hash_at(index)?) != anchor {
-            return Err(ReplayFault::Content("a snapshot is not of the block at its height"));
-        }
-        let before_hash = self.hash_at(first.prev())?;
-        self.contents.install(keep_from, Some(before_hash));
-        Ok(())
-    }
-
-    /// Of a block that was read already, or of the one before the first.
-    fn hash_at(&self, height: LogIndex) -> Result<Digest, ReplayFault> {
-        let Some((offset, _)) = self.contents.index.locate(height) else { return Ok(self.contents.before_hash) };
-        let mut bytes = [0; BLOCK_HEADER_LEN];
-        self.disk.read_at(offset, &mut bytes).map_err(|error| ReplayFault::Storage(error.into()))?;
-        let header = BlockHeader::parse(&bytes).filter(|header| header.height == height);
-        Ok(header.ok_or(ReplayFault::Content("a block has changed while it was read"))?.hash)
+        let left_over = files.iter().filter(|name| !is_needed(name)).cloned().collect();
+        let Self { incarnation, segments, vouched, .. } = self;
+        Ok(Recovered { incarnation, contents, segments, vouched, left_over })
     }
 }
 
-/// A part of the file in memory, moved along as it is read.
-struct Window<'a, D> {
-    disk: &'a D,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl<D: Disk> Window<'_, D> {
-    /// The `len` bytes from `at` on; `None` where the file ends before.
-    fn bytes(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>, StorageError> {
-        let rest = usize::try_from(self.disk.len().saturating_sub(at)).unwrap_or(usize::MAX);
-        if len > rest {
-            return Ok(None);
-        }
-        let skip = |start: u64| at.checked_sub(start).and_then(|skip| usize::try_from(skip).ok());
-        let held = skip(self.start).is_some_and(|skip| skip.saturating_add(len) <= self.bytes.len());
-        if !held {
-            self.start = at;
-            self.bytes.resize(len.max(WINDOW_LEN.min(rest)), 0);
-            match self.disk.read_at(at, &mut self.bytes) {
-                Err(_) if raft_core::bug!(ReadErrorEndsLog) => return Ok(None),
-                answer => answer?,
-            }
-        }
-        Ok(skip(self.start).and_then(|skip| self.bytes.get(skip..)?.get(..len)))
-    }
-
-    /// The whole frame at `at`; `None` where none is.
-    fn frame(&mut self, at: u64) -> Result<Option<(FrameHeader, &[u8])>, StorageError> {
-        let header = self.bytes(at, FRAME_HEADER_LEN)?.and_then(|bytes| bytes.first_chunk());
-        let Some(header) = header.and_then(|bytes| FrameHeader::parse(at, bytes)) else {
-            return Ok(None);
-        };
-        let body = self.bytes(at.saturating_add(FRAME_HEADER_LEN as u64), header.len)?;
-        Ok(body.filter(|body| header.matches(body)).map(|body| (header, body)))
+impl Recovered {
+    /// Makes what was found durable, and removes what is left over. What no frame vouches for is written again before
+    /// the file is cut behind it, so that a crash in between takes nothing.
+    pub(super) fn settle(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
+        let (last, end) = (*self.segments.last(), self.segments.end());
+        let file = last.name();
+        let from = if self.vouched <= last.start { 0 } else { last.offset(self.vouched) };
+        let len = last.offset(end);
+        let mut tail = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(usize::MAX)];
+        disk.read_at(&file, from, &mut tail)?;
+        let removals = self.left_over.iter().map(|file| Change::Remove { file });
+        let ends = [Change::Write { file: &file, offset: from, bytes: &tail }, Change::Cut { file: &file, len }];
+        Ok(disk.settle(&removals.chain(ends).collect::<Vec<_>>())?)
     }
 }

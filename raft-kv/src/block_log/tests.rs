@@ -3,10 +3,13 @@ use raft_core::{Entries, NodeId, Payload, WriteOp};
 
 use std::sync::Arc;
 
-use super::frame::FRAME_HEADER_LEN;
+use super::frame::{FRAME_HEADER_LEN, INCARNATION_AT, Point};
 use super::*;
 use crate::block::link;
 use crate::disk::{DiskError, MemDisk};
+
+mod files;
+mod life;
 
 type Log = BlockLog<MemDisk>;
 
@@ -20,12 +23,44 @@ fn servers() -> Configuration {
     Configuration::new([1, 2, 3].map(NodeId))
 }
 
+/// One segment for everything.
+const LONG: LogOptions = LogOptions { segment_bytes: 1 << 20, archive: false };
+
+/// A few frames a segment.
+const SHORT: LogOptions = LogOptions { segment_bytes: 600, archive: false };
+
+const FIRST: &str = "segment-0000000000000001";
+
 fn open(disk: MemDisk) -> Result<Log, OpenError> {
-    Log::open(disk, cluster(), servers())
+    Log::open(disk, cluster(), servers(), LONG)
+}
+
+fn open_or_create(disk: MemDisk, new: Incarnation) -> Result<Log, OpenError> {
+    Log::open_or_create(disk, cluster(), servers(), new, LONG)
 }
 
 fn create() -> Log {
-    Log::create(MemDisk::new(), cluster(), servers(), DISK).unwrap()
+    founded(DISK, LONG)
+}
+
+fn founded(incarnation: Incarnation, options: LogOptions) -> Log {
+    Log::create(MemDisk::new(), cluster(), servers(), incarnation, options).unwrap()
+}
+
+/// A disk with this one segment.
+fn holding(bytes: &[u8]) -> MemDisk {
+    MemDisk::from_files([(String::from(FIRST), bytes.to_vec())])
+}
+
+/// What was submitted to the first segment.
+fn first(log: &Log) -> Vec<u8> {
+    let mut disk = log.disk().clone();
+    disk.sync();
+    disk.bytes(FIRST).to_vec()
+}
+
+fn is_damaged<T>(opened: &Result<T, OpenError>) -> bool {
+    matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. })))
 }
 
 /// What a log holds, plainly: the oracle.
@@ -99,12 +134,13 @@ fn vote(term: u64, id: u32) -> WriteOp {
 struct Recorded {
     log: Log,
     states: Vec<(u64, Model)>,
+    bytes: Vec<u8>,
 }
 
 fn record(synced: bool) -> Recorded {
     let mut log = create();
     let mut model = Model::default();
-    let mut states = vec![(log.disk().len(), model.clone())];
+    let mut states = vec![(end(&log), model.clone())];
     let script: [&dyn Fn(&Log) -> WriteOp; 8] = [
         &|_| vote(1, 1),
         &|log| append_op(log, &[(1, 0), (1, 9)]),
@@ -119,12 +155,18 @@ fn record(synced: bool) -> Recorded {
         let op = op(&log);
         model.apply(&op);
         write(&mut log, op).unwrap();
-        states.push((log.disk().len(), model.clone()));
+        states.push((end(&log), model.clone()));
         if synced {
             log.disk_mut().sync();
         }
     }
-    Recorded { log, states }
+    let bytes = first(&log);
+    Recorded { log, states, bytes }
+}
+
+/// Where the log ends in the file of its only segment.
+fn end(log: &Log) -> u64 {
+    log.segments.last().offset(log.segments.end())
 }
 
 impl Recorded {
@@ -139,7 +181,7 @@ impl Recorded {
     }
 
     fn bytes(&self) -> &[u8] {
-        self.log.disk().live_bytes()
+        &self.bytes
     }
 }
 
@@ -159,38 +201,38 @@ fn a_new_log_holds_its_genesis_alone() {
 #[test]
 fn n3_a_log_of_another_cluster_or_founding_is_refused_with_both_named() {
     let disk = create().into_disk();
-    let error = Log::open_or_create(disk.clone(), ClusterId::from_name("other"), servers(), DISK).unwrap_err();
+    let error = Log::open_or_create(disk.clone(), ClusterId::from_name("other"), servers(), DISK, LONG).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, OpenError::OtherGenesis { .. }) && text.starts_with("memory was created for"), "{text}");
     assert!(text.contains(&cluster().to_string()) && text.contains("with servers 1,2,3"), "{text}");
     let two = Configuration::new([1, 2].map(NodeId));
-    assert!(matches!(Log::open(disk.clone(), cluster(), two), Err(OpenError::OtherGenesis { .. })));
+    assert!(matches!(Log::open(disk.clone(), cluster(), two, LONG), Err(OpenError::OtherGenesis { .. })));
     assert_eq!(open(disk).unwrap().last_index(), LogIndex(0));
 }
 
 #[test]
 fn opening_nothing_and_creating_twice_are_refused() {
     assert_eq!(open(MemDisk::new()).unwrap_err(), OpenError::Missing { place: String::from("memory") });
-    let error = Log::create(create().into_disk(), cluster(), servers(), DISK).unwrap_err();
+    let error = Log::create(create().into_disk(), cluster(), servers(), DISK, LONG).unwrap_err();
     assert_eq!(error, OpenError::Exists { place: String::from("memory") });
 }
 
 #[test]
 fn another_version_is_named() {
     let mut disk = create().into_disk();
-    disk.corrupt(|bytes| {
+    disk.corrupt(FIRST, |bytes| {
         bytes[8] = 9;
-        let crc = crc32c::crc32c(&bytes[..12]).to_le_bytes();
-        bytes[12..16].copy_from_slice(&crc);
+        let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
+        bytes[28..32].copy_from_slice(&crc);
     });
     let error = open(disk).unwrap_err();
-    assert_eq!(error, OpenError::Version { place: String::from("memory"), found: 9, known: 3 });
+    assert_eq!(error, OpenError::Version { place: format!("memory/{FIRST}"), found: 9, known: 4 });
 }
 
 #[test]
 fn writes_out_of_order_are_refused_and_change_nothing() {
-    let Recorded { mut log, states } = record(true);
-    let before = log.disk().live_bytes().to_vec();
+    let Recorded { mut log, states, .. } = record(true);
+    let before = log.disk().submitted();
     let good = append_op(&log, &[(3, 1)]);
     let WriteOp::Append { entries, digests } = good.clone() else { panic!("not an append") };
     let gap: Entries = entries.iter().map(|entry| Entry { index: entry.index.next(), ..entry.clone() }).collect();
@@ -211,7 +253,7 @@ fn writes_out_of_order_are_refused_and_change_nothing() {
     }
     let id = WriteId(log.last_write.0 + 2);
     assert!(matches!(log.write(Write { id, op: good.clone() }), Err(StorageError::OutOfOrder { .. })));
-    assert_eq!(log.disk().live_bytes(), before);
+    assert_eq!(log.disk().submitted(), before);
     assert_eq!(Model::read(&log), states.last().unwrap().1);
     // Without digests the log makes them itself.
     write(&mut log, WriteOp::Append { entries, digests: None }).unwrap();
@@ -237,17 +279,18 @@ fn reads_keep_to_their_bytes() {
 /// Fault D5: `persisted` is what gates every acknowledgement.
 #[test]
 fn d5_a_write_is_reported_when_all_of_it_is_durable_and_not_before() {
-    let mut log = create();
-    let mut ends = Vec::new();
-    for term in 1..4 {
+    let mut log = founded(DISK, SHORT);
+    let mut tickets = Vec::new();
+    for term in 1..30 {
         write(&mut log, vote(term, 0)).unwrap();
-        ends.push(log.disk().len());
+        tickets.push(log.begun.back().unwrap().ticket);
     }
+    assert!(log.segment_count() > 2);
     assert_eq!(log.persisted(), Ok(WriteId(0)));
-    for (end, id) in ends.into_iter().zip(1..) {
-        log.disk_mut().sync_to(end - 1);
+    for (ticket, id) in tickets.into_iter().zip(1..) {
+        log.disk_mut().sync_to(ticket - 1);
         assert_eq!(log.persisted(), Ok(WriteId(id - 1)));
-        log.disk_mut().sync_to(end);
+        log.disk_mut().sync_to(ticket);
         assert_eq!(log.persisted(), Ok(WriteId(id)));
     }
     assert_eq!(log.unsynced_bytes(), 0);
@@ -255,7 +298,7 @@ fn d5_a_write_is_reported_when_all_of_it_is_durable_and_not_before() {
 
 #[test]
 fn d3_a_failed_fsync_poisons_for_good_and_reads_go_on() {
-    let Recorded { mut log, states } = record(true);
+    let Recorded { mut log, states, .. } = record(true);
     let reported = log.persisted().unwrap();
     write(&mut log, vote(9, 0)).unwrap();
     log.disk_mut().fail(DiskError::Full { what: String::from("write memory") });
@@ -267,58 +310,8 @@ fn d3_a_failed_fsync_poisons_for_good_and_reads_go_on() {
     assert_eq!(log.persisted, reported);
     assert_eq!(Model::read(&log).entries, states.last().unwrap().1.entries);
     // The next life has exactly what was reported.
-    let log = open(log.disk().crash(0, |_| true)).unwrap();
+    let log = open(log.disk().crash(0, |_, _| true)).unwrap();
     assert_eq!(Model::read(&log), states.last().unwrap().1);
-}
-
-/// A disk that notes how it was settled.
-struct Spy {
-    disk: MemDisk,
-    settled: Vec<(u64, Vec<u8>)>,
-}
-
-impl Disk for Spy {
-    fn place(&self) -> String {
-        self.disk.place()
-    }
-
-    fn len(&self) -> u64 {
-        self.disk.len()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.disk.read_at(offset, buffer)
-    }
-
-    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
-        self.disk.submit(bytes)
-    }
-
-    fn durable(&mut self) -> Result<u64, DiskError> {
-        self.disk.durable()
-    }
-
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
-        self.settled.push((keep, tail.to_vec()));
-        self.disk.settle(keep, tail)
-    }
-}
-
-/// The kernel may show bytes whose sync failed in an earlier life, and call them clean: only writing them again makes
-/// them durable. So that is done with all that no frame vouches for, before anything relies on it.
-#[test]
-fn d3_opening_writes_again_what_no_frame_vouches_for() {
-    for (synced, vouched_frames) in [(true, 7), (false, 0)] {
-        let recorded = record(synced);
-        let mut bytes = recorded.bytes().to_vec();
-        let keep = recorded.states[vouched_frames].0;
-        let tail = bytes[keep as usize..].to_vec();
-        bytes.extend([0; 50]);
-        let spy = Spy { disk: MemDisk::from_bytes(bytes), settled: Vec::new() };
-        let log = BlockLog::open(spy, cluster(), servers()).unwrap();
-        assert_eq!(log.disk().settled, [(keep, tail)]);
-        assert_eq!(log.disk().disk.durable_bytes(), recorded.bytes());
-    }
 }
 
 #[test]
@@ -342,7 +335,7 @@ fn d9_a_read_error_is_a_fault_and_never_an_empty_answer() {
     // Nor is a log that cannot be read an empty one.
     let disk = log.into_disk();
     assert!(matches!(
-        Log::open_or_create(disk, cluster(), servers(), DISK),
+        open_or_create(disk, DISK),
         Err(OpenError::Disk(DiskError::Io { .. }) | OpenError::Storage(StorageError::Io { .. }))
     ));
 }
@@ -350,16 +343,16 @@ fn d9_a_read_error_is_a_fault_and_never_an_empty_answer() {
 /// Contract 4 on a device that changes bytes of a running server: each byte of each block in turn.
 #[test]
 fn d9_bytes_that_change_under_a_running_server_are_damage() {
-    let Recorded { mut log, states } = record(true);
+    let Recorded { mut log, states, .. } = record(true);
     log.persisted().unwrap();
     let model = &states.last().unwrap().1;
     for entry in &model.entries {
-        let (offset, _) = log.contents.index.locate(entry.index).unwrap();
+        let offset = log.segments.last().offset(log.contents.index.locate(entry.index).unwrap().0);
         for at in offset as usize..offset as usize + BLOCK_HEADER_LEN + entry.payload.bytes().len() {
-            log.disk_mut().corrupt(|bytes| bytes[at] ^= 0x40);
+            log.disk_mut().corrupt(FIRST, |bytes| bytes[at] ^= 0x40);
             let error = log.entries(entry.index, entry.index, 1).unwrap_err();
             assert!(matches!(error, StorageError::Damaged { .. }), "byte {at}: {error}");
-            log.disk_mut().corrupt(|bytes| bytes[at] ^= 0x40);
+            log.disk_mut().corrupt(FIRST, |bytes| bytes[at] ^= 0x40);
         }
     }
     assert_eq!(Model::read(&log), *model);
@@ -371,7 +364,7 @@ fn d1_a_file_cut_at_every_byte_reopens_with_each_whole_write_before() {
     for synced in [true, false] {
         let recorded = record(synced);
         for len in recorded.founding_len()..=recorded.bytes().len() {
-            let mut log = open(MemDisk::from_bytes(recorded.bytes()[..len].to_vec())).unwrap();
+            let mut log = open(holding(&recorded.bytes()[..len])).unwrap();
             assert_eq!(Model::read(&log), *recorded.at(len), "cut at {len}");
             // And it goes on from there, over a further life.
             let op = append_op(&log, &[(7, 3)]);
@@ -386,15 +379,15 @@ fn d1_a_file_cut_at_every_byte_reopens_with_each_whole_write_before() {
 
 #[test]
 fn d1_a_founding_torn_at_every_byte_is_founded_again() {
-    let founding = create().into_disk().live_bytes().to_vec();
+    let founding = first(&create());
     for len in 0..=founding.len() {
         for zeros_from in 0..=len {
             let mut bytes = founding[..len].to_vec();
             bytes[zeros_from..].fill(0);
             let is_whole = bytes == founding;
             let new = if is_whole { Incarnation(9) } else { DISK };
-            let log = Log::open_or_create(MemDisk::from_bytes(bytes), cluster(), servers(), new).unwrap();
-            assert_eq!((log.disk().durable_bytes(), log.incarnation()), (&founding[..], DISK), "{len}, {zeros_from}");
+            let log = open_or_create(holding(&bytes), new).unwrap();
+            assert_eq!((log.disk().bytes(FIRST), log.incarnation()), (&founding[..], DISK), "{len}, {zeros_from}");
         }
     }
 }
@@ -408,37 +401,35 @@ fn m10_a_log_keeps_its_incarnation_and_the_chain_is_founded_alike() {
     log.disk_mut().sync();
     let log = open(log.into_disk()).unwrap();
     assert_eq!(log.incarnation(), DISK);
-    let log = Log::open_or_create(log.into_disk(), cluster(), servers(), Incarnation(9)).unwrap();
+    let log = open_or_create(log.into_disk(), Incarnation(9)).unwrap();
     assert_eq!((log.incarnation(), log.last_index()), (DISK, LogIndex(1)));
-    let other = Log::create(MemDisk::new(), cluster(), servers(), Incarnation(9)).unwrap();
+    let other = founded(Incarnation(9), LONG);
     assert_eq!((other.incarnation(), other.digest(LogIndex(0))), (Incarnation(9), create().digest(LogIndex(0))));
-    assert_ne!(other.disk().durable_bytes(), create().disk().durable_bytes());
+    assert_ne!(first(&other), first(&create()));
 }
 
 /// Fault M10: nobody knows which disk this was. Where nothing was written, it becomes another; where anything stands
 /// behind, that is damage.
 #[test]
 fn m10_an_incarnation_that_cannot_be_read_is_drawn_again_only_where_nothing_was_written() {
-    let founding = create().into_disk().live_bytes().to_vec();
-    for at in founding.len() - frame::INCARNATION_LEN..founding.len() {
+    let founding = first(&create());
+    let incarnation = SEGMENT_HEADER_LEN + FRAME_HEADER_LEN + INCARNATION_AT;
+    for at in incarnation..incarnation + 8 {
         let mut bytes = founding.clone();
         bytes[at] ^= 0x10;
-        let opened = open(MemDisk::from_bytes(bytes.clone()));
-        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "byte {at}");
-        let disk = MemDisk::from_bytes(bytes.clone());
-        let log = Log::open_or_create(disk, cluster(), servers(), Incarnation(9)).unwrap();
-        assert_eq!((log.incarnation(), log.disk().len()), (Incarnation(9), founding.len() as u64), "byte {at}");
+        assert!(is_damaged(&open(holding(&bytes))), "byte {at}");
+        let log = open_or_create(holding(&bytes), Incarnation(9)).unwrap();
+        assert_eq!((log.incarnation(), first(&log).len()), (Incarnation(9), founding.len()), "byte {at}");
         bytes.push(0);
-        let opened = Log::open_or_create(MemDisk::from_bytes(bytes), cluster(), servers(), Incarnation(9));
-        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "byte {at}");
+        assert!(is_damaged(&open_or_create(holding(&bytes), Incarnation(9))), "byte {at}");
     }
 }
 
 #[test]
 fn a_file_that_is_no_log_is_refused_and_kept() {
     for bytes in [&b"my only copy of the thesis"[..], &[7; 4000], &[0; 4000]] {
-        let error = Log::open_or_create(MemDisk::from_bytes(bytes.to_vec()), cluster(), servers(), DISK).unwrap_err();
-        assert!(matches!(&error, OpenError::Storage(StorageError::Damaged { .. })), "{error}");
+        let opened = open_or_create(holding(bytes), DISK);
+        assert!(is_damaged(&opened), "{opened:?}");
     }
 }
 
@@ -452,7 +443,7 @@ fn d2_any_changed_byte_is_damage_or_an_unvouched_tail_and_never_a_wrong_answer()
         for change in [0x01, 0x80, 0xff] {
             let mut bytes = recorded.bytes().to_vec();
             bytes[at] ^= change;
-            match open(MemDisk::from_bytes(bytes)) {
+            match open(holding(&bytes)) {
                 Err(OpenError::Storage(StorageError::Damaged { what, .. })) => {
                     assert!(at < last_frame, "byte {at}");
                     assert!(what.contains("nothing was changed"), "{what}");
@@ -478,40 +469,22 @@ fn d2_a_zeroed_stretch_is_damage_as_long_as_one_later_header_stands() {
         let changed = bytes != recorded.bytes();
         // The last frame's body may be gone as well: what its header says was true when it was formed.
         bytes[last_frame + FRAME_HEADER_LEN..].fill(0);
-        let opened = open(MemDisk::from_bytes(bytes));
-        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))) || !changed, "from {start}");
+        assert!(is_damaged(&open(holding(&bytes))) || !changed, "from {start}");
     }
-}
-
-/// A device may make a part of a frame durable. No later frame may vouch for that part: the rest can still be torn.
-#[test]
-fn d1_a_frame_that_was_durable_in_part_is_a_torn_tail() {
-    let mut log = create();
-    let op = append_op(&log, &[(1, 600)]);
-    write(&mut log, op).unwrap();
-    let inside = log.disk().len() - 9;
-    log.disk_mut().sync_to(inside);
-    write(&mut log, vote(2, 0)).unwrap();
-    let unsynced = log.disk().live_bytes().len() - log.disk().durable_bytes().len();
-    let crashed = log.disk().crash(unsynced, |_| true);
-    assert_eq!(open(crashed).unwrap().last_index(), LogIndex(1));
-    let mut crashed = log.disk().crash(unsynced, |_| true);
-    crashed.corrupt(|bytes| bytes[inside as usize] ^= 1);
-    assert_eq!(Model::read(&open(crashed).unwrap()), Model::default());
 }
 
 /// A client may store bytes that look like one of our frames. They stand elsewhere, so they are no evidence.
 #[test]
 fn d1_frames_inside_a_payload_do_not_turn_a_torn_tail_into_damage() {
     let mut forged = Vec::new();
-    frame::encode_frame(1 << 40, 1 << 40, &mut forged, |out| frame::encode_truncate(LogIndex(1), out)).unwrap();
+    frame::encode_frame(1 << 40, 1 << 40, &mut forged, frame::encode_append).unwrap();
     let mut log = create();
     write(&mut log, vote(1, 0)).unwrap();
     log.disk_mut().sync();
     let payload = Payload::Command(Bytes::from(forged.repeat(100)));
     let entry = Entry { index: LogIndex(1), term: Term(1), payload };
     write(&mut log, WriteOp::Append { entries: Arc::new([entry]), digests: None }).unwrap();
-    let crashed = log.disk().crash(usize::MAX, |sector| sector != 0);
+    let crashed = log.disk().crash(u64::MAX, |_, sector| sector != 0);
     let log = open(crashed).unwrap();
     assert_eq!((log.last_index(), log.hard_state().unwrap().current_term), (LogIndex(0), Term(1)));
 }
@@ -527,10 +500,9 @@ fn d2_evidence_is_found_at_any_distance() {
         log.disk_mut().sync();
         write(&mut log, vote(2, 0)).unwrap();
         log.disk_mut().sync();
-        let founding = create().disk().len() as usize;
-        log.disk_mut().corrupt(|bytes| bytes[founding] ^= 1);
-        let opened = open(log.into_disk());
-        assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "length {len}");
+        let founding = first(&create()).len();
+        log.disk_mut().corrupt(FIRST, |bytes| bytes[founding] ^= 1);
+        assert!(is_damaged(&open(log.into_disk())), "length {len}");
     }
 }
 
@@ -544,17 +516,46 @@ fn d2_a_frame_that_does_not_follow_is_damage_even_at_the_end() {
             frame::encode_block(&entry, &hash.unwrap_or_else(|| link(prev, &entry)), out);
         }
     };
-    let genesis = create().genesis().clone();
+    let new = contents::founding(create().genesis(), DISK);
+    let at = |height, hash| Point { height: LogIndex(height), term: Term(1), hash };
+    let members = SnapshotMeta { digest: Some(Digest([5; 32])), ..SnapshotMeta::genesis(servers()) };
+    let described = move |height| SnapshotMeta {
+        last_included_index: LogIndex(height),
+        last_included_term: Term(1),
+        ..members.clone()
+    };
     type Forge = Box<dyn Fn(&mut Vec<u8>, &Digest)>;
     let forged: Vec<(bool, Forge)> = vec![
         (true, Box::new(block(entry(2, 1), None))),
         (false, Box::new(block(entry(3, 1), None))),
         (false, Box::new(block(entry(2, 0), None))),
         (false, Box::new(block(entry(2, 1), Some(Digest([5; 32]))))),
-        (false, Box::new(|out, _| frame::encode_truncate(LogIndex(2), out))),
-        (false, Box::new(|out, _| frame::encode_truncate(LogIndex(0), out))),
-        (false, Box::new(move |out, _| frame::encode_genesis(&genesis, out))),
-        (false, Box::new(|out, _| frame::encode_incarnation(DISK, out))),
+        (false, Box::new(move |out, hash| frame::encode_truncate(&at(1, *hash), out))),
+        (false, Box::new(move |out, _| frame::encode_truncate(&at(0, Digest([5; 32])), out))),
+        (false, Box::new(move |out, _| frame::encode_checkpoint(&new, out))),
+        (
+            false,
+            Box::new({
+                let described = described.clone();
+                move |out, _| frame::encode_install(&described(0), None, out)
+            }),
+        ),
+        (
+            false,
+            Box::new({
+                let described = described.clone();
+                move |out, _| frame::encode_install(&described(1), Some(LogIndex(2)), out)
+            }),
+        ),
+        (
+            false,
+            Box::new({
+                let described = described.clone();
+                move |out, _| frame::encode_install(&described(2), Some(LogIndex(2)), out)
+            }),
+        ),
+        // What follows, but for the file that it names.
+        (false, Box::new(move |out, _| frame::encode_install(&described(2), None, out))),
         (false, Box::new(|out, _| out.push(77))),
         (false, Box::new(|out, _| out.extend([3, 1, 2, 3]))),
     ];
@@ -564,104 +565,16 @@ fn d2_a_frame_that_does_not_follow_is_damage_even_at_the_end() {
         write(&mut log, op).unwrap();
         log.disk_mut().sync();
         let prev = log.digest(LogIndex(1)).unwrap().unwrap();
-        let mut bytes = log.disk().live_bytes().to_vec();
-        let at = bytes.len() as u64;
+        let mut bytes = first(&log);
+        let at = log.segments.end();
         frame::encode_frame(at, at, &mut bytes, |out| body(out, &prev)).unwrap();
-        let opened = open(MemDisk::from_bytes(bytes));
-        match opened {
-            Ok(_) => assert!(fine, "case {case}"),
-            Err(error) => {
-                assert!(
-                    matches!(error, OpenError::Storage(StorageError::Damaged { .. })) && !fine,
-                    "case {case}: {error}"
-                );
-            }
-        }
-    }
-}
-
-/// One step of a random life.
-#[derive(Clone, Debug)]
-enum Step {
-    /// Terms above the last, and payload lengths.
-    Append(Vec<(u64, usize)>),
-    /// This many from the end.
-    Truncate(u64),
-    HardState(u64, u32),
-    /// This share of what is not durable becomes so, in 1/4.
-    Sync(u64),
-    /// A crash that keeps this share of the unsynced bytes, in 1/8, and of these the sectors of this mask.
-    Crash(usize, u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let length = prop_oneof![4 => 0_usize..40, 1 => 400_usize..1500];
-    prop_oneof![
-        4 => prop::collection::vec((0_u64..2, length), 1..4).prop_map(Step::Append),
-        2 => (1_u64..5).prop_map(Step::Truncate),
-        2 => (0_u64..99, 0_u32..4).prop_map(|(term, id)| Step::HardState(term, id)),
-        3 => (1_u64..5).prop_map(Step::Sync),
-        1 => (0_usize..9, prop_oneof![Just(u64::MAX), any::<u64>()]).prop_map(|(share, mask)| Step::Crash(share, mask)),
-    ]
-}
-
-fn step_op(log: &Log, step: &Step) -> Option<WriteOp> {
-    match step {
-        Step::Append(blocks) => {
-            let mut term = log.contents.index.last_term().0.max(1);
-            let rising = |(above, len): &(u64, usize)| {
-                term += above;
-                (term, *len)
-            };
-            Some(append_op(log, &blocks.iter().map(rising).collect::<Vec<_>>()))
-        }
-        Step::Truncate(count) => {
-            let last = log.last_index().0;
-            (last > 0).then(|| WriteOp::Truncate(LogIndex(last.saturating_sub(*count) + 1)))
-        }
-        Step::HardState(term, id) => Some(vote(*term, *id)),
-        Step::Sync(_) | Step::Crash(..) => None,
+        let opened = open(holding(&bytes));
+        assert_eq!((opened.is_ok(), is_damaged(&opened)), (fine, !fine), "case {case}");
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
-
-    /// A random life against a plain list, across crashes that tear and reorder the unsynced part: a log holds what
-    /// was written, and after a crash some prefix of the writes begun, never less than what was reported.
-    #[test]
-    fn a_random_life_equals_a_plain_list(steps in prop::collection::vec(step(), 1..40)) {
-        let mut log = create();
-        // The model after each write of this life; the first is what the life began with.
-        let mut states = vec![Model::default()];
-        for step in steps {
-            match step {
-                Step::Sync(share) => {
-                    let behind = log.disk().len() - log.disk_mut().durable().unwrap();
-                    let len = log.disk().len() - behind + behind * share / 4;
-                    log.disk_mut().sync_to(len);
-                }
-                Step::Crash(share, mask) => {
-                    let reported = log.persisted().unwrap().0 as usize;
-                    let unsynced = log.disk().live_bytes().len() - log.disk().durable_bytes().len();
-                    let crashed = log.disk().crash(unsynced * share / 8, |sector| mask & (1 << (sector % 64)) != 0);
-                    log = open(crashed).unwrap();
-                    let found = Model::read(&log);
-                    prop_assert!(states[reported..].contains(&found), "{found:?} is none of {:?}", &states[reported..]);
-                    states = vec![found];
-                }
-                step => {
-                    let Some(op) = step_op(&log, &step) else { continue };
-                    let mut model = states.last().unwrap().clone();
-                    model.apply(&op);
-                    states.push(model);
-                    let id = write(&mut log, op).unwrap();
-                    prop_assert_eq!(id.0 as usize, states.len() - 1);
-                }
-            }
-            prop_assert_eq!(&Model::read(&log), states.last().unwrap());
-        }
-    }
 
     /// Bytes changed at random in a life whose writes became durable one batch at a time: an open log is a prefix.
     #[test]
@@ -673,7 +586,7 @@ proptest! {
         for (at, change) in changes {
             bytes[at.index(recorded.bytes().len())] ^= change;
         }
-        if let Ok(log) = open(MemDisk::from_bytes(bytes)) {
+        if let Ok(log) = open(holding(&bytes)) {
             let found = Model::read(&log);
             prop_assert!(recorded.states.iter().any(|(_, model)| *model == found));
         }

@@ -2,17 +2,35 @@
 
 use std::sync::Arc;
 
-use crc32c::crc32c;
-use raft_core::{Digest, Entry, LogIndex, SnapshotChunk, Storage, StorageError, Write, WriteOp};
+use raft_core::{Digest, Entry, LogIndex, SnapshotChunk, Storage, StorageError, Write, WriteId, WriteOp};
 
-use super::frame::{self, BLOCK_HEADER_LEN, FRAME_HEADER_LEN};
-use super::snapshot::Piece;
+use super::frame::{self, BLOCK_HEADER_LEN, FRAME_HEADER_LEN, Point, encode_frame};
+use super::recovery::begin_segment;
+use super::segments::{RECEIVING, SPARE, Segment, segment_name};
 use super::{BlockLog, Unsynced};
 use crate::block::link;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Change, Disk, DiskError};
 
-/// A frame buffer that grew beyond this many bytes is given back after its write.
+/// A buffer that grew beyond this many bytes is given back after its write.
 const BUFFER_KEPT: usize = 4 << 20;
+
+/// A write that was begun and is not reported.
+#[derive(Debug)]
+pub(super) struct Begun {
+    id: WriteId,
+    /// The operation that completes it.
+    pub(super) ticket: u64,
+    /// Where its frame ends; none of a chunk, which has no frame.
+    end: Option<u64>,
+}
+
+/// A frame that was submitted.
+struct Submitted {
+    /// The position of its body.
+    body: u64,
+    end: u64,
+    ticket: u64,
+}
 
 impl<D: Disk> BlockLog<D> {
     /// Checks and submits a write, then does in memory what it says.
@@ -20,71 +38,106 @@ impl<D: Disk> BlockLog<D> {
         if write.id != self.last_write.next() {
             return expected(format!("write {}", self.last_write.next().0));
         }
-        let end = match write.op {
+        let (ticket, end) = match write.op {
             WriteOp::HardState(hard_state) => {
-                let (_, end) = self.submit(|out| frame::encode_hard_state(hard_state, out))?;
+                let frame = self.submit_frame(|out| frame::encode_hard_state(hard_state, out))?;
                 self.contents.hard_state = hard_state;
-                end
+                (frame.ticket, Some(frame.end))
             }
             WriteOp::Truncate(from) => self.truncate(from)?,
             WriteOp::Append { entries, digests } => self.append(&entries, digests.as_ref())?,
-            WriteOp::SnapshotChunk(chunk) => self.receive(*chunk)?,
+            WriteOp::SnapshotChunk(chunk) => (self.receive(&chunk)?, None),
             WriteOp::InstallSnapshot { index, keep_from } => self.install(index, keep_from)?,
         };
         self.last_write = write.id;
-        self.begun.push_back((write.id, end));
+        self.begun.push_back(Begun { id: write.id, ticket, end });
         Ok(())
     }
 
-    fn truncate(&mut self, from: LogIndex) -> Result<u64, StorageError> {
+    fn truncate(&mut self, from: LogIndex) -> Result<(u64, Option<u64>), StorageError> {
         self.contents.check_truncate(from).or_else(expected)?;
-        let (_, end) = self.submit(|out| frame::encode_truncate(from, out))?;
-        self.contents.truncate(from);
+        let height = from.prev();
+        let before = Point { height, term: self.term(height)?, hash: self.hash_at(height)? };
+        let frame = self.submit_frame(|out| frame::encode_truncate(&before, out))?;
+        self.contents.truncate(&before);
         raft_core::mark!(TruncatedUnsynced, self.unsynced.back().is_some_and(|block| block.entry.index >= from));
         while self.unsynced.pop_back_if(|block| block.entry.index >= from).is_some() {}
-        Ok(end)
+        Ok((frame.ticket, Some(frame.end)))
     }
 
-    fn append(&mut self, entries: &[Entry], digests: Option<&Arc<[Digest]>>) -> Result<u64, StorageError> {
+    fn append(
+        &mut self,
+        entries: &[Entry],
+        digests: Option<&Arc<[Digest]>>,
+    ) -> Result<(u64, Option<u64>), StorageError> {
         if entries.is_empty() {
             return expected(String::from("at least one entry"));
         }
         self.contents.check_append(entries).or_else(expected)?;
         let hashes = self.check_digests(entries, digests)?;
-        let (body, end) = self.submit(|out| {
+        let Submitted { body, end, ticket } = self.submit_frame(|out| {
             frame::encode_append(out);
             entries.iter().zip(hashes.iter()).for_each(|(entry, hash)| frame::encode_block(entry, hash, out));
         })?;
-        let mut offset = body.saturating_add(1);
+        let mut position = body.saturating_add(1);
         for (entry, hash) in entries.iter().zip(hashes.iter()) {
-            self.contents.append(offset, entry);
-            self.unsynced.push_back(Unsynced { entry: entry.clone(), hash: *hash, end });
-            offset = offset.saturating_add((BLOCK_HEADER_LEN.saturating_add(entry.payload.bytes().len())) as u64);
+            self.contents.append(position, entry, *hash);
+            self.unsynced.push_back(Unsynced { entry: entry.clone(), hash: *hash, ticket });
+            position = position.saturating_add((BLOCK_HEADER_LEN.saturating_add(entry.payload.bytes().len())) as u64);
         }
-        Ok(end)
+        Ok((ticket, Some(end)))
     }
 
-    fn receive(&mut self, chunk: SnapshotChunk) -> Result<u64, StorageError> {
-        let Some(anchor) = chunk.meta.digest else { return expected(String::from("a snapshot with a hash")) };
+    /// A chunk goes to the file of its snapshot, which has a name of its own until it is installed.
+    fn receive(&mut self, chunk: &SnapshotChunk) -> Result<u64, StorageError> {
+        if chunk.meta.digest.is_none() {
+            return expected(String::from("a snapshot with a hash"));
+        }
         self.contents.snapshots.check_chunk(&chunk.meta, chunk.offset).or_else(expected)?;
-        let (_, end) = self.submit(|out| frame::encode_chunk(&chunk, &anchor, out))?;
-        let SnapshotChunk { meta, offset, data, done } = chunk;
-        let at = end.saturating_sub(data.len() as u64);
-        self.contents.snapshots.receive(meta, Piece { offset, at, len: data.len(), crc: crc32c(&data) }, done);
-        Ok(end)
+        if chunk.data.len() > frame::MAX_BODY_LEN {
+            return Err(too_long(&self.disk));
+        }
+        if chunk.offset == 0 {
+            self.received = self.received.saturating_add(1);
+            let file = format!("{RECEIVING}{}", self.received);
+            if let Some(given_up) = self.contents.snapshots.begin(chunk.meta.clone(), file.clone()) {
+                self.submit(Change::Remove { file: &given_up })?;
+            }
+            self.submit(Change::Create { file: &file })?;
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let (file, offset) = match self.contents.snapshots.receive(chunk, &mut buffer) {
+            Some((file, offset)) => (String::from(file), offset),
+            None => return expected(String::from("a chunk at offset 0")),
+        };
+        let ticket = self.submit(Change::Write { file: &file, offset, bytes: &buffer })?;
+        self.keep_buffer(buffer);
+        Ok(ticket)
     }
 
-    fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<u64, StorageError> {
-        let anchor = self.contents.check_install(index, keep_from).or_else(expected)?.digest;
-        if keep_from.is_some() && Some(self.hash_at(index)?) != anchor {
+    /// The snapshot's file gets its name before the frame is written that makes it count. What it replaces goes when
+    /// that is durable.
+    fn install(&mut self, index: LogIndex, keep_from: Option<LogIndex>) -> Result<(u64, Option<u64>), StorageError> {
+        let meta = self.contents.check_install(index, keep_from).or_else(expected)?.clone();
+        if keep_from.is_some() && Some(self.hash_at(index)?) != meta.digest {
             return expected(format!("a snapshot of block {index} as it stands here"));
         }
-        let before_hash = keep_from.map(|first| self.hash_at(first.prev())).transpose()?;
-        let (_, end) = self.submit(|out| frame::encode_install(index, keep_from, out))?;
-        self.contents.install(keep_from, before_hash);
+        let before = match keep_from {
+            Some(first) => Some((first.prev(), self.hash_at(first.prev())?)),
+            None => None,
+        };
+        let replaced = self.contents.snapshots.file().map(String::from);
+        if let Some((from, to)) = self.contents.snapshots.received_file() {
+            self.submit(Change::Rename { from: &from, to: &to })?;
+        }
+        let frame = self.submit_frame(|out| frame::encode_install(&meta, keep_from, out))?;
+        self.contents.snapshots.install();
+        self.contents.follow_snapshot(before);
         let first = self.first_index();
         while self.unsynced.pop_front_if(|block| keep_from.is_none() || block.entry.index < first).is_some() {}
-        Ok(end)
+        self.will_reclaim(frame.ticket, replaced, frame.body);
+        Ok((frame.ticket, Some(frame.end)))
     }
 
     /// Hashes are taken as given, for the caller had them from [`Storage::link`]; where none are given they are made.
@@ -100,7 +153,7 @@ impl<D: Disk> BlockLog<D> {
         {
             return Ok(Arc::clone(given));
         }
-        let mut prev = self.hash_at(self.last_index())?;
+        let mut prev = self.contents.last().hash;
         let link_next = |entry| {
             prev = link(&prev, entry);
             prev
@@ -112,19 +165,80 @@ impl<D: Disk> BlockLog<D> {
         Ok(linked)
     }
 
-    /// Forms a frame with this body in the buffer and submits it. Answers where the body begins, and where it ends.
-    fn submit(&mut self, body: impl FnOnce(&mut Vec<u8>)) -> Result<(u64, u64), StorageError> {
-        let start = self.disk.len();
-        self.buffer.clear(); // A write that was refused may have left its bytes.
-        let formed = frame::encode_frame(start, self.synced, &mut self.buffer, body);
-        formed.ok_or_else(|| too_long(&self.disk))?;
-        let end = match self.disk.submit(&self.buffer) {
-            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => start,
-            answer => answer.map_err(|error| self.poison(&error))?,
+    /// Forms a frame with this body and submits it: to the last segment, or to a new one where it finds no room there.
+    fn submit_frame(&mut self, body: impl Fn(&mut Vec<u8>)) -> Result<Submitted, StorageError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear(); // A write that was refused may have left its bytes.
+        let start = self.segments.end();
+        encode_frame(start, self.synced, &mut buffer, &body).ok_or_else(|| too_long(&self.disk))?;
+        let last = *self.segments.last();
+        let (offset, len) = (last.offset(start), buffer.len() as u64);
+        let is_full = offset.saturating_add(len) > self.options.segment_bytes && start > last.first;
+        let submitted = if is_full {
+            buffer.clear();
+            self.submit_to_next(&mut buffer, &body)?
+        } else {
+            let file = last.name();
+            let ticket = self.submit(Change::Write { file: &file, offset, bytes: &buffer })?;
+            let body = start.saturating_add(FRAME_HEADER_LEN as u64);
+            Submitted { body, end: start.saturating_add(len), ticket }
         };
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_KEPT);
-        Ok((start.saturating_add(FRAME_HEADER_LEN as u64), end))
+        self.segments.extend(submitted.end);
+        self.prepare_spare();
+        self.keep_buffer(buffer);
+        Ok(submitted)
+    }
+
+    /// Begins the next segment, with a frame of this body behind its checkpoint.
+    fn submit_to_next(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        body: &impl Fn(&mut Vec<u8>),
+    ) -> Result<Submitted, StorageError> {
+        let (number, start) = (self.segments.last().number.saturating_add(1), self.segments.end());
+        let file = segment_name(number);
+        let checkpoint = self.contents.checkpoint(&self.genesis, self.incarnation);
+        begin_segment(number, start, self.synced, &checkpoint, buffer).ok_or_else(|| too_long(&self.disk))?;
+        let next = Segment { number, start, first: start };
+        let position =
+            |buffer: &Vec<u8>| start.saturating_add((buffer.len() as u64).saturating_sub(next.offset(start)));
+        let first = position(buffer);
+        encode_frame(first, self.synced, buffer, body).ok_or_else(|| too_long(&self.disk))?;
+        let end = position(buffer);
+        raft_core::mark!(SegmentBegun);
+        if self.disk.holds(SPARE) {
+            raft_core::mark!(SpareTaken);
+            self.submit(Change::Rename { from: SPARE, to: &file })?;
+        } else {
+            self.submit(Change::Create { file: &file })?;
+        }
+        self.spare_asked = false;
+        let ticket = self.submit(Change::Write { file: &file, offset: 0, bytes: buffer })?;
+        self.segments.push(Segment { first, ..next });
+        Ok(Submitted { body: first.saturating_add(FRAME_HEADER_LEN as u64), end, ticket })
+    }
+
+    /// Has the next segment's file made once this one is half full.
+    fn prepare_spare(&mut self) {
+        let last = self.segments.last();
+        if !self.spare_asked && last.offset(self.segments.end()) > self.options.segment_bytes / 2 {
+            self.spare_asked = true;
+            self.disk.prepare(SPARE, self.options.segment_bytes);
+        }
+    }
+
+    /// Submits an operation; answers its ticket.
+    pub(super) fn submit(&mut self, operation: Change<'_>) -> Result<u64, StorageError> {
+        match self.disk.submit(operation) {
+            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => Ok(0),
+            answer => answer.map_err(|error| self.poison(&error)),
+        }
+    }
+
+    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        buffer.shrink_to(BUFFER_KEPT);
+        self.buffer = buffer;
     }
 
     /// Notes the first failure and answers with it.
@@ -139,16 +253,17 @@ impl<D: Disk> BlockLog<D> {
             return Err(StorageError::Poisoned { what: what.clone() });
         }
         let durable = match self.disk.durable() {
-            Err(_) if raft_core::bug!(FailedSyncCounts) => self.disk.len(),
-            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => self.disk.len(),
+            Err(_) if raft_core::bug!(FailedSyncCounts) => u64::MAX,
+            Err(DiskError::Full { .. }) if raft_core::bug!(FullDiskCounts) => u64::MAX,
             answer => answer.map_err(|error| self.poison(&error))?,
         };
-        let durable = if raft_core::bug!(ReportedBeforeSync) { self.disk.len() } else { durable };
-        while let Some((id, end)) = self.begun.pop_front_if(|(_, end)| *end <= durable) {
-            (self.persisted, self.synced) = (id, end);
+        let durable = if raft_core::bug!(ReportedBeforeSync) { u64::MAX } else { durable };
+        while let Some(begun) = self.begun.pop_front_if(|begun| begun.ticket <= durable) {
+            self.persisted = begun.id;
+            self.synced = begun.end.unwrap_or(self.synced);
         }
-        while self.unsynced.pop_front_if(|block| block.end <= durable).is_some() {}
-        Ok(())
+        while self.unsynced.pop_front_if(|block| block.ticket <= durable).is_some() {}
+        self.reclaim(durable)
     }
 }
 

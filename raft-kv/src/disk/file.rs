@@ -1,62 +1,54 @@
-//! A real file, written and synced by a thread of its own, so that the caller's loop never waits for the device.
+//! A real directory, written and synced by a thread of its own, so that the caller's loop never waits for the device.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::{Disk, DiskError};
+use super::{Change, Disk, DiskError};
 
-/// The log's name in its directory.
-const FILE_NAME: &str = "blocks.log";
+mod directory;
+mod queue;
 
-/// The lock's name in the same directory.
+use directory::{Directory, create_dir, parent, sync_dir};
+use queue::{Shared, Step};
+
+/// The lock's name in the directory.
 const LOCK_NAME: &str = "LOCK";
 
-/// A write buffer that grew beyond this many bytes is given back after its batch.
-const BUFFER_KEPT: usize = 4 << 20;
+/// Ends the names of files that are being prepared.
+const UNPREPARED: &str = ".new";
 
-/// The file `blocks.log` of a directory, held by a lock for as long as this value lives.
+/// A directory, held by a lock for as long as this value lives.
 ///
-/// One write and one `fdatasync` cover everything that was submitted while the ones before them ran. Dropping it, like
-/// [`shutdown`](Self::shutdown), waits until what was submitted is written. For Unix.
+/// One write a file and one `fdatasync` cover everything that was submitted while the ones before them ran. Dropping
+/// it, like [`shutdown`](Self::shutdown), waits until what was submitted is done. For Unix.
 #[derive(Debug)]
 pub struct FileDisk {
-    path: PathBuf,
-    file: Arc<File>,
+    dir: PathBuf,
+    directory: Arc<Directory>,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
-    /// Bytes submitted; the writer thread's offset follows it.
-    len: u64,
+    preparing: Option<JoinHandle<()>>,
+    names: BTreeMap<String, Named>,
+    /// The number of the next file.
+    next: u64,
     lock: File,
 }
 
-/// What the caller and the writer thread share.
-#[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-}
-
-/// Invariant: `durable` plus what the writer holds plus `waiting` is every byte of the file, in this order.
-#[derive(Debug)]
-struct Queue {
-    waiting: Vec<u8>,
-    durable: u64,
-    failed: Option<DiskError>,
-    closing: bool,
-}
-
-/// What the writer thread asks of a file; tests put a failing one in its place.
-trait Backing: Send + 'static {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    fn sync(&mut self) -> io::Result<()>;
+/// A file by its number, which stays when its name changes.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    file: u64,
+    /// The operation that gives it this name.
+    ticket: u64,
 }
 
 impl FileDisk {
-    /// Opens the log file of this directory, making both where they do not exist yet.
+    /// Opens this directory, making it where it does not exist yet.
     ///
     /// `notify` is called from the writer thread after every batch that became durable and after a failure.
     ///
@@ -66,54 +58,90 @@ impl FileDisk {
         let dir = dir.as_ref();
         create_dir(dir)?;
         // Fault D4: what is not durable in the directory above is lost whole. Done at every start, here and below,
-        // since nobody can tell whether the life that made the directory and its file came as far.
+        // since nobody can tell whether the life that made the directory and its files came as far.
         sync_dir(parent(dir))?;
         let lock = lock(dir)?;
-        let path = dir.join(FILE_NAME);
-        let place = path.display().to_string();
-        let failed = |operation: &'static str| {
-            let place = place.clone();
-            move |error: io::Error| DiskError::io(operation, &place, &error)
-        };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open"))?;
+        let names = list(dir)?;
         sync_dir(dir)?;
-        let len = file.metadata().map_err(failed("read the length of"))?.len();
-        let file = Arc::new(file);
-        let (shared, writer) = spawn(Arc::clone(&file), place.clone(), len, notify)?;
-        Ok(Self { path, file, shared, writer: Some(writer), len, lock })
+        let directory = Arc::new(Directory::new(dir));
+        let (shared, writer) = queue::spawn(Arc::clone(&directory), dir.display().to_string(), notify)?;
+        let next = names.len() as u64;
+        let writer = Some(writer);
+        Ok(Self { dir: dir.into(), directory, shared, writer, preparing: None, names, next, lock })
     }
 
-    /// Writes and syncs all that was submitted, ends the writer thread and releases the lock.
+    /// Does all that was submitted, ends the threads and releases the lock.
     ///
     /// # Errors
-    /// A write failed, now or before: some of what was submitted is not durable.
+    /// An operation failed, now or before: some of what was submitted is not durable.
     pub fn shutdown(mut self) -> Result<(), DiskError> {
         self.close();
-        self.shared.health().map(|_| ())
+        self.shared.durable().map(|_| ())
     }
 
     fn close(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
+        self.shared.close();
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has left its failure in the queue.
             let _ = writer.join();
+            self.preparing.take().map(JoinHandle::join);
             // Said outright, and not left to the closing of the file: a child process that is just being started holds
             // a copy of the file until it executes its program, and the lock with it.
             let _ = self.lock.unlock();
         }
     }
 
-    fn rewrite(&self, keep: u64, tail: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(tail, keep)?;
-        self.file.set_len(keep.saturating_add(tail.len() as u64))?;
-        self.file.sync_all()
+    fn named(&self, file: &str) -> Result<Named, DiskError> {
+        let named = self.names.get(file).copied();
+        named.ok_or_else(|| DiskError::NoFile { place: self.place_of(file) })
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next = self.next.saturating_add(1);
+        self.next
+    }
+
+    /// Does to the names what the operation, which is to have this ticket, does to them.
+    fn step(&mut self, operation: Change<'_>, ticket: u64) -> Result<Step, DiskError> {
+        Ok(match operation {
+            Change::Create { file } => {
+                self.close_settled();
+                let number = self.number();
+                self.names.insert(file.into(), Named { file: number, ticket });
+                Step::Create { file: number, name: file.into() }
+            }
+            Change::Write { file, offset, bytes } => {
+                Step::Write { file: self.named(file)?.file, name: file.into(), offset, bytes: bytes.to_vec() }
+            }
+            Change::Cut { file, len } => Step::Cut { file: self.named(file)?.file, name: file.into(), len },
+            Change::Rename { from, to } => {
+                let Named { file, .. } = self.named(from)?;
+                self.names.remove(from);
+                self.names.insert(to.into(), Named { file, ticket });
+                Step::Rename { from: from.into(), to: to.into() }
+            }
+            Change::Remove { file } => {
+                let Named { file: number, .. } = self.named(file)?;
+                self.names.remove(file);
+                Step::Remove { file: number, name: file.into() }
+            }
+        })
+    }
+
+    /// Closes files, where many are open. One whose name is not durable yet stays open: on the device it may have
+    /// another.
+    fn close_settled(&self) {
+        let durable = self.shared.durable().unwrap_or(0);
+        let is_settled = |file| self.names.values().any(|named| named.file == file && named.ticket <= durable);
+        self.directory.close_if_many(is_settled);
+    }
+
+    /// A file that was prepared is one like any other from now on.
+    fn take_prepared(&mut self) {
+        if let Some((name, file)) = self.shared.take_prepared() {
+            let ticket = self.shared.submitted();
+            self.names.insert(name, Named { file, ticket });
+        }
     }
 }
 
@@ -125,136 +153,90 @@ impl Drop for FileDisk {
 
 impl Disk for FileDisk {
     fn place(&self) -> String {
-        self.path.display().to_string()
+        self.dir.display().to_string()
     }
 
-    fn len(&self) -> u64 {
-        self.len
+    fn files(&self) -> Vec<String> {
+        let listed = self.names.keys().filter(|name| !name.contains('/')).cloned();
+        let mut files: Vec<String> = listed.chain(self.shared.prepared()).collect();
+        files.sort();
+        files
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.file.read_exact_at(buffer, offset).map_err(|error| match error.kind() {
+    fn holds(&self, file: &str) -> bool {
+        self.names.contains_key(file) || self.shared.prepared().is_some_and(|name| name == file)
+    }
+
+    fn len(&self, file: &str) -> Result<u64, DiskError> {
+        let opened = self.directory.open(self.named(file)?.file, file);
+        let metadata = opened.and_then(|opened| opened.metadata());
+        Ok(metadata.map_err(|error| DiskError::io("read the length of", &self.place_of(file), &error))?.len())
+    }
+
+    fn read_at(&self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        let named = self.named(file)?;
+        self.close_settled();
+        let read = self.directory.open(named.file, file).and_then(|opened| opened.read_exact_at(buffer, offset));
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                DiskError::PastEnd { place: self.place(), end: offset.saturating_add(buffer.len() as u64) }
+                let end = offset.saturating_add(buffer.len() as u64);
+                DiskError::PastEnd { place: self.place_of(file), end }
             }
-            _ => DiskError::io(&format!("read {} bytes at {offset} of", buffer.len()), &self.place(), &error),
+            _ => {
+                let operation = format!("read {} bytes at {offset} of", buffer.len());
+                DiskError::io(&operation, &self.place_of(file), &error)
+            }
         })
     }
 
-    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
-        let mut queue = self.shared.lock();
-        if let Some(error) = &queue.failed {
-            return Err(error.clone());
+    fn submit(&mut self, operation: Change<'_>) -> Result<u64, DiskError> {
+        self.shared.durable()?;
+        self.take_prepared();
+        if let Change::Write { file, offset, bytes } = operation {
+            return self.shared.submit_write(self.named(file)?.file, file, offset, bytes);
         }
-        queue.waiting.extend_from_slice(bytes);
-        drop(queue);
-        self.shared.wake.notify_one();
-        self.len = self.len.saturating_add(bytes.len() as u64);
-        Ok(self.len)
+        let step = self.step(operation, self.shared.submitted().saturating_add(1))?;
+        self.shared.submit(step)
     }
 
     fn durable(&mut self) -> Result<u64, DiskError> {
-        self.shared.health()
+        self.shared.durable()
     }
 
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
-        let written = self.rewrite(keep, tail).map_err(|error| DiskError::io("settle", &self.place(), &error));
-        let mut queue = self.shared.lock();
-        if let Err(error) = written {
-            return Err(queue.failed.get_or_insert(error).clone());
+    fn prepare(&mut self, file: &str, len: u64) {
+        self.take_prepared();
+        let is_busy = self.preparing.as_ref().is_some_and(|thread| !thread.is_finished());
+        if is_busy || self.names.contains_key(file) {
+            return;
         }
-        self.len = keep.saturating_add(tail.len() as u64);
-        queue.durable = self.len;
-        Ok(())
+        let number = self.number();
+        self.preparing = queue::prepare(&self.directory, &self.shared, number, file, len);
+    }
+
+    fn settle(&mut self, operations: &[Change<'_>]) -> Result<(), DiskError> {
+        let steps = operations.iter().map(|operation| self.step(*operation, 0)).collect::<Result<Vec<_>, _>>()?;
+        queue::perform(&*self.directory, &steps).map_err(|error| self.shared.fail(error))
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No code panics while it holds this lock; were one to, the queue would still be whole.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn health(&self) -> Result<u64, DiskError> {
-        let queue = self.lock();
-        queue.failed.clone().map_or(Ok(queue.durable), Err)
-    }
-
-    /// Takes the next batch and where it goes; `None` once closing and nothing waits, or after a failure.
-    fn next_batch(&self, buffer: &mut Vec<u8>) -> Option<u64> {
-        let mut queue = self.lock();
-        while queue.waiting.is_empty() && !queue.closing && queue.failed.is_none() {
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        if queue.waiting.is_empty() || queue.failed.is_some() {
-            return None;
-        }
-        std::mem::swap(&mut queue.waiting, buffer);
-        Some(queue.durable)
-    }
-}
-
-impl Backing for Arc<File> {
-    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
-fn spawn(
-    backing: impl Backing,
-    place: String,
-    len: u64,
-    notify: impl Fn() + Send + 'static,
-) -> Result<(Arc<Shared>, JoinHandle<()>), DiskError> {
-    let queue = Queue { waiting: Vec::new(), durable: len, failed: None, closing: false };
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), wake: Condvar::new() });
-    let guard = Ended { shared: Arc::clone(&shared) };
-    let failed = format!("start a writer thread for {place}");
-    let thread = std::thread::Builder::new().name(String::from("block-log-writer"));
-    let writer = thread
-        .spawn(move || write_batches(&guard.shared, backing, &place, notify))
-        .map_err(|error| DiskError::Io { what: format!("{failed}: {error}") })?;
-    Ok((shared, writer))
-}
-
-/// The writer thread: one write and one sync a batch, until closed or failed.
-fn write_batches(shared: &Shared, mut backing: impl Backing, place: &str, notify: impl Fn()) {
-    let mut buffer = Vec::new();
-    while let Some(offset) = shared.next_batch(&mut buffer) {
-        let written = backing.write_at(&buffer, offset).map_err(|error| DiskError::io("write", place, &error));
-        let synced = written.and_then(|()| backing.sync().map_err(|error| DiskError::io("sync", place, &error)));
-        let mut queue = shared.lock();
-        match synced {
-            Ok(()) => queue.durable = offset.saturating_add(buffer.len() as u64),
-            // Faults D3 and D5: whether any of this batch reached the device is unknown, and asking again would not
-            // tell. Nothing is acknowledged any more.
-            Err(error) => {
-                queue.failed.get_or_insert(error);
-            }
-        }
-        drop(queue);
-        notify();
-        buffer.clear();
-        buffer.shrink_to(BUFFER_KEPT);
-    }
-}
-
-/// Leaves a failure behind where the writer ends otherwise than by closing, so that nobody waits for it for ever.
-struct Ended {
-    shared: Arc<Shared>,
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let mut queue = self.shared.lock();
-        if !queue.closing || !queue.waiting.is_empty() {
-            queue.failed.get_or_insert_with(|| DiskError::Io { what: String::from("the writer thread has ended") });
+/// The files of a directory. What was being prepared is removed.
+fn list(dir: &Path) -> Result<BTreeMap<String, Named>, DiskError> {
+    let failed = |error: io::Error| DiskError::io("list", &dir.display().to_string(), &error);
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_file = entry.file_type().map_err(failed)?.is_file();
+        let Some(name) = entry.file_name().to_str().filter(|name| is_file && *name != LOCK_NAME).map(String::from)
+        else {
+            continue;
+        };
+        if name.ends_with(UNPREPARED) {
+            std::fs::remove_file(entry.path()).map_err(failed)?;
+        } else {
+            names.insert(name);
         }
     }
+    Ok(names.into_iter().zip(0..).map(|(name, file)| (name, Named { file, ticket: 0 })).collect())
 }
 
 /// Fault D7: two processes in one directory would write over each other.
@@ -272,31 +254,6 @@ fn lock(dir: &Path) -> Result<File, DiskError> {
         Err(TryLockError::WouldBlock) => Err(DiskError::InUse { dir: dir.display().to_string() }),
         Err(TryLockError::Error(error)) => Err(failed("lock", &error)),
     }
-}
-
-/// Makes the directory, each of those above it durably (fault D4).
-fn create_dir(dir: &Path) -> Result<(), DiskError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let parent = parent(dir);
-    create_dir(parent)?;
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(DiskError::io("create", &dir.display().to_string(), &error))
-        }
-        _ => sync_dir(parent),
-    }
-}
-
-fn parent(dir: &Path) -> &Path {
-    let parent = dir.parent().unwrap_or(dir);
-    if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
-}
-
-fn sync_dir(dir: &Path) -> Result<(), DiskError> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|error| DiskError::io("sync", &dir.display().to_string(), &error))
 }
 
 #[cfg(test)]

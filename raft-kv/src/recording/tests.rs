@@ -12,7 +12,7 @@ use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
 use super::sink::Sink;
 use super::*;
 use crate::block::ClusterId;
-use crate::block_log::BlockLog;
+use crate::block_log::{BlockLog, LogOptions};
 use crate::codec::encode_compact_into;
 use crate::disk::MemDisk;
 
@@ -100,7 +100,14 @@ impl Group {
             ..Config::new(id)
         };
         let members = Configuration::new([1, 2, 3].map(NodeId));
-        let log = BlockLog::open_or_create(disk, ClusterId::from_name("test"), members, Incarnation::UNKNOWN).unwrap();
+        let log = BlockLog::open_or_create(
+            disk,
+            ClusterId::from_name("test"),
+            members,
+            Incarnation::UNKNOWN,
+            LogOptions::default(),
+        )
+        .unwrap();
         let recorder = Recorder::start(log, &config, self.directory.path(), u64::MAX, |what| panic!("{what}")).unwrap();
         Node::new(config, recorder).unwrap()
     }
@@ -183,8 +190,8 @@ impl Group {
     }
 
     fn restart(&mut self, at: usize) {
-        let bytes = self.nodes[at].storage().inner().disk().durable_bytes().to_vec();
-        self.nodes[at] = self.node(at, MemDisk::from_bytes(bytes));
+        let disk = self.nodes[at].storage().inner().disk().crash(0, |_, _| true);
+        self.nodes[at] = self.node(at, disk);
     }
 
     /// A leader with entries that a follower lacks and that have left its memory: it reads them from its storage.

@@ -14,7 +14,7 @@ use raft_core::{
     Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, Storage, StorageError, Term,
     Write, WriteId, WriteOp,
 };
-use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, OpenError, link};
+use raft_kv::{BlockLog, ClusterId, DiskError, FileDisk, LogOptions, OpenError, link};
 
 const CHILD: &str = "RAFT_KV_TEST_CHILD";
 const DIR: &str = "RAFT_KV_TEST_DIR";
@@ -22,6 +22,9 @@ const STEP: &str = "RAFT_KV_TEST_STEP";
 
 /// No wait in here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// So short that each child begins some segments.
+const SEGMENT: u64 = 64 << 10;
 
 /// Writes that a child has begun and not seen durable, at most.
 const IN_FLIGHT: u64 = 8;
@@ -33,6 +36,7 @@ fn try_open(dir: &Path, notify: impl Fn() + Send + 'static) -> Result<BlockLog<F
         ClusterId::from_name("files"),
         Configuration::new([1, 2, 3].map(NodeId)),
         Incarnation(1),
+        LogOptions { segment_bytes: SEGMENT, archive: false },
     )
 }
 
@@ -281,6 +285,10 @@ fn append_one(log: &mut BlockLog<FileDisk>, id: u64, len: usize) {
     log.write(Write { id: WriteId(id), op }).unwrap();
 }
 
+fn segment(dir: &Path) -> std::path::PathBuf {
+    dir.join("segment-0000000000000001")
+}
+
 /// Three blocks on a real file, each durable before the next; answers the file's bytes.
 fn three_blocks(dir: &Path) -> Vec<u8> {
     let (sender, notified) = channel();
@@ -291,16 +299,15 @@ fn three_blocks(dir: &Path) -> Vec<u8> {
             notified.recv_timeout(DEADLINE).unwrap();
         }
     }
-    let place = log.disk().place();
     log.into_disk().shutdown().unwrap();
-    std::fs::read(place).unwrap()
+    std::fs::read(segment(dir)).unwrap()
 }
 
 #[test]
 fn d2_a_damaged_file_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let mut bytes = three_blocks(dir.path());
-    let path = dir.path().join("blocks.log");
+    let path = segment(dir.path());
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     std::fs::write(&path, &bytes).unwrap();
@@ -308,7 +315,7 @@ fn d2_a_damaged_file_is_refused_and_left_as_it_is() {
         let error = try_open(dir.path(), || ()).unwrap_err();
         let OpenError::Storage(StorageError::Damaged { place, what }) = error else { panic!("{error}") };
         assert!(place.starts_with(&path.display().to_string()), "{place}");
-        assert!(what.contains("nothing was changed: put this file back from a copy"), "{what}");
+        assert!(what.contains("nothing was changed: put this directory back from a copy"), "{what}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
     bytes[middle] ^= 0x10;
@@ -320,7 +327,7 @@ fn d2_a_damaged_file_is_refused_and_left_as_it_is() {
 fn d1_a_torn_file_is_cut_at_its_last_whole_write() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = three_blocks(dir.path());
-    let path = dir.path().join("blocks.log");
+    let path = segment(dir.path());
     for lost in 1..=100 {
         std::fs::write(&path, &bytes[..bytes.len() - lost]).unwrap();
         let log = open(dir.path());
@@ -336,12 +343,7 @@ fn d9_a_file_cut_short_under_a_running_server_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = three_blocks(dir.path());
     let log = open(dir.path());
-    std::fs::File::options()
-        .write(true)
-        .open(dir.path().join("blocks.log"))
-        .unwrap()
-        .set_len(bytes.len() as u64 - 1)
-        .unwrap();
+    std::fs::File::options().write(true).open(segment(dir.path())).unwrap().set_len(bytes.len() as u64 - 1).unwrap();
     assert!(matches!(log.entries(LogIndex(3), LogIndex(3), 1), Err(StorageError::Damaged { .. })));
     assert_eq!(log.entries(LogIndex(2), LogIndex(2), 1).unwrap().len(), 1);
 }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod block_log;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod literal_oracle;
 #[cfg(test)]
 mod literal_texts;

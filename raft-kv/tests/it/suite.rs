@@ -1,5 +1,5 @@
 //! The block log, held against the contract of a storage by the suite that `raft-core` ships: on a disk that crashes at
-//! every byte, and on real files.
+//! every byte of every operation, and on real files. Segments are so short that a script fills several.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use raft_core::suite::{self, StorageHarness};
 use raft_core::{Config, Configuration, Incarnation, MemStorage, NodeId, StorageError};
 use raft_kv::recording::Recorder;
-use raft_kv::{BlockLog, ClusterId, Disk, DiskError, FileDisk, MemDisk};
+use raft_kv::{BlockLog, Change, ClusterId, Disk, DiskError, FileDisk, LogOptions, MemDisk};
 use tempfile::TempDir;
 
 fn cluster() -> ClusterId {
@@ -20,33 +20,38 @@ fn members() -> Configuration {
 }
 
 /// Completes syncs at odd places, and crashes at every byte: with every sector before it written, or every other.
-#[derive(Default)]
 struct InMemory {
     step: u64,
+    options: LogOptions,
+}
+
+const fn segments_of(segment_bytes: u64, archive: bool) -> LogOptions {
+    LogOptions { segment_bytes, archive }
 }
 
 impl StorageHarness for InMemory {
     type Storage = BlockLog<MemDisk>;
 
     fn create(&mut self, genesis: Configuration) -> Self::Storage {
-        BlockLog::create(MemDisk::new(), cluster(), genesis, Incarnation::UNKNOWN).unwrap()
+        BlockLog::create(MemDisk::new(), cluster(), genesis, Incarnation::UNKNOWN, self.options).unwrap()
     }
 
     fn advance(&mut self, log: &mut Self::Storage) {
         self.step += 1;
-        let (len, durable) = (log.disk().len(), log.disk().durable_bytes().len() as u64);
-        // A part of what waits now and then, the inside of a frame included; else all of it.
-        let to = if self.step.is_multiple_of(3) { len } else { durable + (len - durable) * (self.step % 5) / 4 };
-        log.disk_mut().sync_to(to);
+        let submitted = log.disk().submitted();
+        let durable = log.disk_mut().durable().unwrap_or(submitted);
+        // A part of what waits now and then; else all of it.
+        let part = durable + (submitted - durable) * (self.step % 5) / 4;
+        log.disk_mut().sync_to(if self.step.is_multiple_of(3) { submitted } else { part });
     }
 
     fn crash_points(&self, log: &Self::Storage) -> u64 {
-        2 * (1 + log.disk().len() - log.disk().durable_bytes().len() as u64)
+        2 * (1 + log.disk().unsynced())
     }
 
     fn crash(&mut self, log: Self::Storage, point: u64) -> Result<Self::Storage, String> {
-        let disk = log.disk().crash((point / 2) as usize, |sector| point.is_multiple_of(2) || sector % 2 == 0);
-        BlockLog::open(disk, cluster(), members()).map_err(|error| error.to_string())
+        let disk = log.disk().crash(point / 2, |_, sector| point.is_multiple_of(2) || sector % 2 == 0);
+        BlockLog::open(disk, cluster(), members(), self.options).map_err(|error| error.to_string())
     }
 
     fn fail(&mut self, log: &mut Self::Storage) -> bool {
@@ -57,7 +62,17 @@ impl StorageHarness for InMemory {
 
 #[test]
 fn a_block_log_in_memory() {
-    suite::storage(InMemory::default());
+    suite::storage(InMemory { step: 0, options: LogOptions::default() });
+}
+
+#[test]
+fn a_block_log_of_many_segments_in_memory() {
+    suite::storage(InMemory { step: 0, options: segments_of(700, false) });
+}
+
+#[test]
+fn a_block_log_of_a_segment_a_write_that_is_archived() {
+    suite::storage(InMemory { step: 0, options: segments_of(0, true) });
 }
 
 /// A disk that fails once and then works again, as if nothing had happened: it breaks its contract, and the log must
@@ -73,16 +88,24 @@ impl Disk for Forgetful {
         self.inner.place()
     }
 
-    fn len(&self) -> u64 {
-        self.inner.len()
+    fn files(&self) -> Vec<String> {
+        self.inner.files()
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
-        self.inner.read_at(offset, buffer)
+    fn holds(&self, file: &str) -> bool {
+        self.inner.holds(file)
     }
 
-    fn submit(&mut self, bytes: &[u8]) -> Result<u64, DiskError> {
-        self.inner.submit(bytes)
+    fn len(&self, file: &str) -> Result<u64, DiskError> {
+        self.inner.len(file)
+    }
+
+    fn read_at(&self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        self.inner.read_at(file, offset, buffer)
+    }
+
+    fn submit(&mut self, change: Change<'_>) -> Result<u64, DiskError> {
+        self.inner.submit(change)
     }
 
     fn durable(&mut self) -> Result<u64, DiskError> {
@@ -92,8 +115,12 @@ impl Disk for Forgetful {
         }
     }
 
-    fn settle(&mut self, keep: u64, tail: &[u8]) -> Result<(), DiskError> {
-        self.inner.settle(keep, tail)
+    fn prepare(&mut self, file: &str, len: u64) {
+        self.inner.prepare(file, len);
+    }
+
+    fn settle(&mut self, changes: &[Change<'_>]) -> Result<(), DiskError> {
+        self.inner.settle(changes)
     }
 }
 
@@ -103,7 +130,8 @@ impl StorageHarness for OnAForgetfulDisk {
     type Storage = BlockLog<Forgetful>;
 
     fn create(&mut self, genesis: Configuration) -> Self::Storage {
-        BlockLog::create(Forgetful::default(), cluster(), genesis, Incarnation::UNKNOWN).unwrap()
+        BlockLog::create(Forgetful::default(), cluster(), genesis, Incarnation::UNKNOWN, segments_of(700, false))
+            .unwrap()
     }
 
     fn advance(&mut self, log: &mut Self::Storage) {
@@ -115,8 +143,8 @@ impl StorageHarness for OnAForgetfulDisk {
     }
 
     fn crash(&mut self, log: Self::Storage, _: u64) -> Result<Self::Storage, String> {
-        let inner = log.disk().inner.crash(0, |_| true);
-        BlockLog::open(Forgetful { inner, fails: false }, cluster(), members()).map_err(|error| error.to_string())
+        let disk = Forgetful { inner: log.disk().inner.crash(0, |_, _| true), fails: false };
+        BlockLog::open(disk, cluster(), members(), segments_of(700, false)).map_err(|error| error.to_string())
     }
 
     fn fail(&mut self, log: &mut Self::Storage) -> bool {
@@ -148,7 +176,8 @@ impl OnFiles {
 
 fn open(dir: &Path) -> Result<BlockLog<FileDisk>, String> {
     let disk = FileDisk::open(dir, || ()).map_err(|error| error.to_string())?;
-    BlockLog::open_or_create(disk, cluster(), members(), Incarnation::UNKNOWN).map_err(|error| error.to_string())
+    let opened = BlockLog::open_or_create(disk, cluster(), members(), Incarnation::UNKNOWN, segments_of(2000, false));
+    opened.map_err(|error| error.to_string())
 }
 
 impl StorageHarness for OnFiles {
@@ -171,7 +200,7 @@ impl StorageHarness for OnFiles {
     fn crash(&mut self, log: Self::Storage, _: u64) -> Result<Self::Storage, String> {
         let path = log.disk().place();
         log.into_disk().shutdown().map_err(|error| StorageError::from(error).to_string())?;
-        open(Path::new(&path).parent().unwrap())
+        open(Path::new(&path))
     }
 
     fn seeds(&self) -> u64 {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use raft_core::{Configuration, LogIndex, NodeId};
-use raft_kv::{BlockLog, ClusterId, FileDisk, KvMachine};
+use raft_kv::{BlockLog, ClusterId, FileDisk, KvMachine, LogOptions};
 use raft_net_tcp::{ClientOptions, KvClient, Server, ServerConfig, ServerHandle, Waker, draw_incarnation};
 
 use crate::cluster::{CLUSTER, PATIENCE, identity, key, value};
@@ -25,7 +25,8 @@ fn start(id: NodeId, listener: TcpListener, addresses: &BTreeMap<NodeId, SocketA
     let notify = waker.clone();
     let disk = FileDisk::open(dir.join(id.to_string()), move || notify.wake()).unwrap();
     let members = Configuration::new(addresses.keys().copied());
-    let storage = BlockLog::open_or_create(disk, ClusterId(CLUSTER), members, draw_incarnation()).unwrap();
+    let storage =
+        BlockLog::open_or_create(disk, ClusterId(CLUSTER), members, draw_incarnation(), LogOptions::default()).unwrap();
     let server = Server::with_listener(config, listener, storage, KvMachine::default(), waker, |_| {}).unwrap();
     let handle = server.handle();
     Running { handle, thread: std::thread::spawn(move || server.run_blocking(std::future::pending()).unwrap()) }

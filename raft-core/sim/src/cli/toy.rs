@@ -175,6 +175,7 @@ fn shape() -> Shape {
         max_batch_bytes: 1,
         snapshot_every_bytes: None,
         lease_drift: None,
+        segment_bytes: 16 << 10,
     };
     Shape {
         voters: 5,

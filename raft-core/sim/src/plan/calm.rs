@@ -70,6 +70,7 @@ impl Default for Limits {
             max_batch_bytes: limits.max_batch_bytes,
             snapshot_every_bytes: limits.snapshot_every_bytes,
             lease_drift: None,
+            segment_bytes: 16 << 10,
         }
     }
 }

@@ -11,8 +11,10 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
+        let mut segments = rng(seed, "segments");
         let rng = &mut rng(seed, "plan");
         let mut shape = shape(rng);
+        shape.limits.segment_bytes = pick(&mut segments, &[1 << 10, 4 << 10, 16 << 10, 64 << 10]);
         let faults = Faults::draw(&shape, rng);
         faults.stories.iter().for_each(|story| (story.prepare)(&mut shape.limits));
         let faults = faults.over(shape.duration, rng);
@@ -75,6 +77,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
         snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
         lease_drift: chance(rng, 200).then_some(1),
+        segment_bytes: 0,
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn shape() -> Shape {
             max_batch_bytes: 1024,
             snapshot_every_bytes: None,
             lease_drift: None,
+            segment_bytes: 16 << 10,
         },
         clients: 1,
         think: Time::millis(10),

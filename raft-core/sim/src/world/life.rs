@@ -23,7 +23,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         server.life = server.life.saturating_add(1);
         let life = server.life;
         let configuration = Configuration::new((1..=shape.voters).map(NodeId));
-        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation };
+        let segment_bytes = shape.limits.segment_bytes;
+        let founding = Founding { server: id, cluster: CLUSTER, configuration, incarnation, segment_bytes };
         let (config, limits) = config(shape, id, seed, life);
         let config = Config { is_founder, ..config };
         let storage = (self.simulation.storage)(server.disk.clone(), &founding);

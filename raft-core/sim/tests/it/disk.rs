@@ -10,7 +10,7 @@ use raft_core::{
     Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, SnapshotChunk, SnapshotMeta,
     Storage, StorageError, Term, Write, WriteId, WriteOp,
 };
-use raft_kv::{BlockLog, ClusterId, Disk, DiskError, OpenError};
+use raft_kv::{BlockLog, ClusterId, DiskError, LogOptions, MemDisk, OpenError};
 use raft_sim::{Rng, SimDisk, chance, rng};
 use rand::RngExt;
 
@@ -24,13 +24,19 @@ fn members() -> Configuration {
     Configuration::new([1, 2, 3].map(NodeId))
 }
 
+/// A few frames a segment.
+const SHORT: LogOptions = LogOptions { segment_bytes: 1_000, archive: false };
+
+/// Everything in one.
+const LONG: LogOptions = LogOptions { segment_bytes: 1 << 20, archive: false };
+
 fn open(disk: &SimDisk) -> Result<Log, OpenError> {
-    BlockLog::open(disk.clone(), cluster(), members())
+    BlockLog::open(disk.clone(), cluster(), members(), SHORT)
 }
 
-fn create() -> (SimDisk, Log) {
+fn create(options: LogOptions) -> (SimDisk, Log) {
     let disk = SimDisk::new(String::from("disk 1"));
-    let log = BlockLog::create(disk.clone(), cluster(), members(), Incarnation(7)).unwrap();
+    let log = BlockLog::create(disk.clone(), cluster(), members(), Incarnation(7), options).unwrap();
     (disk, log)
 }
 
@@ -65,7 +71,7 @@ impl StorageHarness for Suite {
 
     fn create(&mut self, genesis: Configuration) -> Log {
         assert_eq!(genesis, members());
-        create().1
+        create(SHORT).1
     }
 
     /// Half a sync, or one and the beginning of the next.
@@ -89,10 +95,10 @@ impl StorageHarness for Suite {
         let disk = log.into_disk();
         match &mut self.crashes {
             Crashes::Everywhere => {
-                disk.crash_with(point / 2, |sector| point.is_multiple_of(2) || sector.is_multiple_of(2));
+                disk.crash_with(point / 2, |_, sector| point.is_multiple_of(2) || sector.is_multiple_of(2));
             }
-            Crashes::AtRandom(_) if point == 0 => disk.crash_with(0, |_| true),
-            Crashes::AtRandom(_) if point == 9 => disk.crash_with(u64::MAX, |_| true),
+            Crashes::AtRandom(_) if point == 0 => disk.crash_with(0, |_, _| true),
+            Crashes::AtRandom(_) if point == 9 => disk.crash_with(u64::MAX, |_, _| true),
             Crashes::AtRandom(rng) => disk.crash(rng),
         }
         open(&disk).map_err(|error| error.to_string())
@@ -148,14 +154,14 @@ struct Life {
 }
 
 impl Life {
-    fn new() -> Self {
-        let (disk, log) = create();
+    fn new(options: LogOptions) -> Self {
+        let (disk, log) = create(options);
         Self { disk, held: vec![Held::read(&log)], log }
     }
 
     /// One block a write, all of them reported.
     fn with(payloads: &[usize]) -> Self {
-        let mut life = Self::new();
+        let mut life = Self::new(LONG);
         for payload in payloads {
             life.append(&[*payload]).unwrap();
             sync(&life.disk);
@@ -260,12 +266,30 @@ impl Life {
     }
 }
 
+/// Whether the log does not open for it, or a read of its snapshot says so: a server reads all of that as it starts.
+fn is_found_in_snapshot(opened: Result<Log, OpenError>) -> bool {
+    opened.map_or_else(
+        |error| damaged(Err(error)),
+        |log| {
+            let index = log.snapshot_meta().unwrap().last_included_index;
+            matches!(log.snapshot_chunk(index, 0, usize::MAX), Err(StorageError::Damaged { .. }))
+        },
+    )
+}
+
+/// A disk with this one segment.
+fn holding(bytes: Vec<u8>) -> SimDisk {
+    SimDisk::holding(MemDisk::from_files([(FIRST.into(), bytes)]))
+}
+
+const FIRST: &str = "segment-0000000000000001";
+
 /// Lives with crashes in them, then rot before a crash or after it: opening always finds it.
 #[test]
 fn d2_rot_of_what_is_vouched_for_is_always_found() {
-    let (mut rotten, mut crashed_first) = (0, 0);
+    let (mut rotten, mut crashed_first, mut of_snapshots) = (0, 0, 0);
     for seed in 0..3_000 {
-        let (mut rng, mut life) = (rng(seed, "rot"), Life::new());
+        let (mut rng, mut life) = (rng(seed, "rot"), Life::new(if seed % 2 == 0 { SHORT } else { LONG }));
         for _ in 0..rng.random_range(5..60) {
             life.random_step(&mut rng);
             if chance(&mut rng, 30) {
@@ -277,19 +301,24 @@ fn d2_rot_of_what_is_vouched_for_is_always_found() {
         if crashes_first {
             disk.crash(&mut rng);
         }
-        let Some(at) = disk.rot(&mut rng) else { continue };
+        let Some((file, at)) = disk.rot(&mut rng) else { continue };
         if !crashes_first {
             disk.crash(&mut rng);
         }
         rotten += 1;
         crashed_first += u32::from(crashes_first);
-        let bytes = disk.contents();
-        assert!(damaged(open(&disk)), "seed {seed}: rot at byte {at} of {} is not found", bytes.len());
-        assert_eq!(disk.contents(), bytes, "seed {seed}: opening a damaged file changes it");
-        let reopened = BlockLog::open_or_create(disk, cluster(), members(), Incarnation(8));
-        assert!(damaged(reopened), "seed {seed}: rot at byte {at} is founded anew");
+        let found = disk.contents();
+        if file.starts_with("snapshot-") {
+            of_snapshots += 1;
+            assert!(is_found_in_snapshot(open(&disk)), "seed {seed}: rot at byte {at} of {file} is not found");
+            continue;
+        }
+        assert!(damaged(open(&disk)), "seed {seed}: rot at byte {at} of {file} is not found");
+        assert_eq!(disk.contents(), found, "seed {seed}: opening a damaged directory changes it");
+        let reopened = BlockLog::open_or_create(disk, cluster(), members(), Incarnation(8), SHORT);
+        assert!(damaged(reopened), "seed {seed}: rot at byte {at} of {file} is founded anew");
     }
-    assert!(rotten > 2_000, "{rotten}");
+    assert!(rotten > 2_000 && of_snapshots > 100, "{rotten}, {of_snapshots} of snapshots");
     assert!((700..rotten - 700).contains(&crashed_first), "{crashed_first} of {rotten}");
 }
 
@@ -298,12 +327,9 @@ fn d2_rot_of_what_is_vouched_for_is_always_found() {
 fn damage_that_nothing_vouches_for_looks_like_a_torn_tail() {
     let (disk, held, reported) = Life::with(&[10, 10, 10]).end();
     assert_eq!(reported, 3);
-    let mut bytes = disk.contents();
+    let mut bytes = disk.contents().remove(FIRST).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    let mut disk = SimDisk::new(String::from("disk 2"));
-    disk.settle(0, &bytes).unwrap();
-    disk.crash_with(0, |_| true);
-    assert_eq!(Held::read(&open(&disk).unwrap()), held[2]);
+    assert_eq!(Held::read(&open(&holding(bytes)).unwrap()), held[2]);
 }
 
 /// Every length of what was not synced, every pattern of two sectors in it: what was reported stays.
@@ -323,11 +349,11 @@ fn d1_a_torn_tail_is_cut_and_nothing_acknowledged_is_lost() {
         life.vote(1).unwrap();
         let (disk, held, reported) = life.end();
         assert_eq!(reported, 3);
-        disk.crash_with(kept, |sector| pattern & (1 << (sector % 2)) != 0);
+        disk.crash_with(kept, |_, sector| pattern & (1 << (sector % 2)) != 0);
         let mut log = open(&disk).unwrap();
         let state = held[reported..].iter().position(|held| *held == Held::read(&log));
         found.insert(state.expect("a state since the last that was reported"));
-        assert_eq!(disk.durable_len(), disk.len(), "what an open log holds is durable");
+        assert_eq!(disk.unsynced(), 0, "what an open log holds is durable");
         let vote = HardState { current_term: Term(9), voted_for: None };
         log.write(Write { id: WriteId(1), op: WriteOp::HardState(vote) }).unwrap();
         sync(&disk);
@@ -341,15 +367,12 @@ fn d1_a_torn_tail_is_cut_and_nothing_acknowledged_is_lost() {
 fn d2_damage_in_the_middle_is_not_taken_for_the_end() {
     let life = Life::with(&[10, 200, 30]);
     let (disk, held, _) = life.end();
-    let bytes = disk.contents();
+    let bytes = disk.contents().remove(FIRST).unwrap();
     let (mut found, mut cut) = (0, 0);
     for at in 0..bytes.len() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
-        let mut disk = SimDisk::new(String::from("disk 2"));
-        disk.settle(0, &bytes).unwrap();
-        disk.crash_with(0, |_| true);
-        match open(&disk) {
+        match open(&holding(bytes)) {
             // The third write begins where the second was known to be durable.
             Ok(log) if Held::read(&log) == held[2] => cut += 1,
             opened => {
@@ -389,7 +412,7 @@ fn d3_a_failed_sync_is_final_until_reopened() {
 
 #[test]
 fn d5_nothing_counts_before_its_sync() {
-    let mut life = Life::new();
+    let mut life = Life::new(LONG);
     assert_eq!(life.log.persisted(), Ok(WriteId(0)));
     life.append(&[10]).unwrap();
     assert_eq!(life.log.persisted(), Ok(WriteId(0)));
@@ -401,7 +424,7 @@ fn d5_nothing_counts_before_its_sync() {
     sync(&life.disk);
     assert_eq!(life.log.persisted(), Ok(WriteId(2)));
     let (disk, held, _) = life.end();
-    disk.crash_with(0, |_| true);
+    disk.crash_with(0, |_, _| true);
     assert_eq!(Held::read(&open(&disk).unwrap()), held[2]);
 }
 
@@ -417,11 +440,11 @@ fn d6_a_full_disk_refuses() {
     assert!(matches!(life.append(&[30]), Err(StorageError::Poisoned { .. })));
     assert_eq!(life.log.entries(LogIndex(1), LogIndex(2), usize::MAX).unwrap().len(), 2);
     let (disk, held, _) = life.end();
-    disk.crash_with(u64::MAX, |_| true);
+    disk.crash_with(u64::MAX, |_, _| true);
     disk.set_full(true);
     assert!(matches!(open(&disk), Err(OpenError::Disk(DiskError::Full { .. }))));
     disk.set_full(false);
-    disk.crash_with(u64::MAX, |_| true);
+    disk.crash_with(u64::MAX, |_, _| true);
     let log = open(&disk).unwrap();
     assert_eq!(Held::read(&log), held[2]);
 }
@@ -431,7 +454,7 @@ fn d8_a_lost_file_is_missing_and_founded_as_another_disk() {
     let (disk, ..) = Life::with(&[10]).end();
     disk.wipe();
     assert!(matches!(open(&disk), Err(OpenError::Missing { .. })));
-    let log = BlockLog::open_or_create(disk, cluster(), members(), Incarnation(8)).unwrap();
+    let log = BlockLog::open_or_create(disk, cluster(), members(), Incarnation(8), SHORT).unwrap();
     assert_eq!((log.last_index(), log.incarnation()), (LogIndex(0), Incarnation(8)));
 }
 
@@ -444,9 +467,9 @@ fn d9_a_read_error_is_a_fault_not_an_empty_answer() {
     assert!(failed(life.log.digest(LogIndex(2)).unwrap_err()));
     assert_eq!(life.log.last_index(), LogIndex(2));
     let (disk, held, _) = life.end();
-    disk.crash_with(0, |_| true);
+    disk.crash_with(0, |_, _| true);
     assert!(open(&disk).is_err());
-    assert!(BlockLog::open_or_create(disk.clone(), cluster(), members(), Incarnation(8)).is_err());
+    assert!(BlockLog::open_or_create(disk.clone(), cluster(), members(), Incarnation(8), SHORT).is_err());
     disk.fail_reads(false);
     assert_eq!(Held::read(&open(&disk).unwrap()), held[2]);
 }
@@ -454,7 +477,7 @@ fn d9_a_read_error_is_a_fault_not_an_empty_answer() {
 #[test]
 fn equal_seeds_lead_equal_lives() {
     let lead = |seed| {
-        let (mut rng, mut life) = (rng(seed, "life"), Life::new());
+        let (mut rng, mut life) = (rng(seed, "life"), Life::new(SHORT));
         for _ in 0..200 {
             life.random_step(&mut rng);
             if chance(&mut rng, 50) {

@@ -7,7 +7,7 @@ use raft_core::{
     Config, Configuration, Digest, Incarnation, LogIndex, MembershipChange, Message, NodeId, Position, Replica,
     RequestId, RestoreError, RoleName, StateMachine,
 };
-use raft_kv::{BlockLog, ClusterId, MemDisk};
+use raft_kv::{BlockLog, ClusterId, LogOptions, MemDisk};
 use rand::RngExt;
 
 use crate::oracle::{Oracle, Watched, WatchedMachine};
@@ -80,6 +80,7 @@ pub(super) fn limits() -> Limits {
         max_batch_bytes: 64,
         snapshot_every_bytes: Some(3_000),
         lease_drift: None,
+        segment_bytes: 2_000,
     }
 }
 
@@ -112,8 +113,9 @@ impl Group {
     pub(super) fn try_start(&mut self, id: u32) -> Result<(), Failure> {
         self.lives += 1;
         let disk = self.disks.remove(&id).unwrap_or_default();
-        let log =
-            BlockLog::open_or_create(disk, ClusterId([7; 16]), self.founders.clone(), self.incarnations[&id]).unwrap();
+        let options = LogOptions { segment_bytes: limits().segment_bytes, archive: false };
+        let (cluster, incarnation) = (ClusterId([7; 16]), self.incarnations[&id]);
+        let log = BlockLog::open_or_create(disk, cluster, self.founders.clone(), incarnation, options).unwrap();
         let limits = limits();
         let config = Config {
             is_founder: self.incarnations[&id].0 < 1000,
@@ -143,9 +145,9 @@ impl Group {
         Ok(())
     }
 
-    pub(super) fn crash(&mut self, id: u32, unsynced: usize) {
+    pub(super) fn crash(&mut self, id: u32, unsynced: u64) {
         if let Some(mut server) = self.servers.remove(&id) {
-            let disk = server.storage_mut().inner().disk().crash(unsynced, |_| true);
+            let disk = server.storage_mut().inner().disk().crash(unsynced, |_, _| true);
             self.disks.insert(id, disk);
             self.oracle.crashed(NodeId(id));
         }

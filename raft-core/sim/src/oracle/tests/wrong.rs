@@ -77,7 +77,7 @@ fn i2_a_second_vote_and_one_that_is_not_durable() {
 #[test]
 fn i3_a_term_a_vote_or_an_entry_that_was_durable_is_gone() {
     let (mut group, _, follower) = settled();
-    let old = group.servers.get_mut(&follower).unwrap().storage_mut().inner().disk().clone();
+    let old = group.servers.get_mut(&follower).unwrap().storage_mut().inner().disk().crash(0, |_, _| true);
     group.submit(group.leader().unwrap());
     group.settle();
     group.crash(follower, 0);
@@ -85,7 +85,7 @@ fn i3_a_term_a_vote_or_an_entry_that_was_durable_is_gone() {
     assert_eq!(group.try_start(follower).unwrap_err().rule, "durable state");
 
     let (mut group, leader, follower) = settled();
-    let old = group.servers.get_mut(&follower).unwrap().storage_mut().inner().disk().clone();
+    let old = group.servers.get_mut(&follower).unwrap().storage_mut().inner().disk().crash(0, |_, _| true);
     let before = term(&group, follower);
     group.input(leader, Server::hand_over);
     group.settle();

@@ -126,6 +126,8 @@ fn s4_chunks_of_two_snapshots_are_not_mixed() {
 #[test]
 fn s5_a_snapshot_is_of_what_is_applied() {
     let mut plan = away();
+    // One is needed by server 3 while it is being written.
+    plan.seed = 6;
     (plan.shape.limits.max_apply_bytes, plan.shape.think) = (1, Time::millis(5));
     for number in 0..60 {
         let target = if number % 2 == 0 { Target::Leader } else { server(3) };
@@ -141,7 +143,7 @@ fn s5_a_snapshot_is_of_what_is_applied() {
 fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
     let mut plan = away();
     // Its clients use several keys.
-    plan.seed = 0;
+    plan.seed = 1;
     let told = run(plan);
     let last = |key: &str, from, until| {
         let done = |what: &What| match what {
@@ -166,7 +168,9 @@ fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
 #[test]
 fn s7_who_waits_when_a_snapshot_is_installed_is_answered() {
     let mut plan = compacting(world(3));
-    // So that some are always waiting.
+    // So that some are always waiting. Whether the leader's disk is idle when it goes on, so that what arrived
+    // meanwhile is proposed at once and not only queued, is drawn.
+    plan.seed = 1;
     (plan.shape.clients, plan.shape.think, plan.shape.duration) = (8, Time::millis(5), Time::secs(6));
     let (told, seen) = watched(plan.with(Time::secs(2), Fault::Pause { target: Target::Leader, lasts: Time::secs(3) }));
     let old = told.leader_at(Time::secs(2));

@@ -1,0 +1,332 @@
+//! The files of a log: what each of them is for, what becomes of it, and what damage to it shows as.
+
+use std::collections::BTreeMap;
+
+use super::life::{Held, Step, writes};
+use super::segments::SPARE;
+use super::*;
+
+fn reopen(log: &Log, options: LogOptions) -> Log {
+    Log::open(log.disk().crash(0, |_, _| true), cluster(), servers(), options).unwrap()
+}
+
+fn take(log: &mut Log, step: &Step) {
+    for op in writes(log, step) {
+        write(log, op).unwrap();
+        log.disk_mut().sync();
+        log.persisted().unwrap();
+    }
+    log.disk_mut().sync();
+}
+
+fn append(log: &mut Log, count: usize) {
+    (0..count).for_each(|_| take(log, &Step::Append(vec![(0, 60)])));
+}
+
+const SNAPSHOT: Step = Step::Snapshot { back: 1, len: 300, chunks: 2, tail: 1, beyond: false };
+
+fn names(log: &Log) -> Vec<String> {
+    log.disk().files()
+}
+
+fn segments(log: &Log) -> Vec<u64> {
+    names(log).iter().filter_map(|name| segment_number(name)).collect()
+}
+
+#[test]
+fn the_stream_goes_on_from_segment_to_segment_and_reads_as_one() {
+    let mut log = founded(DISK, SHORT);
+    append(&mut log, 40);
+    let held = Held::read(&log);
+    assert_eq!(log.last_index(), LogIndex(40));
+    assert!(segments(&log).len() > 10 && log.segment_count() == segments(&log).len(), "{:?}", names(&log));
+    let log = reopen(&log, SHORT);
+    assert_eq!(Held::read(&log), held);
+    assert_eq!(Held::read(&reopen(&log, LONG)), held, "each life may have segments of another length");
+}
+
+#[test]
+fn a_write_that_is_longer_than_a_segment_gets_one_as_long_as_it_needs() {
+    let mut log = founded(DISK, SHORT);
+    for len in [10, 5_000, 10, 700] {
+        take(&mut log, &Step::Append(vec![(0, len)]));
+    }
+    let lens: Vec<u64> = (1..=4).map(|number| log.disk().len(&segment_name(number)).unwrap()).collect();
+    assert!(lens[0] <= 600 && lens[1] > 5_000 && lens[2] <= 600 && lens[3] > 700, "{lens:?}");
+    assert_eq!(Held::read(&reopen(&log, SHORT)), Held::read(&log));
+}
+
+#[test]
+fn what_an_installed_snapshot_makes_needless_is_given_back_and_written_again() {
+    let mut log = founded(DISK, SHORT);
+    append(&mut log, 30);
+    take(&mut log, &SNAPSHOT);
+    append(&mut log, 30);
+    let before = segments(&log);
+    assert!(before.len() < 32 && before[0] > 5, "{before:?}");
+    assert!(names(&log).contains(&String::from("snapshot-0000000000000029")));
+    take(&mut log, &SNAPSHOT);
+    append(&mut log, 1);
+    let after = segments(&log);
+    assert!(after[0] >= *before.last().unwrap() - 2, "{after:?}");
+    let others: Vec<String> = names(&log).into_iter().filter(|name| segment_number(name).is_none()).collect();
+    assert_eq!(others, ["snapshot-0000000000000059", SPARE], "one snapshot, and one spare");
+    assert_eq!(Held::read(&reopen(&log, SHORT)), Held::read(&log));
+}
+
+/// Its stale frames stand behind the new ones, and are none: not even in another segment of the same life.
+#[test]
+fn a_segment_that_is_given_back_is_written_again_as_another() {
+    let options = LogOptions { segment_bytes: 3_000, archive: false };
+    let mut log = founded(DISK, options);
+    let mut recycled = 0;
+    for _ in 0..12 {
+        let last = log.segments.last().number;
+        while log.segments.last().number == last {
+            append(&mut log, 1);
+        }
+        take(&mut log, &SNAPSHOT);
+        log.persisted().unwrap();
+        log.disk_mut().sync();
+        recycled += u32::from(log.disk().bytes(SPARE).starts_with(b"raftseg\n"));
+        let held = Held::read(&log);
+        let len = log.disk().len(&segment_name(log.segments.last().number)).unwrap();
+        assert!(len > log.segments.last().offset(log.segments.end()) || recycled < 2, "nothing stale is behind");
+        assert_eq!(Held::read(&reopen(&log, options)), held);
+    }
+    assert!(recycled > 5, "{recycled}");
+}
+
+#[test]
+fn nothing_is_given_back_before_the_install_is_durable() {
+    let mut log = founded(DISK, SHORT);
+    append(&mut log, 30);
+    let all = segments(&log);
+    for op in writes(&log, &SNAPSHOT) {
+        write(&mut log, op).unwrap();
+        log.persisted().unwrap();
+        assert_eq!(segments(&log)[..all.len()], all);
+    }
+    let held = Held::read(&reopen(&log, SHORT));
+    assert_eq!((held.first(), segments(&reopen(&log, SHORT))), (LogIndex(1), all.clone()));
+    log.disk_mut().sync();
+    log.persisted().unwrap();
+    assert!(segments(&log).len() < all.len());
+}
+
+/// As a server is told that keeps its whole chain.
+#[test]
+fn an_archived_segment_is_moved_aside_whole() {
+    let options = LogOptions { archive: true, ..SHORT };
+    let mut log = founded(DISK, options);
+    append(&mut log, 30);
+    let bytes = log.disk().bytes(FIRST).to_vec();
+    take(&mut log, &SNAPSHOT);
+    log.persisted().unwrap();
+    log.disk_mut().sync();
+    assert!(!names(&log).contains(&String::from(FIRST)));
+    assert_eq!(log.disk().bytes(&format!("archive/{FIRST}")), bytes);
+    assert_eq!(Held::read(&reopen(&log, options)), Held::read(&log));
+}
+
+#[test]
+fn a_spare_is_asked_for_when_a_segment_is_half_full() {
+    let options = LogOptions { segment_bytes: 2_000, archive: false };
+    let mut log = founded(DISK, options);
+    append(&mut log, 4);
+    assert!(!log.disk().holds(SPARE));
+    append(&mut log, 4);
+    assert_eq!(log.disk().bytes(SPARE), [0; 2_000]);
+    append(&mut log, 5);
+    assert_eq!((segments(&log), log.disk().len(&segment_name(2))), (vec![1, 2], Ok(2_000)));
+    assert_eq!(Held::read(&reopen(&log, options)), Held::read(&log));
+}
+
+#[test]
+fn an_old_log_is_refused_and_left_as_it_is() {
+    let mut disk = create().into_disk();
+    disk.settle(&[Change::Create { file: OLD_FILE }]).unwrap();
+    for disk in [disk.clone(), MemDisk::from_files([(String::from(OLD_FILE), vec![1])])] {
+        let before = disk.contents();
+        let error = open_or_create(disk.clone(), DISK).unwrap_err();
+        assert_eq!(error, OpenError::OldFormat { place: String::from("memory/blocks.log") });
+        assert!(error.to_string().contains("this version does not read it"), "{error}");
+        assert_eq!(disk.contents(), before);
+    }
+}
+
+#[test]
+fn d2_a_missing_segment_or_snapshot_is_damage() {
+    let log = small();
+    let contents = log.disk().contents();
+    for name in contents.keys().filter(|name| *name != SPARE) {
+        let mut less = contents.clone();
+        less.remove(name);
+        let opened = Log::open_or_create(MemDisk::from_files(less), cluster(), servers(), DISK, SHORT);
+        match segment_number(name) {
+            // Nothing tells that a last one was there.
+            Some(number) if Some(&number) == segments(&log).last() => assert!(opened.is_ok()),
+            _ => assert!(is_damaged(&opened), "{name}"),
+        }
+    }
+}
+
+/// Five segments or so with two snapshots behind it: everything durable, and each write so before the next.
+fn small() -> Log {
+    let mut log = founded(DISK, SHORT);
+    take(&mut log, &Step::HardState(3, 2));
+    append(&mut log, 8);
+    take(&mut log, &SNAPSHOT);
+    append(&mut log, 5);
+    take(&mut log, &Step::Truncate(3));
+    take(&mut log, &Step::HardState(5, 1));
+    append(&mut log, 4);
+    take(&mut log, &SNAPSHOT);
+    append(&mut log, 9);
+    log.persisted().unwrap();
+    log
+}
+
+/// Reads everything; `None` where a read says that it is damaged.
+fn read_whole(log: &Log) -> Option<Held> {
+    let index = log.snapshot_meta().unwrap().last_included_index;
+    match log.snapshot_chunk(index, 0, usize::MAX) {
+        Ok(_) => Some(Held::read(log)),
+        Err(StorageError::Damaged { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Faults D1 and D2: every bit of every file, one at a time. It is damage, or makes no difference, or takes the last
+/// frame away, for which nothing vouches.
+#[test]
+fn d2_every_bit_of_a_small_directory() {
+    let mut log = small();
+    let before = Held::read(&log);
+    let (last, from) = (log.segments.last().number, log.segments.last().offset(log.segments.end()));
+    take(&mut log, &Step::Append(vec![(0, 1)]));
+    log.persisted().unwrap();
+    let (whole, contents) = (Held::read(&log), log.disk().contents());
+    assert!(contents.values().map(Vec::len).sum::<usize>() < 8_000 && segments(&log).len() > 2);
+    assert_eq!(log.segments.last().number, last, "the last write is in the same segment");
+    // Stale bytes, or zeros, behind the last frame of a segment.
+    let is_unused = |name: &str, at: u64| match segment_number(name) {
+        Some(number) if number == last => at >= log.segments.last().offset(log.segments.end()),
+        Some(number) => {
+            let start = |number| u64::from_le_bytes(contents[&segment_name(number)][20..28].try_into().unwrap());
+            at >= start(number + 1) - start(number) + SEGMENT_HEADER_LEN as u64
+        }
+        None => name == SPARE,
+    };
+    let (mut found, mut unused, mut lost) = (0, 0, 0);
+    for (name, bytes) in &contents {
+        for bit in 0..bytes.len() * 8 {
+            let mut files: BTreeMap<String, Vec<u8>> = contents.clone();
+            files.get_mut(name).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            let at = bit as u64 / 8;
+            let held = match Log::open(MemDisk::from_files(files), cluster(), servers(), SHORT) {
+                Ok(log) => read_whole(&log),
+                Err(OpenError::Storage(StorageError::Damaged { .. })) => None,
+                Err(error) => panic!("bit {bit} of {name}: {error}"),
+            };
+            match held {
+                Some(held) if is_unused(name, at) => {
+                    assert_eq!(held, whole, "bit {bit} of {name}");
+                    unused += 1;
+                }
+                Some(held) => {
+                    assert_eq!(held, before, "bit {bit} of {name}");
+                    assert!(segment_number(name) == Some(last) && at >= from, "bit {bit} of {name} is vouched for");
+                    lost += 1;
+                }
+                None => found += 1,
+            }
+        }
+    }
+    assert!(found > 10_000 && unused > 100 && lost > 100, "{found} found, {unused} unused, {lost} lost");
+}
+
+/// Whatever a crash left of a segment that was about to begin, it has not begun; unless a frame in it tells otherwise.
+#[test]
+fn d1_a_last_segment_that_has_not_begun_is_removed() {
+    let options = LogOptions { segment_bytes: 1_500, archive: false };
+    let mut log = founded(DISK, options);
+    append(&mut log, 20);
+    let held = Held::read(&log);
+    let contents = log.disk().contents();
+    let next = segment_name(log.segments.last().number + 1);
+    for bytes in [Vec::new(), vec![0; 600], contents[FIRST].clone(), contents[FIRST][..40].to_vec()] {
+        let mut files = contents.clone();
+        files.insert(next.clone(), bytes);
+        let found = Log::open(MemDisk::from_files(files), cluster(), servers(), SHORT).unwrap();
+        assert_eq!((Held::read(&found), found.disk().holds(&next)), (held.clone(), false));
+    }
+    // The header of one in use, with durable frames behind it, is damage.
+    let last = log.segments.last().name();
+    let mut files = contents;
+    files.get_mut(&last).unwrap()[9] ^= 1;
+    assert!(is_damaged(&Log::open(MemDisk::from_files(files), cluster(), servers(), SHORT)));
+}
+
+/// A server that crashes as it takes a snapshot leaves nothing behind.
+#[test]
+fn s3_files_of_what_was_not_installed_are_removed() {
+    let mut log = small();
+    let ops = writes(&log, &SNAPSHOT);
+    let (chunks, install) = ops.split_at(ops.len() - 1);
+    for op in chunks {
+        write(&mut log, op.clone()).unwrap();
+    }
+    log.disk_mut().sync();
+    assert!(names(&log).iter().any(|name| name.starts_with(segments::RECEIVING)));
+    let count = |log: &Log| names(log).iter().filter(|name| segment_number(name).is_none()).count();
+    assert_eq!(count(&reopen(&log, SHORT)), 1, "the snapshot that is installed");
+    // Its file has its name, and the frame that makes it count is not there.
+    let before = log.disk().submitted();
+    write(&mut log, install[0].clone()).unwrap();
+    log.disk_mut().sync_to(before + 1);
+    assert_eq!(count(&log), 3);
+    let found = reopen(&log, SHORT);
+    assert_eq!((count(&found), read_whole(&found).is_some()), (1, true));
+}
+
+/// The kernel may show bytes whose sync failed in an earlier life, and call them clean: only writing them again makes
+/// them durable. So that is done with all that no frame vouches for, before anything relies on it.
+#[test]
+fn d3_what_a_failed_sync_left_is_durable_once_the_log_is_open() {
+    for mask in [0, 1, 2, 0x5555] {
+        let mut log = create();
+        append(&mut log, 3);
+        for _ in 0..6 {
+            let op = append_op(&log, &[(1, 300)]);
+            write(&mut log, op).unwrap();
+        }
+        let doubtful = log.disk().crash_in_doubt(u64::MAX, |_, sector| mask & (1 << (sector % 16)) != 0);
+        let found = Log::open(doubtful, cluster(), servers(), LONG).unwrap();
+        let held = Held::read(&found);
+        assert_eq!(found.last_index(), LogIndex(9), "all of it is shown");
+        assert_eq!(Held::read(&reopen(&found, LONG)), held);
+    }
+}
+
+/// Fault D9: nothing is removed or founded anew because a file could not be read.
+#[test]
+fn d9_an_unreadable_directory_is_an_error() {
+    let mut disk = small().into_disk();
+    let before = disk.contents();
+    disk.fail_reads(true);
+    let opened = Log::open_or_create(disk.clone(), cluster(), servers(), DISK, SHORT);
+    assert!(matches!(opened, Err(OpenError::Disk(DiskError::Io { .. }) | OpenError::Storage(StorageError::Io { .. }))));
+    assert_eq!(disk.contents(), before);
+}
+
+#[test]
+fn d6_a_full_disk_poisons_and_the_next_life_has_what_was_reported() {
+    let mut log = small();
+    let held = Held::read(&log);
+    log.disk_mut().fail(DiskError::Full { what: String::from("write memory") });
+    let op = append_op(&log, &[(9, 1)]);
+    let error = write(&mut log, op).unwrap_err();
+    assert!(matches!(&error, StorageError::Poisoned { what } if what.contains("no space left")), "{error}");
+    assert_eq!(Held::read(&reopen(&log, SHORT)), held);
+}
