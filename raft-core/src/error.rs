@@ -75,7 +75,7 @@ pub enum Refusal {
         leader: Option<NodeId>,
     },
     /// As far as the leader has heard, this member has lost its disk (fault M10); and it would be a new voter, or those who
-    /// have theirs would be no majority of the voters, so that the change could not be committed.
+    /// have theirs and answer would be no majority of the voters, so that the change could not be committed.
     #[error("server {id} has lost its disk and cannot count as a voter: remove it first, then add it again")]
     DiskLost {
         /// The first such.

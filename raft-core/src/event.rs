@@ -69,8 +69,8 @@ pub struct MembershipChange {
     /// Who receives the log and does not count.
     pub learners: Vec<NodeId>,
     /// New voters first catch up as learners, so that they do not hold up commits. Without it they are learners only where
-    /// one of them has accepted nothing of this leader yet, and until all hold the entry that the change began with: that
-    /// says what disks they have (fault M10; where the leader's storage does not tell disks apart, they count at once).
+    /// one of them is not known to hold the current configuration, or was not heard of late, and until all hold the entry
+    /// that the change began with: that says what disks they have (fault M10; where the leader's storage does not tell disks apart, they count at once).
     /// A change that waits is two: a leader that is lost in between leaves them learners, and another `ChangeMembership`
     /// replaces a wait that is too long.
     pub catch_up: bool,

@@ -11,14 +11,14 @@
 //! acknowledged, not that an id does. One disk takes another's place as one server takes another's: by a membership change
 //! that removes the member, and one that adds it.
 //!
-//! A server that is added is a learner until it holds the entry that added it, so the configuration that makes it a voter
-//! names its disk. Whoever may need its vote then knows whom to ask, and it knows that it is meant, however old the
+//! A server that is added is a learner until it holds the entry that added it, or a later one, so the configuration that
+//! makes it a voter names its disk. Whoever may need its vote then knows whom to ask, and it knows that it is meant, however old the
 //! configuration is that it holds itself. Only founders vote before they are pinned, and servers whose storage, or whose
 //! leader's, does not tell disks apart. A server that is no founder ([`Config::is_founder`](crate::Config)) takes a
 //! configuration that names its id and no disk for one that means another's.
 //!
-//! No change is begun whose voters could not commit it, as far as the leader has heard within an election timeout: a lost
-//! disk is noticed only when its server answers, and a joint configuration that can never be committed leaves no leader.
+//! No joint configuration is appended whose voters could not commit it, as far as the leader has heard within an election
+//! timeout: a lost disk is noticed only when its server answers, and a joint configuration that can never be committed leaves no leader.
 //!
 //! What it does not cover:
 //!
@@ -57,10 +57,12 @@ impl<S: Storage> Node<S> {
         bug!(WipedVoteCounts) || if pin.is_known() { pin.admits(self.incarnation) } else { may_be_unnamed }
     }
 
-    /// Whether the configuration means another disk than this server's by its id.
+    /// Whether the configuration means another disk than this server's by its id. A learner whose disk it does not name
+    /// has just been added.
     pub(crate) fn is_replaced(&self) -> bool {
         let current = self.configurations.current();
-        current.is_member(self.config.id) && !self.is_meant_in(current)
+        let is_meant_to_be = current.is_voter(self.config.id) || current.incarnation(self.config.id).is_known();
+        is_meant_to_be && !self.is_meant_in(current)
     }
 
     /// Whether a candidate that means this disk (`voter`) by this server's id may have its vote. Where the candidate knows

@@ -9,8 +9,8 @@
 //! removed (faults M2, M9); at most one is not committed (M1, M4), and none is begun before this leader has committed
 //! an entry of its term (the 2015 bug of single-server changes); a change that leaves the voters alone needs no joint
 //! step; a leader that is no voter in a committed configuration hands over (M7); learners receive and never count; who is
-//! made a voter has been heard, so that its disk is known (M10; where this server's storage does not tell disks apart, any
-//! new voter may count at once).
+//! made a voter holds an entry from since it was added, so that its disk is known, and voters of whom no majority answers
+//! are not made the voters (M10; where this server's storage does not tell disks apart, any may be at once).
 
 use alloc::vec::Vec;
 
@@ -175,11 +175,14 @@ impl<S: Storage> Node<S> {
         if wanted == *current && leader.promotion.is_none() {
             return Err(Refusal::Unchanged);
         }
-        if let Some(refusal) = self.hindrance(leader, &wanted) {
+        let is_new = |id| !current.is_voter(id);
+        if let Some(refusal) = self.hindrance(leader, &wanted, is_new) {
             return Err(refusal);
         }
-        let is_new = |id| !current.is_voter(id);
-        let is_unheard = |id| self.incarnation.is_known() && !self.is_heard(leader, id);
+        // An acknowledgement from before it was added, of a disk that is lost by now, is of an earlier entry.
+        let holds = |progress: &Progress| progress.match_index() >= self.configurations.index();
+        let is_known = |id| id == self.config.id || leader.counted(id).is_some_and(holds);
+        let is_unheard = |id| self.incarnation.is_known() && !(self.is_heard(leader, id) && is_known(id));
         if wanted.voters().iter().any(|id| is_new(*id) && (change.catch_up || is_unheard(*id))) {
             let learners = current.learners().iter().chain(wanted.voters()).copied().filter(|id| is_new(*id));
             let members = Configuration::joint(current.voters().iter().copied(), [], learners);
@@ -191,20 +194,22 @@ impl<S: Storage> Node<S> {
     }
 
     /// Why voters that are wanted could not commit anything, as far as this leader has heard: it would end the cluster to
-    /// make them the voters. Of new ones that is not asked, for they are waited for.
-    fn hindrance(&self, leader: &Leader, wanted: &Configuration) -> Option<Refusal> {
-        let current = self.configurations.current();
-        let voters = || wanted.voters().iter().copied();
-        let is_new = |id| !current.is_voter(id);
+    /// make them the voters. Of those who are waited for it is not asked whether they answer.
+    fn hindrance(
+        &self,
+        leader: &Leader,
+        wanted: &Configuration,
+        is_awaited: impl Fn(NodeId) -> bool,
+    ) -> Option<Refusal> {
         let is_lost = |id| leader.follower(id).is_some_and(|progress| !progress.counts());
-        let is_possible = wanted.is_quorum(|id| !is_lost(id));
-        if let Some(id) = voters().find(|id| is_lost(*id) && (!is_possible || is_new(*id))) {
-            return Some(Refusal::DiskLost { id });
-        }
         // Where disks are not told apart, who is silent may well come back.
-        let answers = |id| is_new(id) || !self.incarnation.is_known() || self.is_heard(leader, id);
-        let silent = voters().find(|id| !answers(*id));
-        silent.filter(|_| !wanted.is_quorum(answers)).map(|id| Refusal::VoterSilent { id })
+        let is_there = |id| is_awaited(id) || !self.incarnation.is_known() || self.is_heard(leader, id);
+        let answers = |id| !is_lost(id) && is_there(id);
+        let is_possible = wanted.is_quorum(answers);
+        let is_new = |id| !self.configurations.current().is_voter(id);
+        let hinders = |id| if is_possible { is_lost(id) && is_new(id) } else { !answers(id) };
+        let id = wanted.voters().iter().copied().find(|id| hinders(*id))?;
+        Some(if is_lost(id) { Refusal::DiskLost { id } } else { Refusal::VoterSilent { id } })
     }
 
     /// Whether this member has answered within an election timeout, with the disk that is meant; this server has.
@@ -233,7 +238,7 @@ impl<S: Storage> Node<S> {
             let left = Configuration::joint(current.voters().to_vec(), [], current.learners().to_vec());
             let left = left.inheriting(current);
             return self.append_configuration(left, actions);
-        } else if let Some(promotion) = leader.promotion.take() {
+        } else if let Some(promotion) = leader.promotion.take_if(|_| leader.transfer.is_none()) {
             return self.advance_promotion(promotion, actions);
         } else if !current.is_voter(self.config.id) && leader.transfer.is_none() {
             mark!(RemovedLeaderLeaves);
@@ -257,7 +262,7 @@ impl<S: Storage> Node<S> {
         let wanted = promotion.change.configuration().inheriting(current);
         // Who holds the entry that the change began with has answered since, so that its disk is known. Another may have
         // been lost since.
-        let may_be = reached >= promotion.began && self.hindrance(leader, &wanted).is_none();
+        let may_be = reached >= promotion.began && self.hindrance(leader, &wanted, |_| false).is_none();
         if may_be && (have_caught_up || !promotion.change.catch_up) {
             mark!(LearnerPromoted);
             let next = step_towards(current, &wanted);

@@ -58,9 +58,9 @@ pub(crate) struct Leader {
     pub(crate) unpinned: bool,
 }
 
-/// A change whose new voters are learners until they are heard and, if it says so, have caught up in rounds (dissertation
-/// §4.2.1): each ends once they have what was committed when it began, and one that took less than an election timeout is
-/// the last.
+/// A change whose new voters are learners until they hold the entry that it began with and, if it says so, have caught up
+/// in rounds (dissertation §4.2.1): each ends once they have what was committed when it began, and one that took less than
+/// an election timeout is the last.
 #[derive(Clone, Debug)]
 pub(crate) struct Promotion {
     pub(crate) change: MembershipChange,

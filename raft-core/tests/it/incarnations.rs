@@ -497,3 +497,22 @@ fn who_may_not_campaign_forgets_a_leader_that_is_silent() {
     cluster.run(6);
     assert_eq!(cluster.node(3).status().leader, Some(NodeId(1)), "and hears it again");
 }
+
+#[test]
+fn a_server_that_is_added_is_not_told_that_it_lost_its_disk() {
+    let mut cluster = Cluster::with_incarnations(3, 4, 0);
+    cluster.elect(1);
+    cluster.run(6);
+    cluster.wipe_to_join(4, 41);
+    cluster.step(1, change(&[1, 2, 3, 4], true));
+    cluster.run(20);
+    assert_eq!(pins(&cluster, 4), [10, 20, 30, 41]);
+    assert_eq!(says_replaced(&cluster, 4, 4), 0);
+}
+
+#[test]
+fn where_no_storage_tells_it_does_not_matter_who_founded() {
+    let mut cluster = Cluster::with_config(3, |config| config.is_founder = false);
+    cluster.elect(1);
+    assert!(!cluster.node(1).status().is_replaced);
+}

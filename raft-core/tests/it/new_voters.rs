@@ -5,7 +5,7 @@ use raft_core::{
     MembershipChange, NodeId, Refusal, RoleName,
 };
 
-use crate::cluster::{Cluster, all_entries, message};
+use crate::cluster::{Cluster, all_entries, message, sent_to};
 
 fn change(voters: &[u32], learners: &[u32], catch_up: bool) -> Event {
     let ids = |ids: &[u32]| ids.iter().copied().map(NodeId).collect();
@@ -446,4 +446,139 @@ fn m10_a_change_waits_for_the_voters_that_it_needs() {
         let leader = cluster.leaders()[0];
         assert_eq!(held(&cluster, leader).members(), [2, 4].map(NodeId), "{catch_up}");
     }
+}
+
+/// The same where the new voter is a learner already: what the lost disk has said is of entries from before it was added.
+#[test]
+fn m10_a_late_answer_of_a_learner_makes_it_no_voter() {
+    let mut cluster = group(2, 2);
+    cluster.step(1, change(&[1], &[], false));
+    cluster.run(6);
+    cluster.wipe_to_join(2, 21);
+    cluster.cut_off(2);
+    cluster.step(1, change(&[1], &[2], false));
+    cluster.run(2);
+    cluster.step(1, message(2, 1, 1, heard(20)));
+    cluster.step(1, change(&[1, 2], &[], false));
+    cluster.mend();
+    cluster.run(200);
+    assert_eq!((cluster.leaders(), held(&cluster, 1).is_joint()), (vec![1], false));
+}
+
+/// A new voter has caught up, and is dead by the time that the other one has.
+#[test]
+fn m10_a_new_voter_that_falls_silent_is_not_relied_on() {
+    for catch_up in [false, true] {
+        let mut cluster = group(3, 5);
+        cluster.cut_off(5);
+        cluster.step(1, change(&[4, 5], &[], catch_up));
+        cluster.run(10);
+        assert_eq!(cluster.node(4).status().last_index, cluster.node(1).status().last_index);
+        cluster.mend();
+        cluster.cut_off(4);
+        cluster.cut.extend([(1, 5), (5, 1)]);
+        cluster.wipe_to_join(4, 41);
+        cluster.run(100);
+        assert_eq!(cluster.leaders(), [1]);
+        cluster.cut.retain(|ends| *ends != (1, 5) && *ends != (5, 1));
+        cluster.run(30);
+        cluster.mend();
+        cluster.run(200);
+        assert_eq!((cluster.leaders(), held(&cluster, 1).is_joint()), (vec![1], false), "{catch_up}");
+    }
+}
+
+/// The same while an old voter was waited for that had fallen silent.
+#[test]
+fn m10_a_new_voter_lost_while_an_old_one_was_waited_for() {
+    for catch_up in [false, true] {
+        let mut cluster = group(3, 4);
+        cluster.cut_off(4);
+        cluster.step(1, change(&[2, 4], &[], catch_up));
+        cluster.mend();
+        cluster.cut_off(2);
+        cluster.step(1, Event::Unreachable(NodeId(2)));
+        cluster.run(20);
+        cluster.cut_off(4);
+        cluster.wipe_to_join(4, 41);
+        cluster.run(100);
+        cluster.mend();
+        cluster.cut_off(4);
+        cluster.run(30);
+        cluster.mend();
+        cluster.run(200);
+        assert_eq!((cluster.leaders(), held(&cluster, 1).is_joint()), (vec![1], false), "{catch_up}");
+    }
+}
+
+#[test]
+fn m10_a_refusal_names_who_is_the_matter() {
+    let mut cluster = group(5, 5);
+    cluster.wipe_to_join(2, 21);
+    cluster.run(6);
+    cluster.cut_off(3);
+    cluster.run(16);
+    let refused = |cluster: &mut Cluster, voters: &[u32]| cluster.step(1, change(voters, &[], true));
+    let lost = [Action::MembershipRefused(Refusal::DiskLost { id: NodeId(2) })];
+    assert_eq!(refused(&mut cluster, &[1, 2, 3, 4]), lost, "it answers, with another disk");
+    let silent = [Action::MembershipRefused(Refusal::VoterSilent { id: NodeId(3) })];
+    assert_eq!(refused(&mut cluster, &[1, 3]), silent);
+}
+
+#[test]
+fn silence_is_an_election_timeout() {
+    for (ticks, is_silent) in [(14, false), (15, true)] {
+        let mut cluster = group(3, 3);
+        cluster.step(1, message(2, 1, 1, heard(20)));
+        cluster.cut_off(2);
+        cluster.run(ticks);
+        let actions = cluster.step(1, change(&[1, 2], &[], true));
+        let silent = [Action::MembershipRefused(Refusal::VoterSilent { id: NodeId(2) })];
+        assert_eq!(actions == silent, is_silent, "{ticks}: {actions:?}");
+    }
+}
+
+/// Nothing is to be sent any more, so no acceptance comes.
+#[test]
+fn a_change_goes_on_with_a_heartbeats_answer() {
+    let mut cluster = group(3, 4);
+    cluster.step(1, change(&[1, 2, 3], &[4], false));
+    cluster.run(6);
+    cluster.cut_off(4);
+    cluster.step(1, change(&[2, 4], &[], true));
+    cluster.run(3);
+    cluster.cut_off(2);
+    cluster.run(20);
+    cluster.mend();
+    cluster.cut_off(2);
+    cluster.run(6);
+    let last = |cluster: &Cluster, id| cluster.node(id).status().last_index;
+    assert_eq!([2, 4].map(|id| last(&cluster, id)), [last(&cluster, 1); 2]);
+    assert!(!held(&cluster, 1).is_voter(NodeId(4)));
+    cluster.mend();
+    cluster.run(30);
+    let leader = cluster.leaders()[0];
+    assert_eq!(held(&cluster, leader).members(), [2, 4].map(NodeId));
+}
+
+/// It would be appended behind what the target has, and the transfer come to nothing.
+#[test]
+fn no_change_goes_on_while_leadership_is_handed_over() {
+    let mut cluster = group(3, 4);
+    cluster.step(1, change(&[1, 2, 3], &[4], false));
+    cluster.run(6);
+    cluster.cut_off(4);
+    cluster.step(1, change(&[2, 4], &[], true));
+    cluster.run(3);
+    cluster.step(1, Event::Unreachable(NodeId(2)));
+    cluster.mend();
+    cluster.cut_off(2);
+    cluster.run(6);
+    assert_eq!(cluster.node(4).status().last_index, cluster.node(1).status().last_index);
+    cluster.mend();
+    let actions = cluster.step(1, Event::TransferLeadership(NodeId(2)));
+    assert!(sent_to(&actions, 2).contains(&Body::TimeoutNow));
+    cluster.network.clear();
+    cluster.step(1, message(2, 1, 1, heard(20)));
+    assert!(!held(&cluster, 1).is_joint());
 }
