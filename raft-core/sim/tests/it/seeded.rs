@@ -35,6 +35,7 @@ const NOTICED: &[(&str, &[Bug])] = &[
         "processes::d5_a_server_alone_keeps_what_it_acknowledged_wherever_it_dies",
         &[Bug::ReportedBeforeSync, Bug::VoteNotWritten, Bug::TornTailKept],
     ),
+    ("processes::a_server_that_lags_far_is_waited_for", &[Bug::ProbeNeverRetried]),
     ("processes::p1_a_leader_that_is_stopped_and_goes_on_serves_nothing_stale", &[Bug::ReadUnconfirmed]),
     (
         "processes::p2_a_server_that_dies_at_every_write_recovers",
