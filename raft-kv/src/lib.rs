@@ -10,6 +10,7 @@
 //! | `session.rs` | a client's writes, each applied once |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
 //! | [`literal`] | Python literals: keys and values as people write them |
+//! | [`proof`] | a Merkle tree over the chain: that a block is in it, that it goes on from an older one |
 //! | [`recording`] | a node's run, recorded and replayed |
 //! | [`codec`] | the only place that names the serialization format |
 
@@ -20,6 +21,7 @@ mod command;
 mod disk;
 pub mod literal;
 mod machine;
+pub mod proof;
 pub mod recording;
 mod session;
 
