@@ -1,4 +1,5 @@
-//! `chain`: looks at the block chain in a server's directory, without a server: verifies it, shows it, proves and checks.
+//! `chain`: looks at the block chain in a server's directory, without a server: verifies it, shows it, proves and
+//! checks.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};

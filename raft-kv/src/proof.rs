@@ -1,31 +1,32 @@
 //! Proofs about a chain of blocks, for whoever does not hold the chain.
 //!
-//! Over the blocks stands a Merkle tree as in RFC 6962 and RFC 9162: leaf `i` is the hash of block `i`, and block 0 is the
-//! genesis. A [`Head`] names a chain up to one block. A [`BlockProof`] shows that a block, with all that it carries, is in
-//! the chain of a head; a [`PrefixProof`] shows that the chain of one head goes on as that of another, with nothing before
-//! changed or taken away. Both are some 32 bytes for each doubling of the chain, and are verified without it.
+//! Over the blocks stands a Merkle tree as in RFC 6962 and RFC 9162: leaf `i` is the hash of block `i`, and block 0 is
+//! the genesis. A [`Head`] names a chain up to one block. A [`BlockProof`] shows that a block, with all that it
+//! carries, is in the chain of a head; a [`PrefixProof`] shows that the chain of one head goes on as that of another,
+//! with nothing before changed or taken away. Both are some 32 bytes for each doubling of the chain, and are verified
+//! without it.
 //!
 //! # What this gives, and what it does not
 //!
-//! * Whoever keeps a head, its [`id`](Head::id) is enough, can tell later whether a block was in that chain, and whether a
-//!   newer chain still begins with it: a file that was corrupted or edited, a server that was put back to an earlier state,
-//!   a history that was written anew, all show. It is *tamper evidence*, and finds corruption.
+//! * Whoever keeps a head, its [`id`](Head::id) is enough, can tell later whether a block was in that chain, and
+//!   whether a newer chain still begins with it: a file that was corrupted or edited, a server that was put back to an
+//!   earlier state, a history that was written anew, all show. It is *tamper evidence*, and finds corruption.
 //! * It is **not Byzantine fault tolerance**. Raft trusts its servers: whoever can make a majority of them lie can have
 //!   them write another history, with heads and proofs that are all in order. Only a head that somebody kept elsewhere
 //!   tells the two apart. A proof against no head that was kept shows only that the proof agrees with itself.
-//! * A head says what a log held. The last blocks of a server's log may not be decided yet, and be replaced later, as Raft
-//!   has it: a head to keep is that of a block that was decided, like one that a write's answer named.
+//! * A head says what a log held. The last blocks of a server's log may not be decided yet, and be replaced later, as
+//!   Raft has it: a head to keep is that of a block that was decided, like one that a write's answer named.
 //!
 //! # The bytes
 //!
 //! ```text
 //! leaf     SHA-256(0x00 | hash of the block)
-//! node     SHA-256(0x01 | left | right), the left one over the largest power of two of leaves that leaves some to the right
+//! node     SHA-256(0x01 | left | right): the left one is over the largest power of two of leaves that leaves some over
 //! head id  SHA-256(0x02 | height 8, little-endian | hash of the block at that height | root)
 //! ```
 //!
-//! A root alone does not say how many leaves are under it: one proof may hold for trees of several sizes. The id covers the
-//! height, and that is why a head is named by it. A block's own hash covers its height (`block.rs`).
+//! A root alone does not say how many leaves are under it: one proof may hold for trees of several sizes. The id covers
+//! the height, and that is why a head is named by it. A block's own hash covers its height (`block.rs`).
 //!
 //! # The file
 //!

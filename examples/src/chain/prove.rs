@@ -17,7 +17,8 @@ pub(super) struct ProveArgs {
     /// The block
     #[arg(required_unless_present = "since")]
     height: Option<u64>,
-    /// In the chain up to this height: a decided block, for the last ones of a log may be replaced yet [default: the last]
+    /// In the chain up to this height: a decided block, for the last ones of a log may be replaced yet [default: the
+    /// last]
     #[arg(long, value_name = "HEIGHT")]
     at: Option<u64>,
     /// Proves that the chain goes on from this older head: a file that holds a head, or a proof for one
@@ -33,8 +34,8 @@ pub(super) struct ProveArgs {
 pub(super) struct CheckArgs {
     /// The proof
     proof: PathBuf,
-    /// The head that you trust, and kept: its id, or a file that holds it or a proof for it. Of a proof that a chain goes
-    /// on, the older one
+    /// The head that you trust, and kept: its id, or a file that holds it or a proof for it. Of a proof that a chain
+    /// goes on, the older one
     #[arg(long, value_name = "ID-OR-FILE")]
     head: Option<String>,
 }

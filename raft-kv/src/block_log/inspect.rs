@@ -1,8 +1,9 @@
 //! Looking at a server's directory without changing it: what it holds, and everything that is wrong with it.
 //!
-//! Opening a log stops at the first thing that is wrong, because nobody may rely on what follows. An [`Inspection`] goes on
-//! where it can: behind a bad frame at the next good one, for a frame's checksum covers its place; behind a bad segment at
-//! the next. What it reads there is checked as far as that goes: each block against the one before it, from the second on.
+//! Opening a log stops at the first thing that is wrong, because nobody may rely on what follows. An [`Inspection`]
+//! goes on where it can: behind a bad frame at the next good one, for a frame's checksum covers its place; behind a bad
+//! segment at the next. What it reads there is checked as far as that goes: each block against the one before it, from
+//! the second on.
 //!
 //! The archive is read as what it is, the older part of the same stream.
 
@@ -225,12 +226,10 @@ impl Finding {
     #[must_use]
     pub const fn advice(&self) -> Option<&'static str> {
         match (self.severity, self.is_archived) {
-            (Severity::Damage, true) => {
-                Some("put this file back from a copy; the server itself runs without the archive")
-            }
+            (Severity::Damage, true) => Some("put this file back from a copy; the server runs without the archive"),
             (Severity::Damage, false) => Some(
-                "put this directory back from a copy that is no older, or remove this server from the cluster and add it \
-                 anew with an empty directory",
+                "put this directory back from a copy that is no older, or remove this server from the cluster and add \
+                 it anew with an empty directory",
             ),
             _ => None,
         }

@@ -12,10 +12,11 @@ use super::{Change, Disk, DiskError};
 /// The lock's name, as [`FileDisk`](super::FileDisk) has it.
 const LOCK_NAME: &str = "LOCK";
 
-/// The files of a directory and, by the same names, those of a directory below it that it has no files of that name for.
+/// The files of a directory and, by the same names, those of a directory below it that it has no files of that name
+/// for.
 ///
-/// It holds the directory's lock together with others that only look. Where there is no lock file, which a copy may lack,
-/// it makes none: [`recheck`](Self::recheck) says afterwards whether a server has come.
+/// It holds the directory's lock together with others that only look. Where there is no lock file, which a copy may
+/// lack, it makes none: [`recheck`](Self::recheck) says afterwards whether a server has come.
 #[derive(Debug)]
 pub(crate) struct ReadOnlyDisk {
     dir: PathBuf,

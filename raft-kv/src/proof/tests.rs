@@ -204,7 +204,9 @@ fn the_longest_chain_that_is_claimed_panics_nowhere() {
 
 proptest! {
     #[test]
-    fn longer_chains_are_proved_as_the_rfc_has_it(len in 1_u64..400, at in any::<prop::sample::Index>(), older in any::<prop::sample::Index>()) {
+    fn longer_chains_are_proved_as_the_rfc_has_it(
+        len in 1_u64..400, at in any::<prop::sample::Index>(), older in any::<prop::sample::Index>(),
+    ) {
         let (blocks, tree, heads) = chain(len);
         let (head, hashes) = (*heads.last().unwrap(), hashes(&blocks));
         prop_assert_eq!(head.root, naive_root(&hashes));
@@ -220,7 +222,8 @@ proptest! {
 
     #[test]
     fn a_proof_reads_back_and_any_change_of_it_is_refused(
-        len in 1_u64..40, at in any::<prop::sample::Index>(), byte in any::<prop::sample::Index>(), other in 0x21_u8..0x7f,
+        len in 1_u64..40, at in any::<prop::sample::Index>(), byte in any::<prop::sample::Index>(),
+        other in 0x21_u8..0x7f,
     ) {
         let (blocks, tree, heads) = chain(len);
         let (older, head) = (at.get(&heads), *heads.last().unwrap());
@@ -237,7 +240,9 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in ".{0,60}", path in prop::collection::vec(any::<[u8; 32]>(), 0..9), height in any::<u64>()) {
+    fn no_text_panics(
+        text in ".{0,60}", path in prop::collection::vec(any::<[u8; 32]>(), 0..9), height in any::<u64>(),
+    ) {
         let _ = holds(text.as_bytes(), &Digest([0; 32]));
         let (_, _, heads) = chain(2);
         let (path, newer) = (path.into_iter().map(Digest).collect(), Head { height: LogIndex(height), ..heads[1] });

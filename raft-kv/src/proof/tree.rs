@@ -9,8 +9,8 @@ use crate::block::Block;
 
 /// The tree over the blocks from the genesis on. It takes the hashes of blocks, in their order.
 ///
-/// In memory it has a hash for each whole subtree beside the others, at most 62. One that is built to prove things keeps all
-/// nodes, 64 bytes a block.
+/// In memory it has a hash for each whole subtree beside the others, at most 62. One that is built to prove things
+/// keeps all nodes, 64 bytes a block.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// Blocks.
@@ -112,8 +112,8 @@ impl Tree {
         nodes.ok_or(ProofError::OtherChain { height: head.height })
     }
 
-    /// The node that an array of the tree over the first `size` blocks has at this index: leaves at the even ones, and each
-    /// parent between its children.
+    /// The node that an array of the tree over the first `size` blocks has at this index: leaves at the even ones, and
+    /// each parent between its children.
     fn node(&self, index: u64, size: u64) -> Option<Digest> {
         let level = index.trailing_ones();
         let first = index.checked_shr(level.saturating_add(1)).unwrap_or(0).checked_shl(level)?;

@@ -27,8 +27,8 @@ pub(super) enum Before {
 }
 
 impl BlockMap {
-    /// A block stands at this position; `before` is the hash of the one before it, where that is known. It takes the place
-    /// of any at its height and above.
+    /// A block stands at this position; `before` is the hash of the one before it, where that is known. It takes the
+    /// place of any at its height and above.
     pub(super) fn append(&mut self, height: LogIndex, position: u64, before: Option<Digest>) {
         self.truncate(height);
         match self.runs.last_mut() {
