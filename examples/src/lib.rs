@@ -1,5 +1,7 @@
-//! The processes people run: `server`, `client` and `cluster`. Each is a thin shell; the crates do the work.
+//! The processes people run: `server`, `client` and `cluster`, and `chain`, which looks at what servers leave. Each is
+//! a thin shell; the crates do the work.
 
+pub mod chain;
 pub mod children;
 pub mod client;
 pub mod cluster;

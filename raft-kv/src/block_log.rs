@@ -63,6 +63,7 @@ mod contents;
 mod error;
 mod frame;
 mod index;
+pub mod inspect;
 mod reclaim;
 mod recovery;
 mod replay;

@@ -23,9 +23,11 @@ use raft_core::StorageError;
 
 mod file;
 mod mem;
+mod read_only;
 
 pub use file::FileDisk;
 pub use mem::MemDisk;
+pub(crate) use read_only::ReadOnlyDisk;
 
 /// One change of a [`Disk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `block.rs` | a block: what is hashed, and the genesis that carries the cluster's id |
 //! | `block_log.rs` | [`BlockLog`]: the `Storage` over segment files: format, recovery, verification |
+//! | [`inspect`] | what a directory holds, and everything that is wrong with it |
 //! | `disk.rs` | [`Disk`]: the directory that it writes through, real or in memory |
 //! | `command.rs` | what clients write and ask, and what they are told |
 //! | `session.rs` | a client's writes, each applied once |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
 //! | [`literal`] | Python literals: keys and values as people write them |
+//! | [`proof`] | a Merkle tree over the chain: that a block is in it, that it goes on from an older one |
 //! | [`recording`] | a node's run, recorded and replayed |
 //! | [`codec`] | the only place that names the serialization format |
 
@@ -20,11 +22,12 @@ mod command;
 mod disk;
 pub mod literal;
 mod machine;
+pub mod proof;
 pub mod recording;
 mod session;
 
 pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
-pub use block_log::{BlockLog, LogOptions, OpenError};
+pub use block_log::{BlockLog, LogOptions, OpenError, inspect};
 pub use codec::CodecError;
 pub use command::{
     Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod chain;
 mod commands;
 mod demo;
 mod failures;
