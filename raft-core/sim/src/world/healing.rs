@@ -5,7 +5,7 @@
 //!                                                               fresh read a client ──> Equal ── logs equal ──> Ended
 //! ```
 
-use raft_core::{Configuration, NodeId, StateMachine, Storage};
+use raft_core::{Configuration, MembershipChange, NodeId, StateMachine, Status, Storage};
 use rand::RngExt;
 
 use super::{Due, World};
@@ -148,13 +148,14 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         self.start(at)
     }
 
-    /// Some stay broken, where the others are a quorum in every configuration that anybody knows.
+    /// Some stay broken, where the others are a quorum in every configuration that anybody knows, or is about to append.
     fn break_some(&mut self) {
-        let configurations: Vec<Configuration> = self
-            .servers
-            .iter()
-            .filter_map(|server| Some(server.process.as_ref()?.replica.node().configuration().clone()))
-            .collect();
+        let statuses = self.servers.iter().filter_map(|server| Some(server.process.as_ref()?.replica.status()));
+        let known = |status: Status| {
+            let awaited = status.promotion.as_ref().map(MembershipChange::configuration);
+            [status.configuration].into_iter().chain(awaited)
+        };
+        let configurations: Vec<Configuration> = statuses.flat_map(known).collect();
         let mut broken: Vec<NodeId> = Vec::new();
         if chance(&mut self.chances, 500) {
             let wanted = self.chances.random_range(0..self.servers.len().max(1));
