@@ -4,10 +4,14 @@
 #[cfg(test)]
 mod block_log;
 #[cfg(test)]
+mod crash_images;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod literal_oracle;
 #[cfg(test)]
 mod literal_texts;
+#[cfg(test)]
+mod plain;
 #[cfg(test)]
 mod suite;
