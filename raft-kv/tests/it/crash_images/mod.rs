@@ -162,6 +162,32 @@ fn run(effort: Effort, seeds: u64, random_lives: u64) -> Images {
     images
 }
 
+/// The kernel shows an install frame whose sync failed in an earlier life, and the snapshot before it is not needed then. It
+/// may go only when that frame is durable: else a crash in between leaves a log without its snapshot.
+#[test]
+fn d3_a_snapshot_is_not_removed_on_the_word_of_a_frame_that_may_be_lost() {
+    let options = LogOptions { segment_bytes: 1 << 16, archive: false };
+    let mut images = Images::new(Effort { masks: 0, cuts: 0, every: 1 }, 1);
+    let mut life = Life::found(options, Spares::Never, &mut images);
+    let steps = [appends(&[60; 5]), vec![snapshot(1, 300, 1, 1)], appends(&[60; 5]), vec![snapshot(1, 200, 1, 1)]];
+    steps.concat().iter().for_each(|step| {
+        life.sync(4, true, &mut images);
+        life.take(step, &mut images);
+    });
+    // All is durable but the frame of the second install.
+    let disk = &mut life.log.disk_mut().mem;
+    disk.sync_to(disk.submitted() - 1);
+    let doubtful = disk.crash_in_doubt(0, |_, _| false);
+    let mut found = plain::open(Stage::new(doubtful, Spares::Never), options).unwrap();
+    let [.., (before, _), (after, _)] = &life.told.states[..] else { panic!("there are more writes") };
+    assert_eq!(Plain::read(&found).as_ref(), Ok(after), "the frame is shown");
+    let settling = found.disk_mut().settling.take().unwrap();
+    for units in 0..=settling.unsynced() {
+        let found = plain::open(settling.crash(units, |_, _| true), options).map(|log| Plain::read(&log).unwrap());
+        assert!([before, after].contains(&&found.clone().unwrap()), "after {units} of recovery: {found:?}");
+    }
+}
+
 #[test]
 fn each_crash_image_recovers() {
     let images = run(Effort { masks: 1, cuts: 1, every: 8 }, 1, 4);
