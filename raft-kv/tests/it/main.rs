@@ -2,6 +2,8 @@
 
 // `cfg(test)` always holds here. It tells clippy that the helpers are tests too: see clippy.toml.
 #[cfg(test)]
+mod bit_flips;
+#[cfg(test)]
 mod block_log;
 #[cfg(test)]
 mod crash_images;
