@@ -249,8 +249,9 @@ impl<'a, D: Disk> Reading<'a, D> {
 }
 
 impl Recovered {
-    /// Makes what was found durable, and removes what is left over. What no frame vouches for is written again before
-    /// the file is cut behind it, so that a crash in between takes nothing.
+    /// Makes what was found durable, and then removes what is left over. What no frame vouches for is written again before
+    /// the file is cut behind it, so that a crash in between takes nothing; and before a snapshot is removed that is needed
+    /// without it.
     pub(super) fn settle(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
         let (last, end) = (*self.segments.last(), self.segments.end());
         let file = last.name();
@@ -260,6 +261,6 @@ impl Recovered {
         disk.read_at(&file, from, &mut tail)?;
         let removals = self.left_over.iter().map(|file| Change::Remove { file });
         let ends = [Change::Write { file: &file, offset: from, bytes: &tail }, Change::Cut { file: &file, len }];
-        Ok(disk.settle(&removals.chain(ends).collect::<Vec<_>>())?)
+        Ok(disk.settle(&ends.into_iter().chain(removals).collect::<Vec<_>>())?)
     }
 }

@@ -115,6 +115,11 @@ impl MemDisk {
         self.pending.iter().map(Step::units).sum()
     }
 
+    /// The same of each operation by itself, in their order: for those who crash between any two.
+    pub fn unsynced_each(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pending.iter().map(Step::units)
+    }
+
     /// Makes the running operation fail, and with it all that follow.
     pub fn fail(&mut self, error: DiskError) {
         self.failed.get_or_insert(error);
