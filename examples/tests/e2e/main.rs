@@ -11,6 +11,7 @@
 mod commands;
 mod demo;
 mod failures;
+mod kills;
 mod members;
 mod readme;
 mod record;
