@@ -31,6 +31,8 @@ mod connecting;
 mod connection;
 mod control;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod handshake;
 mod hub;
 mod kv_client;
