@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{directory as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("directory", raft_fuzz::directory::seeds()), |input: &[u8]| raft_fuzz::directory::run(input));
+fuzz_target!(init: write_seeds("directory", target::seeds()), |input: &[u8]| target::run(input));

@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{frames as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("frames", raft_fuzz::frames::seeds()), |input: &[u8]| raft_fuzz::frames::run(input));
+fuzz_target!(init: write_seeds("frames", target::seeds()), |input: &[u8]| target::run(input));

@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{handshake as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("handshake", raft_fuzz::handshake::seeds()), |input: &[u8]| raft_fuzz::handshake::run(input));
+fuzz_target!(init: write_seeds("handshake", target::seeds()), |input: &[u8]| target::run(input));

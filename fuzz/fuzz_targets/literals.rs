@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{literals as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("literals", raft_fuzz::literals::seeds()), |input: &[u8]| raft_fuzz::literals::run(input));
+fuzz_target!(init: write_seeds("literals", target::seeds()), |input: &[u8]| target::run(input));

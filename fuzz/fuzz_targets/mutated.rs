@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{mutated as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("mutated", raft_fuzz::mutated::seeds()), |input: &[u8]| raft_fuzz::mutated::run(input));
+fuzz_target!(init: write_seeds("mutated", target::seeds()), |input: &[u8]| target::run(input));

@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{recordings as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("recordings", raft_fuzz::recordings::seeds()), |input: &[u8]| raft_fuzz::recordings::run(input));
+fuzz_target!(init: write_seeds("recordings", target::seeds()), |input: &[u8]| target::run(input));

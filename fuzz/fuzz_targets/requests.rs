@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{requests as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("requests", raft_fuzz::requests::seeds()), |input: &[u8]| raft_fuzz::requests::run(input));
+fuzz_target!(init: write_seeds("requests", target::seeds()), |input: &[u8]| target::run(input));

@@ -1,5 +1,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use raft_fuzz::{snapshot as target, write_seeds};
 
-fuzz_target!(init: raft_fuzz::write_seeds("snapshot", raft_fuzz::snapshot::seeds()), |input: &[u8]| raft_fuzz::snapshot::run(input));
+fuzz_target!(init: write_seeds("snapshot", target::seeds()), |input: &[u8]| target::run(input));

@@ -1,5 +1,5 @@
-//! Any files, with any bytes, under names that mean something or not: what opens reads without a contradiction, and goes
-//! on.
+//! Any files, with any bytes, under names that mean something or not: what opens reads without a contradiction, and
+//! goes on.
 
 use raft_core::Digest;
 

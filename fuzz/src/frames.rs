@@ -1,5 +1,5 @@
-//! A stream in pieces: the frames that are taken out of it do not depend on where the pieces end, and what is read of them
-//! is written as what reads the same. A node takes every message.
+//! A stream in pieces: the frames that are taken out of it do not depend on where the pieces end, and what is read of
+//! them is written as what reads the same. A node takes every message.
 
 use raft_core::{Action, Config, Configuration, Event, MemStorage, Message, Node, NodeId, Storage as _};
 use raft_net_tcp::frame::{CLIENT_FRAME_BYTES_MAX, FrameError, FrameReader, Kind, encode_into};

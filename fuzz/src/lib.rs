@@ -1,8 +1,9 @@
-//! What bytes of any kind do to everything that reads bytes: one module a target, each with its seeds and what must hold.
+//! What bytes of any kind do to everything that reads bytes: one module a target, each with its seeds and what must
+//! hold.
 //!
-//! Everything must hold for any input: no panic, no more memory than the limits of `run-smoke` allow, and nothing that is
-//! read twice reads differently. Where checksums stand before what is to be reached, the input is [mended](mend): its
-//! checksums are made right, as somebody would who writes such bytes on purpose.
+//! Everything must hold for any input: no panic, no more memory than the limits of `run-smoke` allow, and nothing that
+//! is read twice reads differently. Where checksums stand before what is to be reached, the input is [mended](mend):
+//! its checksums are made right, as somebody would who writes such bytes on purpose.
 
 use std::path::Path;
 

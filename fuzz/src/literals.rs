@@ -1,5 +1,5 @@
-//! Texts, and bytes that may encode a literal: what is read prints as what reads as the same, unless Python itself prints
-//! otherwise.
+//! Texts, and bytes that may encode a literal: what is read prints as what reads as the same, unless Python itself
+//! prints otherwise.
 
 use raft_kv::literal::Literal;
 

@@ -1,5 +1,5 @@
-//! A good directory with bytes changed, put in, cut off and whole files missing: it is refused, or a read is, or nothing is
-//! missing but what nothing vouches for.
+//! A good directory with bytes changed, put in, cut off and whole files missing: it is refused, or a read is, or
+//! nothing is missing but what nothing vouches for.
 
 use std::sync::LazyLock;
 

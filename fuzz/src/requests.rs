@@ -1,5 +1,5 @@
-//! Commands and queries that a client may send: the machine answers each, every server the same, and its snapshot restores
-//! to itself.
+//! Commands and queries that a client may send: the machine answers each, every server the same, and its snapshot
+//! restores to itself.
 
 use raft_core::{Digest, LogIndex, Position, StateMachine as _, Term};
 use raft_kv::literal::Literal;

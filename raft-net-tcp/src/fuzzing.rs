@@ -1,5 +1,5 @@
-//! Ways in for a fuzzer (feature `fuzzing`): what this crate does with the bytes of somebody who may send anything. Nothing
-//! here is of use to a program.
+//! Ways in for a fuzzer (feature `fuzzing`): what this crate does with the bytes of somebody who may send anything.
+//! Nothing here is of use to a program.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -58,7 +58,8 @@ pub fn read_value<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, crate
     codec::decode(bytes)
 }
 
-/// A server's part of a handshake whose other side sends this and closes: what it took, or why not, and what it answered.
+/// A server's part of a handshake whose other side sends this and closes: what it took, or why not, and what it
+/// answered.
 ///
 /// # Errors
 /// As for any handshake.

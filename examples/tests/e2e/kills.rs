@@ -18,8 +18,8 @@ use crate::support::{Cluster, wait_for};
 
 const WRITERS: u64 = 3;
 
-/// Every so many writes of a client one is long, of a key that is written again and again: so the log grows and the state
-/// does not.
+/// Every so many writes of a client one is long, of a key that is written again and again: so the log grows and the
+/// state does not.
 const LONG_EVERY: u64 = 4;
 const LONG_BYTES: usize = 48 << 10;
 

@@ -17,8 +17,8 @@ const OPTIONS: LogOptions = LogOptions { segment_bytes: 8 << 10, archive: false 
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// A directory of about 70 KiB: segments, some of them written again, an installed snapshot in pieces, blocks kept before
-/// it.
+/// A directory of about 70 KiB: segments, some of them written again, an installed snapshot in pieces, blocks kept
+/// before it.
 struct Directory {
     files: Files,
     whole: Plain,

@@ -40,8 +40,8 @@ pub(super) struct Effort {
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) options: LogOptions,
-    /// After each write, the first being what was there before any: what the log holds, and the operation that completes
-    /// the write.
+    /// After each write, the first being what was there before any: what the log holds, and the operation that
+    /// completes the write.
     pub(super) states: Vec<(Plain, u64)>,
     /// The last that was reported durable.
     pub(super) reported: usize,
@@ -112,8 +112,8 @@ impl Images {
         self.seen.insert(hasher.finish())
     }
 
-    /// Opens an image: it holds one of these states, and so does what a crash right after leaves, or one while it opens;
-    /// and the log goes on.
+    /// Opens an image: it holds one of these states, and so does what a crash right after leaves, or one while it
+    /// opens; and the log goes on.
     fn check(&mut self, image: MemDisk, told: &Told, states: std::ops::RangeInclusive<usize>) {
         let mut log = open(image, told);
         let found = Plain::read(&log).unwrap();
@@ -184,8 +184,8 @@ fn open(image: MemDisk, told: &Told) -> BlockLog<Stage> {
     plain::open(Stage::new(image, Spares::AtOnce), told.options).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// In which ways an operation of so many units does not reach the device as it should: how much of its end is missing, and
-/// which sectors of all that stands since the last barrier. No way of what is not a write.
+/// In which ways an operation of so many units does not reach the device as it should: how much of its end is missing,
+/// and which sectors of all that stands since the last barrier. No way of what is not a write.
 fn ways(effort: Effort, mut dice: Dice, units: u64) -> Vec<(u64, Box<Reached>)> {
     if units < 2 {
         return Vec::new();

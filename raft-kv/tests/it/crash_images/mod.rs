@@ -1,9 +1,9 @@
-//! Crash images: whatever a crash leaves of what was not durable, the log opens, holds a prefix of the writes with all that
-//! was reported, and goes on (faults D1, D3, D5, P2).
+//! Crash images: whatever a crash leaves of what was not durable, the log opens, holds a prefix of the writes with all
+//! that was reported, and goes on (faults D1, D3, D5, P2).
 //!
-//! Lives of a log are recorded on a disk in memory. At every moment of each, every prefix of the operations that are not
-//! durable makes images: whole; torn, where any sectors of the writes since the last barrier are missing; and in doubt,
-//! where the kernel shows what the device does not hold. Recovery itself is crashed in the same ways.
+//! Lives of a log are recorded on a disk in memory. At every moment of each, every prefix of the operations that are
+//! not durable makes images: whole; torn, where any sectors of the writes since the last barrier are missing; and in
+//! doubt, where the kernel shows what the device does not hold. Recovery itself is crashed in the same ways.
 //!
 //! ```text
 //! cargo test --release -p raft-kv --test it crash_images -- --ignored --nocapture    # all of them
@@ -162,8 +162,8 @@ fn run(effort: Effort, seeds: u64, random_lives: u64) -> Images {
     images
 }
 
-/// The kernel shows an install frame whose sync failed in an earlier life, and the snapshot before it is not needed then. It
-/// may go only when that frame is durable: else a crash in between leaves a log without its snapshot.
+/// The kernel shows an install frame whose sync failed in an earlier life, and the snapshot before it is not needed
+/// then. It may go only when that frame is durable: else a crash in between leaves a log without its snapshot.
 #[test]
 fn d3_a_snapshot_is_not_removed_on_the_word_of_a_frame_that_may_be_lost() {
     let options = LogOptions { segment_bytes: 1 << 16, archive: false };
