@@ -259,7 +259,7 @@ impl Faults {
 }
 
 /// So many of the times at which something goes wrong, in thousandths, begin a story, where any is told.
-const STORY: u32 = 100;
+const STORY: u32 = 120;
 
 /// Between two faults that come together, on average.
 const TOGETHER: Time = Time::millis(10);
