@@ -79,7 +79,7 @@ impl Writer {
 }
 
 fn is_long(n: u64) -> bool {
-    n % LONG_EVERY == 0
+    n.is_multiple_of(LONG_EVERY)
 }
 
 fn write(writer: u64, n: u64) -> String {
