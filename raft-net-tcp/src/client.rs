@@ -225,7 +225,10 @@ impl Client {
         }
         match refusal {
             Refusal::NotLeader { leader } | Refusal::ReadTimeout { leader } => {
-                search.error = ClientError::NoLeader;
+                // Who leads has said itself why it takes no connection.
+                if !matches!(search.error, ClientError::Rejected { server, .. } if leader == Some(server)) {
+                    search.error = ClientError::NoLeader;
+                }
                 if leader.is_some_and(|leader| leader != server && self.follow(leader, search)) {
                     return Ok(());
                 }
