@@ -115,6 +115,11 @@ impl SimDisk {
         }
     }
 
+    /// No write fails any more that has not failed yet.
+    pub fn fail_no_more(&self) {
+        self.device.borrow_mut().failing = None;
+    }
+
     /// Makes every read fail, or succeed again.
     pub fn fail_reads(&self, fail: bool) {
         self.device.borrow_mut().reads_fail = fail.then_some(None);

@@ -19,8 +19,12 @@ use crate::workload::Workload;
 pub(super) enum Phase {
     /// Things go wrong.
     Faults,
-    /// Somebody is to lead.
-    Leader,
+    /// Somebody is to lead by `until`, or by `at_last` where it is a server that stays broken: it may be some time before
+    /// it fails, and then so long until another leads.
+    Leader {
+        until: Time,
+        at_last: Time,
+    },
     /// What clients have begun is to end, by this time.
     Pending(Time),
     /// Their last operations are to end, by this time.
@@ -56,18 +60,21 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         match self.phase {
             Phase::Faults => {
                 self.mend_world()?;
-                self.phase = Phase::Leader;
-                let shape = &self.plan.shape;
-                let timeout = shape.tick.times(u64::from(shape.election_ticks).saturating_mul(2));
                 // What a leader that is gone has said may still be under way, and keeps others from electing one.
                 let heard = self.queue.last(|due| matches!(due, Due::Message(..))).unwrap_or(now);
-                self.queue.push(heard.max(now) + timeout.times(10), Due::Healing);
-                return Ok(());
+                let until = heard.max(now) + self.elects();
+                self.phase = Phase::Leader { until, at_last: until };
             }
-            Phase::Leader => {
-                if self.leader().is_none() {
+            Phase::Leader { until, .. } if now < until && self.leader().is_some_and(|id| self.is_broken(id)) => {
+                self.phase = Phase::Leader { until, at_last: now + self.elects() };
+            }
+            Phase::Leader { until, .. } if now < until => {}
+            Phase::Leader { at_last, .. } if self.leader().is_none() => {
+                if now >= at_last {
                     return Err(Failure::new("healing", String::from("nobody leads ten election timeouts later")));
                 }
+            }
+            Phase::Leader { .. } => {
                 self.hand_to_broken()?;
                 self.workload.finish();
                 self.phase = Phase::Pending(now + PATIENCE);
@@ -101,6 +108,16 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         }
         self.queue.push(now + LOOKS, Due::Healing);
         Ok(())
+    }
+
+    /// Ten election timeouts, each as long as it may be.
+    fn elects(&self) -> Time {
+        let shape = &self.plan.shape;
+        shape.tick.times(u64::from(shape.election_ticks).saturating_mul(20))
+    }
+
+    fn is_broken(&self, id: NodeId) -> bool {
+        self.servers.iter().any(|server| server.id == id && server.is_broken)
     }
 
     fn is_done(&self, until: Time, what: &str) -> Result<bool, Failure> {

@@ -121,6 +121,7 @@ impl<S, M> Server<S, M> {
         }
         self.disk.set_full(false);
         self.disk.fail_reads(false);
+        self.disk.fail_no_more();
     }
 }
 
