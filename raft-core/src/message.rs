@@ -176,7 +176,7 @@ pub struct Heartbeat {
 /// Answers [`Heartbeat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatResponse {
-    /// The round that was asked about.
+    /// The round that was asked about; 0, which is none, where that was in an earlier term than the answer's.
     pub round: u64,
 }
 

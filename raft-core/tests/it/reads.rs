@@ -208,6 +208,15 @@ fn r2_an_answer_confirms_only_what_arrived_before_its_request_left() {
     assert_eq!(cluster.step(2, message(1, 2, 1, answer(1, 2, 1))), [ready(2, 1, ReadKind::ForwardedQuorum)]);
 }
 
+/// A late heartbeat of a term in which the same node led: its answer is of this term, and its round of that one.
+#[test]
+fn r2_an_answer_to_a_heartbeat_of_an_earlier_term_confirms_nothing() {
+    let mut cluster = led();
+    cluster.step(2, message(1, 2, 3, heartbeat(0)));
+    let answered = cluster.step(2, message(1, 2, 1, heartbeat(7)));
+    assert_eq!(answered, [sends(2, 1, 3, heard(0))]);
+}
+
 #[test]
 fn r2_an_answer_to_an_earlier_life_confirms_nothing() {
     let mut cluster = led();
