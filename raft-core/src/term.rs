@@ -68,7 +68,6 @@ impl<S: Storage> Node<S> {
                 let response = InstallSnapshotResponse { last_included_index, offset, next_offset: 0 };
                 Body::InstallSnapshotResponse(own, response)
             }
-            // Its round is one of an old term's. The sender may lead this term as well: it must not count for it (fault R2).
             // No round: that one was of an old term, and its sender may lead this one as well (fault R2).
             Body::Heartbeat(_) => Body::HeartbeatResponse(own, HeartbeatResponse { round: 0 }),
             Body::PreVote(request) => {
