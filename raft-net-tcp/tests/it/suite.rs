@@ -1,10 +1,10 @@
 //! The transport between servers, held against its contract by the suite that `raft-core` ships.
 //!
-//! A server's transport is not for others to call, and it need not be: a follower answers a heartbeat with one message
-//! that repeats its number, and a request it cannot match with one that names it. So "send this message" is to ask
-//! server 1, over a socket, for the answer that is that message. Its peers 2 and 3 are this test, on sockets of their
-//! own; what they read is what arrived. The other way, what a peer says has arrived at server 1 under the name of whoever
-//! is answered.
+//! A server's transport is not for others to call, and it need not be: a follower answers its leader's heartbeat with one
+//! message that repeats its number, and a request it cannot match, of any term, with one that names it. So "send this
+//! message" is to ask server 1, over a socket, for the answer that is that message. Its peers 2 and 3 are this test, on
+//! sockets of their own; what they read is what arrived. The other way, what a peer says has arrived at server 1 under
+//! the name of whoever is answered.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -175,7 +175,8 @@ impl TransportHarness for Tcp {
     }
 
     fn message(&mut self, from: NodeId, to: NodeId, number: u64) -> Message {
-        let answer = if number.is_multiple_of(2) {
+        // What answers an old term's heartbeat repeats no number.
+        let answer = if number.is_multiple_of(2) && ![from, to].contains(&OTHER) {
             Body::HeartbeatResponse(Incarnation::UNKNOWN, HeartbeatResponse { round: number })
         } else {
             let (prev_log_index, hint_index, hint_term) = (LogIndex(number), LogIndex(0), Term(0));
