@@ -36,7 +36,9 @@ fn reads_back(literal: &Literal) -> bool {
         Literal::Ellipsis => false,
         Literal::Float(number) => number.is_finite(),
         Literal::Complex { re, im } => {
-            [re, im].iter().all(|number| number.is_finite() && !(**number == 0.0 && number.is_sign_negative()))
+            let is_whole = |number: &f64| number.is_finite() && !(*number == 0.0 && number.is_sign_negative());
+            // `-2j` is minus `2j`: its real part is -0.0, here and in Python.
+            is_whole(re) && is_whole(im) && !(*re == 0.0 && *im < 0.0)
         }
         Literal::Tuple(items) | Literal::List(items) | Literal::Set(items) => items.iter().all(reads_back),
         Literal::Dict(pairs) => pairs.iter().all(|(key, value)| reads_back(key) && reads_back(value)),

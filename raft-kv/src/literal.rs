@@ -29,7 +29,8 @@
 //! assigned is printed as itself.
 //!
 //! As in Python, some values print as what does not read back as the same: `...` (`Ellipsis`), infinities
-//! (`inf`), NaNs (`nan`), and complex numbers with one of these or with a negative zero.
+//! (`inf`), NaNs (`nan`), and complex numbers with one of these, with a negative zero, or without a real part and with a
+//! negative imaginary one (`-2j` is minus `2j`, whose real part is -0.0).
 //! [`Literal::encode`] keeps them exactly.
 
 mod codec;
