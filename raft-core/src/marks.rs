@@ -140,7 +140,7 @@ marks! {
     ChunkMismatch "A chunk is not the one that is due: its sender is told which is (S4)."
     ReceivingRestarted "A chunk of another snapshot, or of another leader's, comes while one is being received (S4)."
     SnapshotOvertaken "A received snapshot is dropped: the log got there by itself."
-    SnapshotInstalledOver "A received snapshot is of an entry that the log holds by now, and that is not known to be committed. Rare: it takes the append of that very entry, and none after it, to come late, while the last chunk is being written."
+    SnapshotInstalledOver "A received snapshot is of an entry that the log holds by now, and that is not known to be committed."
     SnapshotReplacesLog "A received snapshot takes the place of the log (S2)."
 
     OtherDiskVotes "A vote of a disk that took another's place is dropped (M10)."

@@ -263,6 +263,7 @@ fn plainer(fault: &Fault) -> Vec<Fault> {
         | Fault::FailedWrite { target, down } => {
             vec![Fault::Crash { target: *target, down: *down }]
         }
+        Fault::NextSnapshot { target } => vec![Fault::Snapshot { target: *target }],
         Fault::OneWay { target, lasts, .. } => vec![Fault::Isolate { target: *target, lasts: *lasts }],
         Fault::Membership { voters, learners, catch_up: true } => {
             vec![Fault::Membership { voters: voters.clone(), learners: learners.clone(), catch_up: false }]
@@ -288,7 +289,8 @@ fn names(fault: &Fault, server: u32) -> bool {
         | Fault::FullDisk { target, .. }
         | Fault::BitRot { target, .. }
         | Fault::LostFiles { target, .. }
-        | Fault::Snapshot { target } => *target == Target::Server(server),
+        | Fault::Snapshot { target }
+        | Fault::NextSnapshot { target } => *target == Target::Server(server),
         Fault::Partition { sides, .. } => sides.iter().any(|side| side.contains(&server)),
         Fault::Clog { from, to, .. } | Fault::Detour { from, to, .. } => *from == server || *to == server,
         Fault::Membership { voters, learners, .. } => voters.contains(&server) || learners.contains(&server),

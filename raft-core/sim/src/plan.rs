@@ -298,6 +298,11 @@ pub enum Fault {
         /// Of whom.
         target: Target,
     },
+    /// The operator asks for a snapshot as soon as there is something new in it.
+    NextSnapshot {
+        /// Of whom.
+        target: Target,
+    },
 }
 
 impl Fault {
@@ -326,7 +331,7 @@ impl Fault {
             Self::Membership { .. } => "membership change",
             Self::Transfer { .. } => "leadership transfer",
             Self::HandOver => "handover",
-            Self::Snapshot { .. } => "snapshot",
+            Self::Snapshot { .. } | Self::NextSnapshot { .. } => "snapshot",
         }
     }
 }

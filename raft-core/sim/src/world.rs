@@ -249,6 +249,9 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
         let id = server.id;
         let Some(process) = &mut server.process else { return Ok(()) };
+        if process.snapshot_beyond.take_if(|beyond| process.replica.node().last_applied() > *beyond).is_some() {
+            process.replica.take_snapshot();
+        }
         self.oracle.stepped(id, &process.replica)?;
         for applied in self.oracle.take_applied(id) {
             self.workload

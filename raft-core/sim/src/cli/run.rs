@@ -40,9 +40,6 @@ pub(crate) struct Args {
     /// Fails where a coverage mark was hit fewer than N times. Needs a build with the feature `marks`
     #[arg(long, value_name = "N")]
     pub(crate) marks_min: Option<u64>,
-    /// But not these marks
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "marks_min")]
-    pub(crate) marks_except: Vec<String>,
     /// How many runs shrinking one failure may take
     #[arg(long, value_name = "RUNS", default_value_t = 1000, requires = "minimize")]
     pub(crate) budget: usize,
@@ -69,11 +66,7 @@ pub(crate) fn rare_marks(args: &Args, marks: &[(&str, u64)]) -> Result<(), Strin
     if marks.is_empty() {
         return Err(format!("this build counts no marks: {COUNTING} run ..."));
     }
-    let is_excepted = |name: &str| args.marks_except.iter().any(|except| except == name);
-    if let Some(unknown) = args.marks_except.iter().find(|except| !marks.iter().any(|(name, _)| name == except)) {
-        return Err(format!("'{unknown}' is no mark"));
-    }
-    let rare = marks.iter().filter(|(name, hits)| *hits < least && !is_excepted(name));
+    let rare = marks.iter().filter(|(_, hits)| *hits < least);
     let rare: Vec<_> = rare.map(|(name, hits)| format!("{name} ({hits})")).collect();
     if rare.is_empty() { Ok(()) } else { Err(format!("marks hit fewer than {least} times: {}", rare.join(", "))) }
 }

@@ -3,7 +3,7 @@
 
 use rand::RngExt;
 
-use super::stories::{STORIES, Story};
+use super::stories::Story;
 use super::{Disk, Fault, Limits, Network, Plan, Shape, Target, Timed};
 use crate::time::{Rng, Time, between, chance, exponential, rng};
 
@@ -16,7 +16,7 @@ impl Plan {
         let mut shape = shape(rng);
         shape.limits.segment_bytes = pick(&mut segments, &[1 << 10, 4 << 10, 16 << 10, 64 << 10]);
         let faults = Faults::draw(&shape, rng);
-        faults.stories.iter().for_each(|story| (story.prepare)(&mut shape.limits));
+        faults.stories.iter().for_each(|story| story.prepare(&mut shape.limits));
         let faults = faults.over(shape.duration, rng);
         Self { seed, shape, faults }
     }
@@ -146,7 +146,7 @@ impl Faults {
         let has_leases = shape.limits.lease_drift.is_some();
         let clocks = CLOCKS.into_iter().filter(|_| !has_leases);
         let kinds = KINDS.into_iter().chain(clocks).filter(|_| chance(rng, 500) && !calm).collect();
-        let stories = STORIES.into_iter().filter(|_| chance(rng, 500) && !calm).collect();
+        let stories = if calm { Vec::new() } else { Story::draw(rng) };
         let every = Time::millis(pick(rng, &[300, 1_000, 1_000, 3_000, 8_000]));
         let together = pick(rng, &[0, 0, 200, 500]);
         let election = Time(shape.tick.0.saturating_mul(u64::from(shape.election_ticks)));
@@ -215,7 +215,13 @@ impl Faults {
             Fault::Membership { voters, .. } => {
                 let outsider = (1..=self.servers).find(|id| !voters.contains(id));
                 let transfer = |to| vec![Fault::Isolate { target: Target::Server(to), lasts }, Fault::Transfer { to }];
-                outsider.map_or_else(|| vec![Fault::Isolate { target: Target::Leader, lasts }], transfer)
+                let mut next =
+                    outsider.map_or_else(|| vec![Fault::Isolate { target: Target::Leader, lasts }], transfer);
+                if chance(rng, 400) {
+                    // Another change while that one is under way.
+                    next.insert(0, self.membership(rng));
+                }
+                next
             }
             _ => Vec::new(),
         }

@@ -11,19 +11,54 @@ pub(super) struct Story {
     /// Draws what happens, each with its time since the story began, ascending: among so many voters, where an election
     /// takes so long.
     pub(super) tell: fn(u32, Time, &mut Rng) -> Vec<(Time, Fault)>,
-    /// Changes the limits of the servers to those under which it can happen.
-    pub(super) prepare: fn(&mut Limits),
+    /// The snapshots without which it cannot happen.
+    needs: Option<Snapshots>,
 }
 
-/// Every story; the last one twice, since it often comes to nothing.
-pub(super) const STORIES: [Story; 6] = [
-    Story { tell: leader_returns, prepare: |_| {} },
-    Story { tell: leader_writes_on, prepare: |_| {} },
-    Story { tell: target_is_removed, prepare: |_| {} },
-    Story { tell: snapshot_is_interrupted, prepare: snapshots_in_many_chunks },
-    Story { tell: snapshot_is_overtaken, prepare: snapshots_in_one_chunk },
-    Story { tell: snapshot_is_overtaken, prepare: snapshots_in_one_chunk },
+/// How snapshots travel in a run that tells stories of them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Snapshots {
+    /// A follower that lags a little needs one, which comes in many chunks.
+    ManyChunks,
+    /// A follower that lags needs one, it is there at once, and what was appended meanwhile is under way.
+    OneChunk,
+}
+
+/// Every story; one twice, since it often comes to nothing.
+const STORIES: [Story; 7] = [
+    Story { tell: leader_returns, needs: None },
+    Story { tell: leader_writes_on, needs: None },
+    Story { tell: target_is_removed, needs: None },
+    Story { tell: snapshot_is_interrupted, needs: Some(Snapshots::ManyChunks) },
+    Story { tell: snapshot_is_overtaken, needs: Some(Snapshots::OneChunk) },
+    Story { tell: snapshot_is_overtaken, needs: Some(Snapshots::OneChunk) },
+    Story { tell: snapshot_meets_its_entry, needs: Some(Snapshots::OneChunk) },
 ];
+
+impl Story {
+    /// Those that a run tells: about half of those that go together.
+    pub(super) fn draw(rng: &mut Rng) -> Vec<Self> {
+        let snapshots = if chance(rng, 360) { Snapshots::ManyChunks } else { Snapshots::OneChunk };
+        let goes = |story: &Self| story.needs.is_none_or(|needs| needs == snapshots);
+        STORIES.into_iter().filter(|_| chance(rng, 550)).filter(goes).collect()
+    }
+
+    /// Changes the limits of the servers to those under which it can happen.
+    pub(super) fn prepare(self, limits: &mut Limits) {
+        match self.needs {
+            None => {}
+            Some(Snapshots::ManyChunks) => {
+                limits.tail_entries = limits.tail_entries.min(3);
+                limits.max_chunk_bytes = 64;
+            }
+            Some(Snapshots::OneChunk) => {
+                limits.tail_entries = 0;
+                limits.max_chunk_bytes = 256 << 10;
+                limits.max_inflight = limits.max_inflight.max(8);
+            }
+        }
+    }
+}
 
 /// A leader is cut off with a minority, which takes entries that will be removed. The majority elects another, the links
 /// heal, and the old one leads once more. What was said in its first term may come only now, and to whom it was said may not
@@ -89,29 +124,54 @@ fn target_is_removed(voters: u32, election: Time, rng: &mut Rng) -> Vec<(Time, F
 /// What a leader appends takes so long to a follower that a snapshot of it is there first, and comes while that is being
 /// written down.
 fn snapshot_is_overtaken(voters: u32, election: Time, rng: &mut Rng) -> Vec<(Time, Fault)> {
-    let leader = rng.random_range(1..=voters);
-    let follower = leader % voters + 1;
     let lasts = between(rng, Time(election.0 / 4), Time(election.0 / 4 * 3));
     let longer = between(rng, Time(election.0 / 2), election.times(2));
+    let Detoured { leader, ends, mut story, .. } = detoured(voters, election, (lasts, longer), rng);
+    let before_its_end = between(rng, Time::ZERO, Time(lasts.0 / 2));
+    story.push((ends - before_its_end, Fault::Snapshot { target: Target::Server(leader) }));
+    story.sort_by_key(|(after, _)| *after);
+    story
+}
+
+/// The same, and the snapshot is of an entry that takes longer, while nobody says that this entry is committed: the disks that
+/// it needs for that hang until the detour ends, and nothing is heard of the leader between the snapshot and the entry.
+fn snapshot_meets_its_entry(voters: u32, election: Time, rng: &mut Rng) -> Vec<(Time, Fault)> {
+    let lasts = between(rng, Time(election.0 / 2), election.times(2));
+    let longer = lasts + between(rng, Time(election.0 / 2), election);
+    let Detoured { leader, follower, ends, is_written, mut story } = detoured(voters, election, (lasts, longer), rng);
+    let disks = (1..=voters).filter(|id| *id != leader && *id != follower);
+    story.extend(disks.map(|id| (election, Fault::StuckDisk { target: Target::Server(id), lasts })));
+    story.push((ends, Fault::NextSnapshot { target: Target::Server(leader) }));
+    let is_there = Time(election.0 / 4);
+    let deaf = Fault::OneWay { target: Target::Server(follower), says: false, lasts: is_written - is_there };
+    story.push((ends + is_there, deaf));
+    story.sort_by_key(|(after, _)| *after);
+    story
+}
+
+/// What a leader says to a follower takes longer for a while. When that ends, the follower's disk hangs until all of it
+/// is there.
+struct Detoured {
+    leader: u32,
+    follower: u32,
+    /// When the detour ends.
+    ends: Time,
+    /// How long the disk hangs.
+    is_written: Time,
+    story: Vec<(Time, Fault)>,
+}
+
+fn detoured(voters: u32, election: Time, (lasts, longer): (Time, Time), rng: &mut Rng) -> Detoured {
+    let leader = rng.random_range(1..=voters);
+    let follower = leader % voters + 1;
     let is_written = longer + between(rng, Time::ZERO, Time(election.0 / 4));
     let ends = election + lasts;
-    let mut story = vec![
+    let story = vec![
         (Time::ZERO, Fault::Transfer { to: leader }),
         (election, Fault::Detour { from: leader, to: follower, lasts, longer }),
         (ends, Fault::StuckDisk { target: Target::Server(follower), lasts: is_written }),
     ];
-    let mut before_its_end = between(rng, Time::ZERO, Time(lasts.0 / 2));
-    if chance(rng, 600) {
-        // What takes longer says of none of its entries that they are committed: they are so only at the end.
-        let committed = between(rng, Time::millis(10), Time::millis(40));
-        let disks = (1..=voters).filter(|id| *id != leader && *id != follower);
-        let stuck = |id| Fault::StuckDisk { target: Target::Server(id), lasts: lasts - committed };
-        story.extend(disks.map(|id| (election, stuck(id))));
-        before_its_end = between(rng, Time::ZERO, Time(committed.0 / 4));
-    }
-    story.push((ends - before_its_end, Fault::Snapshot { target: Target::Server(leader) }));
-    story.sort_by_key(|(after, _)| *after);
-    story
+    Detoured { leader, follower, ends, is_written, story }
 }
 
 /// Who was away needs a snapshot, and crashes while it is being sent.
@@ -124,19 +184,6 @@ fn snapshot_is_interrupted(voters: u32, election: Time, rng: &mut Rng) -> Vec<(T
         (lasts - Time::millis(5), Fault::Snapshot { target: Target::Leader }),
         (crashes, Fault::Crash { target, down: between(rng, Time::millis(10), Time::millis(30)) }),
     ]
-}
-
-/// A follower that lags a little needs a snapshot, which comes in many chunks.
-fn snapshots_in_many_chunks(limits: &mut Limits) {
-    limits.tail_entries = limits.tail_entries.min(3);
-    limits.max_chunk_bytes = 64;
-}
-
-/// A follower that lags a little needs a snapshot, it is there at once, and what was appended meanwhile is under way.
-fn snapshots_in_one_chunk(limits: &mut Limits) {
-    limits.tail_entries = limits.tail_entries.min(3);
-    limits.max_chunk_bytes = 256 << 10;
-    limits.max_inflight = limits.max_inflight.max(8);
 }
 
 /// Longer than it takes until another leads.

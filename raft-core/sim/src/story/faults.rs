@@ -37,7 +37,8 @@ impl Fault {
             | Self::Membership { .. }
             | Self::Transfer { .. }
             | Self::HandOver
-            | Self::Snapshot { .. } => None,
+            | Self::Snapshot { .. }
+            | Self::NextSnapshot { .. } => None,
         }
     }
 }
@@ -91,6 +92,9 @@ impl fmt::Display for Fault {
             Self::Transfer { to } => write!(f, "the operator asks for server {to} as leader"),
             Self::HandOver => f.write_str("the leader is told to hand over"),
             Self::Snapshot { target } => write!(f, "the operator asks for a snapshot of {target}"),
+            Self::NextSnapshot { target } => {
+                write!(f, "the operator asks for a snapshot of what {target} applies next")
+            }
         }
     }
 }

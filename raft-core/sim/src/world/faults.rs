@@ -54,9 +54,11 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 let target = Target::Server(id.0);
                 self.befall_links(&Fault::OneWay { target, says: *says, lasts: *lasts }, *lasts)
             })),
-            Fault::Membership { .. } | Fault::Transfer { .. } | Fault::HandOver | Fault::Snapshot { .. } => {
-                self.operator_does(fault)
-            }
+            Fault::Membership { .. }
+            | Fault::Transfer { .. }
+            | Fault::HandOver
+            | Fault::Snapshot { .. }
+            | Fault::NextSnapshot { .. } => self.operator_does(fault),
             Fault::Crash { target, .. }
             | Fault::CrashAtWrite { target, .. }
             | Fault::Pause { target, .. }
@@ -239,7 +241,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
 
     fn operator_does(&mut self, fault: &Fault) -> Result<bool, Failure> {
         let target = match fault {
-            Fault::Snapshot { target } => self.with(*target),
+            Fault::Snapshot { target } | Fault::NextSnapshot { target } => self.with(*target),
             _ => self.leader(),
         };
         let lost: Vec<NodeId> = self.servers.iter().filter(|server| server.is_lost).map(|server| server.id).collect();
@@ -252,6 +254,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         }
         match fault {
             Fault::Snapshot { .. } => process.replica.take_snapshot(),
+            Fault::NextSnapshot { .. } => process.snapshot_beyond = Some(process.replica.node().last_applied()),
             Fault::Transfer { to } => process.replica.transfer_leadership(NodeId(*to)),
             Fault::HandOver => process.replica.hand_over(),
             Fault::Membership { voters, learners, catch_up } if lost.is_empty() => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Config, Incarnation, Lease, Limits, Message, NodeId, Replica, RequestId, RoleName, Term};
+use raft_core::{Config, Incarnation, Lease, Limits, LogIndex, Message, NodeId, Replica, RequestId, RoleName, Term};
 
 use crate::disk::SimDisk;
 use crate::network::Outbox;
@@ -49,6 +49,8 @@ pub(super) struct Process<S, M> {
     pub(super) requests: BTreeMap<RequestId, Caller>,
     pub(super) last_request: u64,
     pub(super) crash_at: Option<CrashAt>,
+    /// The operator wants a snapshot once more than this is applied.
+    pub(super) snapshot_beyond: Option<LogIndex>,
     /// What was told of it last.
     pub(super) role: (RoleName, Term),
     pub(super) committed: u64,
@@ -134,6 +136,7 @@ impl<S, M> Process<S, M> {
             requests: BTreeMap::new(),
             last_request: 0,
             crash_at: None,
+            snapshot_beyond: None,
             role: (RoleName::Follower, Term(0)),
             committed: 0,
             halted: false,

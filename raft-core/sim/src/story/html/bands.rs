@@ -79,7 +79,11 @@ const fn class(fault: &Fault) -> &'static str {
         | Fault::FullDisk { .. }
         | Fault::BitRot { .. }
         | Fault::LostFiles { .. } => "disk",
-        Fault::Membership { .. } | Fault::Transfer { .. } | Fault::HandOver | Fault::Snapshot { .. } => "operator",
+        Fault::Membership { .. }
+        | Fault::Transfer { .. }
+        | Fault::HandOver
+        | Fault::Snapshot { .. }
+        | Fault::NextSnapshot { .. } => "operator",
     }
 }
 
