@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state_machine::RestoreError;
 use crate::types::{LogIndex, NodeId};
 
 /// Why a proposal or a read was not taken. Nothing was done.
@@ -135,6 +136,15 @@ pub enum StartError {
     /// The storage cannot be read.
     #[error("storage: {0}")]
     Storage(#[from] StorageError),
+    /// The state machine does not take the state that the storage's snapshot holds: the program, or its version, is another
+    /// than the one that wrote it.
+    #[error("the snapshot of entry {index}: {error}: start the program that wrote it, or replace this server")]
+    Snapshot {
+        /// The snapshot's last entry.
+        index: LogIndex,
+        /// What the machine says.
+        error: RestoreError,
+    },
 }
 
 /// What a storage answers instead of data. A compacted or damaged index is an error, never a zero (faults L7, D9).

@@ -19,6 +19,10 @@ use crate::command::{
 };
 use crate::session::{Admission, Session, SessionLimits, SessionRecord, Sessions};
 
+mod sum;
+
+use sum::PairSum;
+
 /// A key-value store with sessions, as a replicated state machine.
 ///
 /// It is written by encoded [`Command`]s and asked by encoded [`Query`]s:
@@ -71,24 +75,24 @@ impl KvMachine {
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.store.0.len()
+        self.store.pairs.len()
     }
 
     /// There are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.store.0.is_empty()
+        self.store.pairs.is_empty()
     }
 
     /// All keys and values, in the order of the canonical keys.
     pub fn pairs(&self) -> impl Iterator<Item = Pair> {
-        self.store.0.iter().map(pair)
+        self.store.pairs.iter().map(pair)
     }
 
     /// The value under the key with these canonical bytes.
     #[must_use]
     pub fn value(&self, canonical: &[u8]) -> Option<&Value> {
-        self.store.0.get(canonical).map(|stored| &stored.value)
+        self.store.pairs.get(canonical).map(|stored| &stored.value)
     }
 
     /// The open sessions with their names, in the order they were opened.
@@ -123,6 +127,17 @@ impl KvMachine {
     /// The snapshot, piece by piece. Equal states have equal pieces: everything is in order, and nothing depends on
     /// how the state came about.
     fn each_piece(&self, mut piece: impl FnMut(&[u8])) {
+        self.each_head_piece(&mut piece);
+        let mut buffer = Vec::new();
+        for pair in self.pairs() {
+            buffer.clear();
+            codec::encode_into(&pair, &mut buffer);
+            piece(&buffer);
+        }
+    }
+
+    /// All but the pairs.
+    fn each_head_piece(&self, mut piece: impl FnMut(&[u8])) {
         let header = Header {
             format: FORMAT,
             limits: self.sessions.limits(),
@@ -135,11 +150,6 @@ impl KvMachine {
         for record in self.sessions.records().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)) {
             buffer.clear();
             codec::encode_into(&record, &mut buffer);
-            piece(&buffer);
-        }
-        for pair in self.pairs() {
-            buffer.clear();
-            codec::encode_into(&pair, &mut buffer);
             piece(&buffer);
         }
     }
@@ -189,25 +199,33 @@ impl StateMachine for KvMachine {
         raft_core::mark!(StateRestored);
         let before = std::mem::replace(&mut self.store, store);
         if raft_core::bug!(RestoreMerges) {
-            for (key, stored) in before.0 {
-                self.store.0.entry(key).or_insert(stored);
+            for (key, stored) in before.pairs {
+                if !self.store.pairs.contains_key(&key) {
+                    self.store.insert(key, stored);
+                }
             }
         }
         self.sessions = sessions;
         Ok(())
     }
 
-    /// SHA-256 of the snapshot.
+    /// SHA-256 of the snapshot with the sum of the pairs in their place: it costs as much as the sessions take, however
+    /// many pairs there are.
     fn digest(&self) -> Digest {
         let mut hasher = Sha256::new();
-        self.each_piece(|piece| hasher.update(piece));
+        self.each_head_piece(|piece| hasher.update(piece));
+        hasher.update(self.store.sum.to_bytes());
         Digest(hasher.finalize().into())
     }
 }
 
 /// Canonical keys and what is under them.
 #[derive(Clone, Debug, Default)]
-struct Store(BTreeMap<Bytes, Stored>);
+struct Store {
+    pairs: BTreeMap<Bytes, Stored>,
+    /// Invariant: the sum of `pairs`.
+    sum: PairSum,
+}
 
 #[derive(Clone, Debug)]
 struct Stored {
@@ -219,20 +237,20 @@ impl Store {
     fn perform(&mut self, operation: Operation, same: SameValue) -> Outcome {
         match operation {
             Operation::Put { key: Key { canonical, literal }, value } => {
-                if let Some(stored) = self.0.get_mut(&canonical) {
-                    stored.value = value;
+                if let Some(stored) = self.pairs.get_mut(&canonical) {
+                    self.sum.change(&canonical, stored, value);
                 } else {
-                    self.0.insert(canonical, Stored { literal, value });
+                    self.insert(canonical, Stored { literal, value });
                 }
                 Outcome::Success
             }
             Operation::Delete { key } if raft_core::bug!(DeleteKeepsKey) => {
-                Outcome::Deleted { existed: self.0.contains_key(&key.canonical) }
+                Outcome::Deleted { existed: self.pairs.contains_key(&key.canonical) }
             }
-            Operation::Delete { key } => Outcome::Deleted { existed: self.0.remove(&key.canonical).is_some() },
-            Operation::CompareAndSwap { key, expected, new } => match self.0.get_mut(&key.canonical) {
+            Operation::Delete { key } => Outcome::Deleted { existed: self.remove(&key.canonical) },
+            Operation::CompareAndSwap { key, expected, new } => match self.pairs.get_mut(&key.canonical) {
                 Some(stored) if same(&stored.value, &expected) || raft_core::bug!(SwapIgnoresExpected) => {
-                    stored.value = new;
+                    self.sum.change(&key.canonical, stored, new);
                     Outcome::Swapped
                 }
                 Some(stored) => {
@@ -250,7 +268,7 @@ impl Store {
         let mut before: Vec<(Bytes, Option<Stored>)> = Vec::with_capacity(operations.len());
         for operation in operations {
             if let Some(key) = operation.key() {
-                before.push((key.canonical.clone(), self.0.get(&key.canonical).cloned()));
+                before.push((key.canonical.clone(), self.pairs.get(&key.canonical).cloned()));
             }
             outcomes.push(self.perform(operation, same));
             if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
@@ -265,10 +283,27 @@ impl Store {
     fn put_back(&mut self, before: Vec<(Bytes, Option<Stored>)>) {
         for (canonical, stored) in before.into_iter().rev() {
             match stored {
-                Some(stored) => self.0.insert(canonical, stored),
-                None => self.0.remove(&canonical),
-            };
+                Some(stored) => self.insert(canonical, stored),
+                None => _ = self.remove(&canonical),
+            }
         }
+    }
+
+    /// In place of what is there.
+    fn insert(&mut self, canonical: Bytes, stored: Stored) {
+        self.sum.add(&canonical, &stored);
+        if let Some(before) = self.pairs.insert(canonical.clone(), stored) {
+            self.sum.take(&canonical, &before);
+        }
+    }
+
+    /// Whether there was something.
+    fn remove(&mut self, canonical: &Bytes) -> bool {
+        let removed = self.pairs.remove(canonical);
+        if let Some(stored) = &removed {
+            self.sum.take(canonical, stored);
+        }
+        removed.is_some()
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> QueryReply {
@@ -276,7 +311,7 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let mut found = self.0.range::<[u8], _>((start, Bound::Unbounded)).map(pair);
+        let mut found = self.pairs.range::<[u8], _>((start, Bound::Unbounded)).map(pair);
         let pairs_max = usize::try_from(limit.clamp(1, SCAN_PAIRS_MAX)).unwrap_or(usize::MAX);
         let mut pairs = Vec::new();
         let mut bytes = 0_usize;
@@ -308,14 +343,14 @@ struct Header {
 }
 
 /// "kvstate" and the version of the snapshot's format.
-const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x01");
+const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x02");
 
 /// The state that a snapshot is of. Only what [`KvMachine::each_piece`] can give is taken.
 fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let mut rest = snapshot;
     let header: Header = next(&mut rest)?;
     if header.format != FORMAT {
-        return Err("the format is another".into());
+        return Err(other_format(header.format));
     }
     // Not a capacity: nobody has vouched for these numbers.
     let records = (0..header.sessions).map(|_| next::<SessionRecord>(&mut rest));
@@ -323,12 +358,23 @@ fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let mut store = Store::default();
     for _ in 0..header.pairs {
         let Pair { key: Key { canonical, literal }, value } = next(&mut rest)?;
-        if store.0.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
+        if store.pairs.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
             return Err("the keys are not in order".into());
         }
-        store.0.insert(canonical, Stored { literal, value });
+        store.insert(canonical, Stored { literal, value });
     }
     if rest.is_empty() { Ok((store, sessions)) } else { Err(format!("{} bytes left behind it", rest.len())) }
+}
+
+/// The version is the highest byte.
+fn other_format(found: u64) -> String {
+    let [name @ .., version] = found.to_le_bytes();
+    let [known_name @ .., known] = FORMAT.to_le_bytes();
+    if name == known_name {
+        format!("its format has version {version}, and this program reads version {known}")
+    } else {
+        "it is the state of another machine".into()
+    }
 }
 
 fn next<'de, T: Deserialize<'de>>(rest: &mut &'de [u8]) -> Result<T, String> {

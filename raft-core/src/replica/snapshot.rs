@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Replica;
-use crate::error::StorageError;
+use crate::error::{StartError, StorageError};
 use crate::event::Event;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{RestoreError, StateMachine};
 use crate::storage::{Snapshot, SnapshotMeta, Storage};
 use crate::transport::Transport;
 use crate::types::LogIndex;
@@ -45,34 +45,42 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 Event::Restored(index)
             }
             Err(RestoreFault::Refused(_)) => Event::RestoreFailed(index),
-            Err(fault) => Event::WriteFailed(fault.into_storage_error(index)),
+            Err(RestoreFault::Failed(error)) => Event::WriteFailed(error),
         };
         self.events.push_back(event);
     }
 }
 
 /// The machine becomes what the storage's snapshot holds; nothing where there is none.
-pub(super) fn restore_installed<M: StateMachine>(storage: &impl Storage, machine: &mut M) -> Result<(), StorageError> {
+pub(super) fn restore_installed<M: StateMachine>(storage: &impl Storage, machine: &mut M) -> Result<(), StartError> {
     let meta = storage.snapshot_meta()?;
-    if meta.last_included_index == LogIndex(0) {
+    let index = meta.last_included_index;
+    if index == LogIndex(0) {
         return Ok(());
     }
-    restore(storage, &meta, machine).map_err(|fault| fault.into_storage_error(meta.last_included_index))
+    restore(storage, &meta, machine).map_err(|fault| match fault {
+        RestoreFault::Refused(error) => StartError::Snapshot { index, error },
+        RestoreFault::Failed(error) => error.into(),
+    })
 }
 
 enum RestoreFault {
     /// The machine is what it was.
-    Refused(String),
-    /// The machine is another now.
-    OtherState,
-    Storage(StorageError),
+    Refused(RestoreError),
+    /// The machine may be another now.
+    Failed(StorageError),
 }
 
 fn restore<M: StateMachine>(storage: &impl Storage, meta: &SnapshotMeta, machine: &mut M) -> Result<(), RestoreFault> {
-    let state = read_all(storage, meta.last_included_index).map_err(RestoreFault::Storage)?;
-    machine.restore(&state).map_err(|error| RestoreFault::Refused(error.what))?;
+    let index = meta.last_included_index;
+    let state = read_all(storage, index).map_err(RestoreFault::Failed)?;
+    machine.restore(&state).map_err(RestoreFault::Refused)?;
     // A snapshot that is labelled with another index than its data's, or damaged where its format does not tell (S5).
-    if meta.state == Some(machine.digest()) { Ok(()) } else { Err(RestoreFault::OtherState) }
+    if meta.state == Some(machine.digest()) {
+        return Ok(());
+    }
+    let what = String::from("the state's digest is not the one that the snapshot names");
+    Err(RestoreFault::Failed(StorageError::Damaged { place: format!("the snapshot of entry {index}"), what }))
 }
 
 fn read_all(storage: &impl Storage, index: LogIndex) -> Result<Vec<u8>, StorageError> {
@@ -85,16 +93,5 @@ fn read_all(storage: &impl Storage, index: LogIndex) -> Result<Vec<u8>, StorageE
         if chunk.len() < READ {
             return Ok(state);
         }
-    }
-}
-
-impl RestoreFault {
-    fn into_storage_error(self, index: LogIndex) -> StorageError {
-        let what = match self {
-            Self::Storage(error) => return error,
-            Self::Refused(what) => what,
-            Self::OtherState => String::from("the state's digest is not the one that the snapshot names"),
-        };
-        StorageError::Damaged { place: format!("the snapshot of entry {index}"), what }
     }
 }

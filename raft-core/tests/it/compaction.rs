@@ -210,17 +210,20 @@ fn s5_a_snapshot_that_is_none_is_dropped_and_one_of_another_state_halts_before_i
 
 #[test]
 fn a_server_does_not_start_from_a_snapshot_that_is_none_of_its_machine() {
-    let wrong = [(&b"short"[..], Sum::default().digest()), (&[7, 0, 0, 0, 0, 0, 0, 0], Sum::default().digest())];
-    for (state, digest) in wrong {
+    let start = |state: &'static [u8]| {
         let hard_state = raft_core::HardState { current_term: Term(9), voted_for: None };
-        let Body::InstallSnapshot(chunk) = forged(b"", digest).body else { panic!() };
+        let Body::InstallSnapshot(chunk) = forged(b"", Sum::default().digest()).body else { panic!() };
         let snapshot = Snapshot { meta: chunk.meta, state: state.into() };
         let storage = MemStorage::with_snapshot(hard_state, snapshot).unwrap();
         let started: Result<Server, StartError> =
             Replica::new(Config::new(NodeId(3)), Limits::default(), Slow::new(storage), Vec::new(), Sum::default());
-        let Err(StartError::Storage(StorageError::Damaged { place, .. })) = started else { panic!("{state:?}") };
-        assert_eq!(place, "the snapshot of entry 50");
-    }
+        started.err()
+    };
+    let error = RestoreError { what: "not eight bytes".into() };
+    assert_eq!(start(b"short"), Some(StartError::Snapshot { index: LogIndex(50), error }));
+    let place = "the snapshot of entry 50".into();
+    let what = "the state's digest is not the one that the snapshot names".into();
+    assert_eq!(start(&[7, 0, 0, 0, 0, 0, 0, 0]), Some(StartError::Storage(StorageError::Damaged { place, what })));
 }
 
 /// Its state is so many bytes, and its digest their number.

@@ -415,6 +415,45 @@ fn s6_garbage_leaves_the_state_as_it_was() {
 }
 
 #[test]
+fn s6_a_snapshot_of_another_version_or_machine_is_named() {
+    let mut snapshot = KvMachine::default().snapshot();
+    let mut refused = |at: usize, byte| {
+        snapshot[at] = byte;
+        KvMachine::default().restore(&snapshot).unwrap_err().what
+    };
+    assert_eq!(refused(7, 1), "its format has version 1, and this program reads version 2");
+    assert_eq!(refused(0, b'x'), "it is the state of another machine");
+}
+
+#[test]
+fn s6_equal_states_have_equal_digests_however_they_came_about() {
+    let (mut one, mut other) = (Run::new(4, 0), Run::new(4, 0));
+    let session = (one.open(), other.open()).0;
+    let digests = |runs: [&Run; 2]| runs.map(|run| run.machine.digest());
+    let delete = |key| Operation::Delete { key: key_of(key) };
+    one.outcome(session, 1, put(key_of("1"), value_of("'x'")));
+    one.outcome(session, 2, put(key_of("2"), value_of("'y'")));
+    one.outcome(session, 3, delete("1"));
+    other.outcome(session, 1, delete("3"));
+    other.outcome(session, 2, transaction([put(key_of("2"), value_of("'x'")), put(key_of("2"), value_of("'y'"))]));
+    // The reply of the last write is kept.
+    other.outcome(session, 3, delete("2"));
+    let [left, right] = digests([&one, &other]);
+    assert_ne!(left, right);
+    for (number, key) in [(4, "4"), (5, "2")] {
+        one.outcome(session, number, put(key_of(key), value_of("'y'")));
+        other.outcome(session, number, put(key_of(key), value_of("'y'")));
+    }
+    let [left, right] = digests([&one, &other]);
+    assert_eq!(left, right);
+    // Its literal shows, and so does what lies under which key.
+    one.outcome(session, 6, put(key_of("3"), value_of("1")));
+    other.outcome(session, 6, put(key_of("3.0"), value_of("1")));
+    let [left, right] = digests([&one, &other]);
+    assert_ne!(left, right);
+}
+
+#[test]
 fn n2_a_snapshot_that_no_machine_gives_is_refused() {
     let limits = SessionLimits { sessions_max: 2, reply_bytes_max: 2 };
     let session = |session: u64, numbers: &[u64], reply: &'static str| {
