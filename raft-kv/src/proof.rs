@@ -51,9 +51,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::block::Block;
 
+mod runs;
 mod text;
 mod tree;
 
+pub use runs::Runs;
 pub use tree::Tree;
 
 /// Names a chain up to a block.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use raft_core::Term;
 
 use super::*;
-use crate::block;
+use crate::{block, codec};
 
 fn sha(parts: &[&[u8]]) -> Digest {
     Digest(Sha256::digest(parts.concat()).into())
@@ -130,6 +130,71 @@ fn a_head_of_another_height_is_another_head() {
     proof.head.height = LogIndex(7);
     assert_eq!(proof.verify(), Ok(()), "the tree cannot tell, so the id does");
     assert!(matches!(proof.verify_for(&heads[6].id()), Err(ProofError::OtherHead { .. })));
+}
+
+/// All proofs of a few sizes around runs of 256; the same as of the whole tree, from two runs' hashes at most.
+#[test]
+fn runs_prove_what_the_whole_tree_proves_and_read_two_runs() {
+    let (blocks, tree, heads) = chain(1100);
+    let mut runs = Runs::default();
+    assert_eq!(runs.head(), None);
+    let mut reads = 0_usize;
+    for (block, head) in blocks.iter().zip(&heads) {
+        assert_eq!(runs.next(), block.height);
+        runs.push(&block.hash);
+        assert_eq!(runs.head(), Some(*head));
+    }
+    let at = [0, 1, 7, 254, 255, 256, 257, 511, 512, 767, 768, 900, 1023, 1024, 1098, 1099];
+    for (older, newer) in at.iter().flat_map(|older| at.iter().map(move |newer| (*older, *newer))) {
+        let mut read = |height: LogIndex| {
+            reads += 1;
+            Ok::<_, ProofError>(blocks[height.0 as usize].hash)
+        };
+        let (first, last) = (LogIndex(older), LogIndex(newer));
+        let block = runs.prove_block(&blocks[older as usize], last, &mut read);
+        let prefix = runs.prove_prefix(first, last, &mut read);
+        assert!(reads <= 4 * 256, "{reads} reads for two proofs");
+        reads = 0;
+        if older > newer {
+            assert_eq!(block, Err(ProofError::NotInChain { height: first, head: last }));
+            assert_eq!(prefix, Err(ProofError::NotOlder { older: first, newer: last }));
+            continue;
+        }
+        let (older, newer) = (&heads[older as usize], &heads[newer as usize]);
+        assert_eq!(block, tree.prove_block(&blocks[older.height.0 as usize], newer));
+        assert_eq!(prefix, tree.prove_prefix(older, newer));
+    }
+}
+
+#[test]
+fn runs_prove_nothing_beyond_their_end_and_nothing_of_changed_hashes() {
+    let (blocks, _, _) = chain(300);
+    let mut runs = Runs::default();
+    blocks.iter().for_each(|block| runs.push(&block.hash));
+    let read = |height: LogIndex| Ok::<_, ProofError>(blocks[height.0 as usize].hash);
+    for height in [300, 301, u64::MAX].map(LogIndex) {
+        assert_eq!(runs.prove_prefix(LogIndex(1), height, read), Err(ProofError::OtherChain { height }));
+        assert_eq!(runs.prove_block(&blocks[1], height, read), Err(ProofError::OtherChain { height }));
+    }
+    let wrong = |height: LogIndex| Ok::<_, ProofError>(blocks[height.0 as usize % 299].hash);
+    let proof = runs.prove_prefix(LogIndex(3), LogIndex(299), wrong).unwrap();
+    assert_ne!(Some(proof.newer), runs.head(), "what is read counts: a disk that changed shows as another head");
+    let gone = ProofError::NoNodes;
+    assert_eq!(runs.prove_prefix(LogIndex(3), LogIndex(299), |_| Err::<Digest, _>(gone)), Err(gone));
+}
+
+#[test]
+fn proofs_travel_as_bytes_that_are_no_text() {
+    let (blocks, tree, heads) = chain(9);
+    let block = tree.prove_block(&blocks[3], &heads[8]).unwrap();
+    let prefix = tree.prove_prefix(&heads[4], &heads[8]).unwrap();
+    let bytes = codec::encode(&block);
+    assert_eq!(codec::decode::<BlockProof>(&bytes), Ok(block.clone()));
+    assert_eq!(codec::decode::<PrefixProof>(&codec::encode(&prefix)), Ok(prefix));
+    assert!(bytes.len() < 500, "{} bytes: the text has {}", bytes.len(), serde_json::to_vec(&block).unwrap().len());
+    let mut changed = bytes;
+    changed[0] ^= 1;
+    assert!(codec::decode::<BlockProof>(&changed).is_err(), "the head's id is not that of the rest");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Heads and proofs as the text of a file: see the [module](super).
+//! Heads and proofs as the text of a file (see the [module](super)), and in formats that are no text, where hashes and
+//! payloads are their bytes.
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, Term};
@@ -31,7 +32,8 @@ struct BlockText {
     prev_hash: Digest,
     #[serde(with = "digest")]
     hash: Digest,
-    payload: String,
+    #[serde(with = "payload")]
+    payload: Bytes,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,10 +62,13 @@ pub(super) mod digest {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(digest)
+        if serializer.is_human_readable() { serializer.collect_str(digest) } else { digest.serialize(serializer) }
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Digest::deserialize(deserializer);
+        }
         let text = String::deserialize(deserializer)?;
         let bytes = from_hex(&text).and_then(|bytes| bytes.try_into().ok());
         bytes
@@ -84,20 +89,38 @@ pub(super) mod digests {
     }
 }
 
+mod payload {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(payload: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&to_hex(payload))
+        } else {
+            payload.serialize(serializer)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Bytes::deserialize(deserializer);
+        }
+        let bytes = from_hex(&String::deserialize(deserializer)?).map(Bytes::from);
+        bytes.ok_or_else(|| D::Error::custom("a payload that is not lower-case hexadecimal"))
+    }
+}
+
 pub(super) mod block {
     use super::*;
 
     pub(in super::super) fn serialize<S: Serializer>(block: &Block, serializer: S) -> Result<S::Ok, S::Error> {
         let Block { height, term, kind, prev_hash, hash, payload } = block;
-        let (prev_hash, hash, payload) = (*prev_hash, *hash, to_hex(payload));
+        let (prev_hash, hash, payload) = (*prev_hash, *hash, payload.clone());
         BlockText { height: height.0, term: term.0, kind: *kind, prev_hash, hash, payload }.serialize(serializer)
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Block, D::Error> {
         let BlockText { height, term, kind, prev_hash, hash, payload } = BlockText::deserialize(deserializer)?;
-        let payload =
-            from_hex(&payload).ok_or_else(|| D::Error::custom("a payload that is not lower-case hexadecimal"))?;
-        let (height, term, payload) = (LogIndex(height), Term(term), Bytes::from(payload));
+        let (height, term) = (LogIndex(height), Term(term));
         Ok(Block { height, term, kind, prev_hash, hash, payload })
     }
 }

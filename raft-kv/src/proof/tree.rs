@@ -1,5 +1,7 @@
 //! The tree over a chain, built block by block.
 
+use std::collections::BTreeMap;
+
 use ct_merkle::{indices_for_consistency_proof, indices_for_inclusion_proof};
 use raft_core::{Digest, LogIndex};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +12,8 @@ use crate::block::Block;
 /// The tree over the blocks from the genesis on. It takes the hashes of blocks, in their order.
 ///
 /// In memory it has a hash for each whole subtree beside the others, at most 62. One that is built to prove things
-/// keeps all nodes, 64 bytes a block.
+/// keeps all nodes, 64 bytes a block; or those above some level, and is told hashes of blocks where it needs those below
+/// (see [`Runs`](super::Runs)).
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     /// Blocks.
@@ -19,9 +22,20 @@ pub struct Tree {
     last: Option<Digest>,
     /// The roots of the largest whole subtrees, from the left: one for each bit of `size`.
     peaks: Vec<Digest>,
-    /// By level: the roots of all whole subtrees of 2^level leaves, from the left.
-    levels: Option<Vec<Vec<Digest>>>,
+    kept: Option<Kept>,
 }
+
+/// The nodes that are kept.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// The lowest level of which there are any.
+    lowest: u32,
+    /// By level, from that one on: the roots of all whole subtrees of 2^level leaves, from the left.
+    levels: Vec<Vec<Digest>>,
+}
+
+/// The hashes of the blocks that a tree is to know which keeps no leaves.
+pub(super) type Hashes = BTreeMap<u64, Digest>;
 
 impl Tree {
     /// Of no block, for heads alone.
@@ -33,7 +47,12 @@ impl Tree {
     /// Of no block, for proofs.
     #[must_use]
     pub fn keeping_nodes() -> Self {
-        Self { levels: Some(Vec::new()), ..Self::default() }
+        Self::keeping_from(0)
+    }
+
+    /// Of no block, for proofs that are told the hashes of blocks for what is below this level.
+    pub(super) fn keeping_from(lowest: u32) -> Self {
+        Self { kept: Some(Kept { lowest, levels: Vec::new() }), ..Self::default() }
     }
 
     /// Takes in the next block, of which this is the hash: the genesis first.
@@ -70,14 +89,23 @@ impl Tree {
     /// # Errors
     /// It is not, or the head is another's, or the tree keeps no nodes.
     pub fn prove_block(&self, block: &Block, head: &Head) -> Result<BlockProof, ProofError> {
-        self.check(head)?;
+        self.prove_block_by(block, head, &Hashes::new())
+    }
+
+    pub(super) fn prove_block_by(
+        &self,
+        block: &Block,
+        head: &Head,
+        hashes: &Hashes,
+    ) -> Result<BlockProof, ProofError> {
+        self.check(head, hashes)?;
         let not_there = ProofError::NotInChain { height: block.height, head: head.height };
         if block.height > head.height
-            || self.node(block.height.0.saturating_mul(2), head.size()) != Some(leaf(&block.hash))
+            || self.node(block.height.0.saturating_mul(2), head.size(), hashes) != Some(leaf(&block.hash))
         {
             return Err(not_there);
         }
-        let path = self.nodes(&indices_for_inclusion_proof(head.size(), block.height.0), head)?;
+        let path = self.nodes(&indices_for_inclusion_proof(head.size(), block.height.0), head, hashes)?;
         Ok(BlockProof { head: *head, block: block.clone(), path })
     }
 
@@ -86,54 +114,77 @@ impl Tree {
     /// # Errors
     /// It is not, or one of the heads is another's, or the tree keeps no nodes.
     pub fn prove_prefix(&self, older: &Head, newer: &Head) -> Result<PrefixProof, ProofError> {
+        self.prove_prefix_by(older, newer, &Hashes::new())
+    }
+
+    pub(super) fn prove_prefix_by(
+        &self,
+        older: &Head,
+        newer: &Head,
+        hashes: &Hashes,
+    ) -> Result<PrefixProof, ProofError> {
         if older.height > newer.height {
             return Err(ProofError::NotOlder { older: older.height, newer: newer.height });
         }
-        self.check(newer)?;
-        self.check(older)?;
+        self.check(newer, hashes)?;
+        self.check(older, hashes)?;
         let added = newer.size().saturating_sub(older.size());
-        let path = self.nodes(&indices_for_consistency_proof(older.size(), added), newer)?;
+        let path = self.nodes(&indices_for_consistency_proof(older.size(), added), newer, hashes)?;
         Ok(PrefixProof { older: *older, newer: *newer, path })
     }
 
+    /// The head of this chain at a height that it has.
+    pub(super) fn head_by(&self, height: LogIndex, hashes: &Hashes) -> Option<Head> {
+        let size = height.0.checked_add(1).filter(|size| *size <= self.size.min(HEIGHT_END))?;
+        Some(Head { height, hash: *hashes.get(&height.0)?, root: self.over(0, size, hashes)? })
+    }
+
     /// Whether the head is of this chain.
-    fn check(&self, head: &Head) -> Result<(), ProofError> {
-        if self.levels.is_none() {
+    fn check(&self, head: &Head, hashes: &Hashes) -> Result<(), ProofError> {
+        if self.kept.is_none() {
             return Err(ProofError::NoNodes);
         }
         let is_ours = head.height.0 < self.size.min(HEIGHT_END)
-            && self.over(0, head.size()) == Some(head.root)
-            && self.node(head.height.0.saturating_mul(2), head.size()) == Some(leaf(&head.hash));
+            && self.over(0, head.size(), hashes) == Some(head.root)
+            && self.node(head.height.0.saturating_mul(2), head.size(), hashes) == Some(leaf(&head.hash));
         if is_ours { Ok(()) } else { Err(ProofError::OtherChain { height: head.height }) }
     }
 
-    fn nodes(&self, indices: &[u64], head: &Head) -> Result<Vec<Digest>, ProofError> {
-        let nodes: Option<Vec<Digest>> = indices.iter().map(|index| self.node(*index, head.size())).collect();
+    fn nodes(&self, indices: &[u64], head: &Head, hashes: &Hashes) -> Result<Vec<Digest>, ProofError> {
+        let nodes: Option<Vec<Digest>> =
+            indices.iter().map(|index| self.node(*index, head.size(), hashes)).collect();
         nodes.ok_or(ProofError::OtherChain { height: head.height })
     }
 
     /// The node that an array of the tree over the first `size` blocks has at this index: leaves at the even ones, and
     /// each parent between its children.
-    fn node(&self, index: u64, size: u64) -> Option<Digest> {
+    fn node(&self, index: u64, size: u64, hashes: &Hashes) -> Option<Digest> {
         let level = index.trailing_ones();
         let first = index.checked_shr(level.saturating_add(1)).unwrap_or(0).checked_shl(level)?;
-        self.over(first, first.checked_add(1_u64.checked_shl(level)?)?.min(size))
+        self.over(first, first.checked_add(1_u64.checked_shl(level)?)?.min(size), hashes)
     }
 
     /// The root over these blocks, the first of which begins a subtree.
-    fn over(&self, first: u64, end: u64) -> Option<Digest> {
+    fn over(&self, first: u64, end: u64, hashes: &Hashes) -> Option<Digest> {
         let count = end.checked_sub(first).filter(|count| *count > 0)?;
-        if count.is_power_of_two() {
-            let at = usize::try_from(first >> count.ilog2()).ok()?;
-            return self.levels.as_ref()?.get(count.ilog2() as usize)?.get(at).copied();
+        let (level, kept) = (count.ilog2(), self.kept.as_ref()?);
+        if let Some(above) = level.checked_sub(kept.lowest)
+            && count.is_power_of_two()
+        {
+            let at = usize::try_from(first.checked_shr(level)?).ok()?;
+            return kept.levels.get(above as usize)?.get(at).copied();
         }
-        let middle = first.checked_add(1 << count.ilog2())?;
-        Some(parent(&self.over(first, middle)?, &self.over(middle, end)?))
+        if count == 1 {
+            return hashes.get(&first).map(leaf);
+        }
+        let middle = first.checked_add(count.checked_next_power_of_two()? / 2)?;
+        Some(parent(&self.over(first, middle, hashes)?, &self.over(middle, end, hashes)?))
     }
 
     fn keep(&mut self, level: u32, node: Digest) {
-        let Some(levels) = &mut self.levels else { return };
-        match levels.get_mut(level as usize) {
+        let Some(Kept { lowest, levels }) = &mut self.kept else { return };
+        let Some(above) = level.checked_sub(*lowest) else { return };
+        match levels.get_mut(above as usize) {
             Some(nodes) => nodes.push(node),
             None => levels.push(vec![node]),
         }
