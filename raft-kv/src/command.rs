@@ -186,6 +186,11 @@ pub enum Query {
     },
     /// How much there is: [`QueryReply::Size`].
     Size,
+    /// Which block wrote `key` last: [`QueryReply::Written`].
+    Written {
+        /// Canonical bytes.
+        key: Bytes,
+    },
 }
 
 /// The answer to a [`Query`].
@@ -209,6 +214,11 @@ pub enum QueryReply {
         keys: u64,
         /// Open sessions.
         sessions: u64,
+    },
+    /// Answers [`Query::Written`]: `None` where the key is not there.
+    Written {
+        /// The height of the block.
+        height: Option<u64>,
     },
     /// The query makes no sense.
     Malformed {

@@ -1,14 +1,15 @@
 //! The key-value machine: what every replica makes of the log.
 //!
 //! The store is an ordered map from canonical keys to values, with the manners of a Python dict: a key that is written
-//! again keeps the literal by which it was first written. Beside it stand the sessions, by which every write is applied
-//! once. Both together are the state: a snapshot carries both, and the digest covers both.
+//! again keeps the literal by which it was first written. With each value stands the height of the block that wrote it,
+//! which is the one to prove. Beside it stand the sessions, by which every write is applied once. Both together are the
+//! state: a snapshot carries both, and the digest covers both.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use raft_core::{Digest, Position, RestoreError, StateMachine};
+use raft_core::{Digest, LogIndex, Position, RestoreError, StateMachine};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -112,7 +113,7 @@ impl KvMachine {
         }
         match self.sessions.admit(at, request, acknowledged) {
             Admission::Fresh(fresh) => {
-                let outcome = self.store.perform(operation, self.same);
+                let outcome = self.store.perform(operation, at.index, self.same);
                 let reply = Reply::Done { outcome, height: at.index.0, hash: at.digest };
                 let reply = Bytes::from(reply.encode());
                 fresh.record(reply.clone());
@@ -129,9 +130,9 @@ impl KvMachine {
     fn each_piece(&self, mut piece: impl FnMut(&[u8])) {
         self.each_head_piece(&mut piece);
         let mut buffer = Vec::new();
-        for pair in self.pairs() {
+        for (canonical, stored) in &self.store.pairs {
             buffer.clear();
-            codec::encode_into(&pair, &mut buffer);
+            codec::encode_into(&(pair((canonical, stored)), stored.written), &mut buffer);
             piece(&buffer);
         }
     }
@@ -182,6 +183,9 @@ impl StateMachine for KvMachine {
             Ok(Query::Scan { prefix, after, limit }) => {
                 self.store.scan(&prefix.unwrap_or_default(), after.as_deref(), limit)
             }
+            Ok(Query::Written { key }) => {
+                QueryReply::Written { height: self.store.pairs.get(&key).map(|stored| stored.written.0) }
+            }
             Ok(Query::Size) => QueryReply::Size { keys: count(self.len()), sessions: count(self.sessions.len()) },
             Err(_) => QueryReply::Malformed { what: "no query".into() },
         };
@@ -231,16 +235,19 @@ struct Store {
 struct Stored {
     literal: Option<Bytes>,
     value: Value,
+    /// The block that wrote it last.
+    written: LogIndex,
 }
 
 impl Store {
-    fn perform(&mut self, operation: Operation, same: SameValue) -> Outcome {
+    /// Does what the block at this height asks for.
+    fn perform(&mut self, operation: Operation, at: LogIndex, same: SameValue) -> Outcome {
         match operation {
             Operation::Put { key: Key { canonical, literal }, value } => {
                 if let Some(stored) = self.pairs.get_mut(&canonical) {
-                    self.sum.change(&canonical, stored, value);
+                    self.sum.change(&canonical, stored, value, at);
                 } else {
-                    self.insert(canonical, Stored { literal, value });
+                    self.insert(canonical, Stored { literal, value, written: at });
                 }
                 Outcome::Success
             }
@@ -250,7 +257,7 @@ impl Store {
             Operation::Delete { key } => Outcome::Deleted { existed: self.remove(&key.canonical) },
             Operation::CompareAndSwap { key, expected, new } => match self.pairs.get_mut(&key.canonical) {
                 Some(stored) if same(&stored.value, &expected) || raft_core::bug!(SwapIgnoresExpected) => {
-                    self.sum.change(&key.canonical, stored, new);
+                    self.sum.change(&key.canonical, stored, new, at);
                     Outcome::Swapped
                 }
                 Some(stored) => {
@@ -259,18 +266,18 @@ impl Store {
                 }
                 None => Outcome::NotSwapped { actual: None },
             },
-            Operation::Transaction { operations } => self.transact(operations, same),
+            Operation::Transaction { operations } => self.transact(operations, at, same),
         }
     }
 
-    fn transact(&mut self, operations: Vec<Operation>, same: SameValue) -> Outcome {
+    fn transact(&mut self, operations: Vec<Operation>, at: LogIndex, same: SameValue) -> Outcome {
         let mut outcomes = Vec::with_capacity(operations.len());
         let mut before: Vec<(Bytes, Option<Stored>)> = Vec::with_capacity(operations.len());
         for operation in operations {
             if let Some(key) = operation.key() {
                 before.push((key.canonical.clone(), self.pairs.get(&key.canonical).cloned()));
             }
-            outcomes.push(self.perform(operation, same));
+            outcomes.push(self.perform(operation, at, same));
             if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
                 self.put_back(before);
                 return Outcome::Transaction { committed: false, outcomes };
@@ -329,7 +336,8 @@ impl Store {
     }
 }
 
-/// The first piece of a snapshot. The sessions follow by name, then the pairs by canonical key.
+/// The first piece of a snapshot. The sessions follow by name, then by canonical key the pairs, each with the height of
+/// the block that wrote it last.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     /// [`FORMAT`].
@@ -357,11 +365,11 @@ fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let sessions = Sessions::from_records(header.limits, header.opened, records)?;
     let mut store = Store::default();
     for _ in 0..header.pairs {
-        let Pair { key: Key { canonical, literal }, value } = next(&mut rest)?;
+        let (Pair { key: Key { canonical, literal }, value }, written) = next(&mut rest)?;
         if store.pairs.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
             return Err("the keys are not in order".into());
         }
-        store.insert(canonical, Stored { literal, value });
+        store.insert(canonical, Stored { literal, value, written });
     }
     if rest.is_empty() { Ok((store, sessions)) } else { Err(format!("{} bytes left behind it", rest.len())) }
 }

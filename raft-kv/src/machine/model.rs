@@ -127,7 +127,8 @@ fn at(place: usize) -> Position {
 #[derive(Default)]
 struct Model {
     sessions_max: usize,
-    pairs: BTreeMap<Vec<u8>, (Option<Bytes>, Value)>,
+    /// With the height at which it was last written.
+    pairs: BTreeMap<Vec<u8>, (Option<Bytes>, Value, u64)>,
     /// Every request ever applied, with its reply.
     applied: BTreeMap<(u64, u64), Reply>,
     /// The highest acknowledgement seen of each session.
@@ -168,7 +169,7 @@ impl Model {
                 if let Some(reply) = self.applied.get(&name) {
                     return reply.clone();
                 }
-                let outcome = self.perform(operation);
+                let outcome = self.perform(operation, at.index.0);
                 let reply = Reply::Done { outcome, height: at.index.0, hash: at.digest };
                 self.applied.insert(name, reply.clone());
                 reply
@@ -176,12 +177,12 @@ impl Model {
         }
     }
 
-    fn perform(&mut self, operation: Operation) -> Outcome {
+    fn perform(&mut self, operation: Operation, at: u64) -> Outcome {
         match operation {
             Operation::Put { key, value } => {
                 let canonical = key.canonical.to_vec();
-                let literal = self.pairs.get(&canonical).map_or(key.literal, |(literal, _)| literal.clone());
-                self.pairs.insert(canonical, (literal, value));
+                let literal = self.pairs.get(&canonical).map_or(key.literal, |(literal, ..)| literal.clone());
+                self.pairs.insert(canonical, (literal, value, at));
                 Outcome::Success
             }
             Operation::Delete { key } => {
@@ -191,18 +192,18 @@ impl Model {
                 let canonical = key.canonical.to_vec();
                 let actual = self.pairs.get(&canonical).cloned();
                 match actual {
-                    Some((literal, value)) if value == expected => {
-                        self.pairs.insert(canonical, (literal, new));
+                    Some((literal, value, _)) if value == expected => {
+                        self.pairs.insert(canonical, (literal, new, at));
                         Outcome::Swapped
                     }
-                    actual => Outcome::NotSwapped { actual: actual.map(|(_, value)| value) },
+                    actual => Outcome::NotSwapped { actual: actual.map(|(_, value, _)| value) },
                 }
             }
             Operation::Transaction { operations } => {
                 let before = self.pairs.clone();
                 let mut outcomes: Vec<Outcome> = Vec::new();
                 for operation in operations {
-                    outcomes.push(self.perform(operation));
+                    outcomes.push(self.perform(operation, at));
                     if matches!(outcomes.last(), Some(Outcome::NotSwapped { .. })) {
                         self.pairs = before;
                         return Outcome::Transaction { committed: false, outcomes };
@@ -214,7 +215,7 @@ impl Model {
     }
 
     fn pairs(&self) -> Vec<Pair> {
-        let pair = |(canonical, (literal, value)): (&Vec<u8>, &(Option<Bytes>, Value))| Pair {
+        let pair = |(canonical, (literal, value, _)): (&Vec<u8>, &(Option<Bytes>, Value, u64))| Pair {
             key: Key { canonical: canonical.clone().into(), literal: literal.clone() },
             value: value.clone(),
         };
@@ -251,6 +252,11 @@ proptest! {
             prop_assert!(alike(&reply, &expected), "{} instead of {}", reply, expected);
         }
         prop_assert_eq!(machine.pairs().collect::<Vec<_>>(), model.pairs());
+        for key in ["", "a", "b", "aa", "ab", "ba", "bb"] {
+            let query = Query::Written { key: Bytes::from(key) };
+            let height = model.pairs.get(key.as_bytes()).map(|(_, _, height)| *height);
+            prop_assert_eq!(QueryReply::decode(&machine.query(&query.encode())), Ok(QueryReply::Written { height }));
+        }
         let open: BTreeSet<u64> = model.open.iter().copied().collect();
         prop_assert_eq!(machine.sessions().map(|(name, _)| name).collect::<Vec<_>>(), Vec::from_iter(open));
         for (name, session) in machine.sessions() {
@@ -329,7 +335,8 @@ proptest! {
     ) {
         let mut store = Store::default();
         for key in &keys {
-            store.insert(Bytes::from(key.clone()), Stored { literal: None, value: Value(Bytes::new()) });
+            let stored = Stored { literal: None, value: Value(Bytes::new()), written: LogIndex(1) };
+            store.insert(Bytes::from(key.clone()), stored);
         }
         let prefix = prefix.unwrap_or_default();
         let all: Vec<&String> = keys

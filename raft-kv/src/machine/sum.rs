@@ -1,6 +1,6 @@
 //! A sum over the pairs of the store, kept as they change, so that a digest of the state costs nothing a key.
 //!
-//! Each pair counts as a 128-bit hash (XXH3) of its canonical key, its literal and its value; the sum is taken modulo
+//! Each pair counts as a 128-bit hash (XXH3) of its canonical key, its literal, its value and the height that wrote it; the sum is taken modulo
 //! 2^128, so it depends neither on the order of the pairs nor on how they came about. A pair that is added or taken costs
 //! one hash of it.
 //!
@@ -9,6 +9,7 @@
 //! and a sum of hashes is easier to meet than one hash. And it follows what was done, not what lies in memory: a value
 //! that changes by itself shows when it is overwritten or removed, or when a snapshot that holds it is restored.
 
+use raft_core::LogIndex;
 use twox_hash::XxHash3_128;
 
 use super::Stored;
@@ -33,10 +34,10 @@ impl PairSum {
         self.total = self.total.wrapping_sub(self.hash(canonical, stored));
     }
 
-    /// The pair gets another value.
-    pub(super) fn change(&mut self, canonical: &[u8], stored: &mut Stored, value: Value) {
+    /// The block at height `at` gives the pair another value.
+    pub(super) fn change(&mut self, canonical: &[u8], stored: &mut Stored, value: Value, at: LogIndex) {
         self.take(canonical, stored);
-        stored.value = value;
+        (stored.value, stored.written) = (value, at);
         self.add(canonical, stored);
     }
 
@@ -45,9 +46,11 @@ impl PairSum {
         self.total.to_le_bytes()
     }
 
-    /// Of the key's length, the key, whether there is a literal, its length, the literal, and the value.
-    fn hash(&mut self, canonical: &[u8], Stored { literal, value }: &Stored) -> u128 {
+    /// Of the height that wrote it, the key's length, the key, whether there is a literal, its length, the literal, and the
+    /// value.
+    fn hash(&mut self, canonical: &[u8], Stored { literal, value, written }: &Stored) -> u128 {
         self.framed.clear();
+        self.framed.extend_from_slice(&written.0.to_le_bytes());
         self.field(canonical);
         self.framed.push(u8::from(literal.is_some()));
         self.field(literal.as_deref().unwrap_or_default());
@@ -70,7 +73,8 @@ mod tests {
     type Parts = (&'static str, Option<&'static str>, &'static str);
 
     fn stored((key, literal, value): Parts) -> (&'static [u8], Stored) {
-        (key.as_bytes(), Stored { literal: literal.map(Bytes::from), value: Value(value.into()) })
+        let (literal, value) = (literal.map(Bytes::from), Value(value.into()));
+        (key.as_bytes(), Stored { literal, value, written: LogIndex(7) })
     }
 
     fn sum(pairs: &[Parts]) -> u128 {
@@ -99,7 +103,12 @@ mod tests {
 
     #[test]
     fn pairs_that_differ_anywhere_count_differently() {
+        let mut written_later = PairSum::default();
+        let (key, mut later) = stored(("a", None, "1"));
+        written_later.add(key, &later);
+        written_later.change(key, &mut later, Value("1".into()), LogIndex(8));
         let sums = [
+            sum(&[("a", None, "1")]),
             sum(&[("ab", Some("cd"), "ef")]),
             sum(&[("a", Some("bcd"), "ef")]),
             sum(&[("ab", Some("c"), "def")]),
@@ -108,6 +117,7 @@ mod tests {
             sum(&[("ab", None, "")]),
             sum(&[("a", None, "1"), ("b", None, "2")]),
             sum(&[("a", None, "2"), ("b", None, "1")]),
+            written_later.total,
         ];
         for (at, one) in sums.iter().enumerate() {
             assert!(sums.iter().skip(at + 1).all(|other| one != other), "{at}");
@@ -119,8 +129,8 @@ mod tests {
         let mut one = PairSum::default();
         let (key, stored) = stored(("k", Some("'k'"), "v"));
         one.add(key, &stored);
-        assert_eq!(one.framed, b"\x01\0\0\0\0\0\0\0k\x01\x03\0\0\0\0\0\0\0'k'v");
-        assert_eq!(format!("{:032x}", one.total), "aeae66125a94d4c6f6abd3dee99a43b1");
+        assert_eq!(one.framed, b"\x07\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0k\x01\x03\0\0\0\0\0\0\0'k'v");
+        assert_eq!(format!("{:032x}", one.total), "2360157fa371daa91d408701c85e79c8");
         // As xxHash itself has it.
         assert_eq!(XxHash3_128::oneshot(b""), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
     }

@@ -363,6 +363,8 @@ fn c3_a_snapshot_carries_the_sessions_with_their_replies() {
     assert_eq!(restored.bytes(&command), reply);
     assert_eq!(restored.apply(&write(session, 1, 0, put(key_of("'k'"), value_of("9")))), Reply::Stale);
     assert_eq!(restored.get("'k'"), Some(value_of("2")));
+    let written = Query::Written { key: key_of("'k'").canonical };
+    assert_eq!(restored.query(&written), QueryReply::Written { height: Some(4) }, "the swap, and not its copy");
     // The limits and the names given came along as well.
     assert_eq!(restored.open(), session + 1);
     assert_eq!(restored.apply(&write(idle, 1, 0, put(key_of("'k'"), value_of("9")))), Reply::SessionExpired);
@@ -460,7 +462,7 @@ fn n2_a_snapshot_that_no_machine_gives_is_refused() {
         let replies: Vec<(u64, Option<Bytes>)> = numbers.iter().map(|number| (*number, Some(reply.into()))).collect();
         codec::encode(&(session, CLIENT, (1_u64, 0_u32), 5_u64, replies))
     };
-    let pair = |key: &'static str| codec::encode(&Pair { key: raw_key(key), value: raw_value("v") });
+    let pair = |key: &'static str| codec::encode(&(Pair { key: raw_key(key), value: raw_value("v") }, 1_u64));
     let restore = |opened: u64, sessions: &[Vec<u8>], pairs: &[Vec<u8>]| {
         let (some_sessions, some_pairs) = (count(sessions.len()), count(pairs.len()));
         let header = Header { format: FORMAT, limits, opened, sessions: some_sessions, pairs: some_pairs };

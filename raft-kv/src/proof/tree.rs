@@ -92,12 +92,7 @@ impl Tree {
         self.prove_block_by(block, head, &Hashes::new())
     }
 
-    pub(super) fn prove_block_by(
-        &self,
-        block: &Block,
-        head: &Head,
-        hashes: &Hashes,
-    ) -> Result<BlockProof, ProofError> {
+    pub(super) fn prove_block_by(&self, block: &Block, head: &Head, hashes: &Hashes) -> Result<BlockProof, ProofError> {
         self.check(head, hashes)?;
         let not_there = ProofError::NotInChain { height: block.height, head: head.height };
         if block.height > head.height
@@ -151,8 +146,7 @@ impl Tree {
     }
 
     fn nodes(&self, indices: &[u64], head: &Head, hashes: &Hashes) -> Result<Vec<Digest>, ProofError> {
-        let nodes: Option<Vec<Digest>> =
-            indices.iter().map(|index| self.node(*index, head.size(), hashes)).collect();
+        let nodes: Option<Vec<Digest>> = indices.iter().map(|index| self.node(*index, head.size(), hashes)).collect();
         nodes.ok_or(ProofError::OtherChain { height: head.height })
     }
 

@@ -26,6 +26,7 @@ pub(super) fn query(query: &Query) -> String {
             format!("scan{after}, {limit} at most")
         }
         Query::Size => "size".into(),
+        Query::Written { key } => format!("who wrote {}", text(key)),
     }
 }
 
@@ -38,6 +39,7 @@ pub(super) fn found(reply: &QueryReply) -> String {
             format!("[{}]{}", pairs.collect::<Vec<_>>().join(", "), if *more { " and more" } else { "" })
         }
         QueryReply::Size { keys, sessions } => format!("{keys} keys, {sessions} sessions"),
+        QueryReply::Written { height } => format!("block {height:?}"),
         QueryReply::Malformed { what } => format!("malformed: {what}"),
     }
 }
