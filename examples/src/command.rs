@@ -21,6 +21,10 @@ pub enum Command {
         /// At most so many pairs.
         limit: u32,
     },
+    /// `verify`
+    Verify,
+    /// `prove <key>`
+    Prove(Literal),
     /// `status`
     Status,
     /// `members`
@@ -40,8 +44,8 @@ pub enum Command {
 pub struct CommandError(pub String);
 
 /// The names, for completion.
-pub const NAMES: [&str; 11] =
-    ["get", "put", "del", "cas", "scan", "status", "members", "add", "remove", "help", "exit"];
+pub const NAMES: [&str; 13] =
+    ["get", "put", "del", "cas", "scan", "verify", "prove", "status", "members", "add", "remove", "help", "exit"];
 
 /// What `help` prints.
 pub const HELP: &str = "\
@@ -50,6 +54,8 @@ put <key> <value>           stores the value: success
 del <key>                   removes the key: success, or KEY_DOES_NOT_EXIST
 cas <key> <expected> <new>  stores <new> if the value equals <expected>
 scan [prefix] [limit]       the keys, in order, with their values (limit: 100)
+verify                      that the history goes on from the head that was seen before (client --head)
+prove <key>                 a proof of the block that wrote the key last, for chain check
 status                      what each server says of itself
 members                     who takes part, and where
 add <id> <host:port>        a server takes part: start it first, with --join
@@ -82,6 +88,8 @@ impl Command {
                 literals(rest, "cas <key> <expected> <new>").map(|[key, expected, new]| Self::Cas(key, expected, new))
             }
             "scan" => scan(rest),
+            "verify" => alone(rest, Self::Verify),
+            "prove" => literals(rest, "prove <key>").map(|[key]| Self::Prove(key)),
             "status" => alone(rest, Self::Status),
             "members" => alone(rest, Self::Members),
             "add" => add(rest),
@@ -111,6 +119,8 @@ impl Command {
             Self::Del(_) => "del",
             Self::Cas(..) => "cas",
             Self::Scan { .. } => "scan",
+            Self::Verify => "verify",
+            Self::Prove(_) => "prove",
             Self::Status => "status",
             Self::Members => "members",
             Self::Add(..) => "add",
@@ -215,6 +225,7 @@ mod tests {
         assert_eq!(parse("put {'key1': 'val1'} [1, (2, 3), None]"), expected);
         assert_eq!(parse("  put {'key1': 'val1'}[1,(2,3),None]  "), expected);
         assert_eq!(parse("get \"a string\""), Command::Get(literal("'a string'")));
+        assert_eq!(parse("prove (1, 2)"), Command::Prove(literal("(1, 2)")));
         assert_eq!(parse("cas 'a' 1 2"), Command::Cas(literal("'a'"), literal("1"), literal("2")));
     }
 
@@ -252,6 +263,8 @@ mod tests {
         assert!(error("get abc").contains("write 'abc' with quotes"), "{}", error("get abc"));
         assert_eq!(error("frobnicate 1"), "no such command: frobnicate; try help");
         assert_eq!(error("status now"), "status takes nothing behind it");
+        assert_eq!(error("verify 'a'"), "verify takes nothing behind it");
+        assert_eq!(error("prove"), "usage: prove <key>");
     }
 
     #[test]

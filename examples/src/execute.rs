@@ -10,6 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use crate::command::{Command, CommandError};
 use crate::console;
 
+mod history;
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
@@ -55,6 +57,8 @@ pub async fn execute(client: &mut KvClient, command: &Command) -> Response {
             written(name, client.compare_and_swap(Key::from(key), expected, new).await)
         }
         Command::Scan { prefix, limit } => scan(client, prefix.as_ref(), *limit).await,
+        Command::Verify => history::verify(client).await,
+        Command::Prove(key) => history::prove(client, key).await,
         Command::Status => Ok(status(client).await),
         Command::Members => members(client).await,
         Command::Add(id, address) => changed(name, client.operator().add_member(*id, address).await),
@@ -86,7 +90,12 @@ impl Response {
     fn failed(name: &str, error: &KvError) -> Self {
         let exit = match error {
             error if error.is_unknown() => Exit::Unknown,
-            KvError::Client(ClientError::Refused(_) | ClientError::NotChanged(_) | ClientError::Unfinished(_))
+            KvError::Client(
+                ClientError::Refused(_)
+                | ClientError::NotChanged(_)
+                | ClientError::Unfinished(_)
+                | ClientError::History(_),
+            )
             | KvError::Malformed { .. } => Exit::Failed,
             _ => Exit::Unreachable,
         };

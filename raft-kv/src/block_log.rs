@@ -58,6 +58,7 @@ use raft_core::{
 
 use crate::block::{Block, ClusterId, Genesis, link};
 use crate::disk::{Change, Disk};
+use crate::proof::Source;
 
 mod contents;
 mod error;
@@ -335,6 +336,16 @@ impl<D: Disk> BlockLog<D> {
     fn damaged(&self, position: u64, height: LogIndex) -> StorageError {
         let place = self.segments.place(&self.disk, position);
         StorageError::Damaged { place, what: format!("block {height} is not as it was written") }
+    }
+}
+
+impl<D: Disk> Source for BlockLog<D> {
+    fn hash(&self, height: LogIndex) -> Result<Digest, StorageError> {
+        if height == LogIndex(0) { Ok(self.genesis.block().hash) } else { self.hash_at(height) }
+    }
+
+    fn block(&self, height: LogIndex) -> Result<Block, StorageError> {
+        Self::block(self, height)
     }
 }
 

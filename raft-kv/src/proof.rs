@@ -51,10 +51,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::block::Block;
 
+mod prover;
 mod runs;
 mod text;
 mod tree;
 
+pub use prover::{NoProof, Prover, Source};
 pub use runs::Runs;
 pub use tree::Tree;
 
@@ -110,7 +112,7 @@ pub enum Proof {
 }
 
 /// Why there is no proof, or why one is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProofError {
     /// The tree was built without its nodes.
     #[error("this tree keeps no nodes to prove with: build it with Tree::keeping_nodes")]

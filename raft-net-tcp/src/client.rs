@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, NodeId, Refusal, Term};
+use raft_kv::proof::Head;
 use tokio::time::timeout;
 
 use crate::client_connection::{ClientConnection, ConnectionError, Identity};
@@ -14,10 +15,12 @@ use crate::handshake::{HandshakeError, HandshakeRefusal};
 use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
 
 mod error;
+mod history;
 mod members;
 mod search;
 
-pub use error::{ClientError, Unfinished};
+pub use error::{ClientError, HistoryError, Rewritten, Unfinished};
+pub use history::Verified;
 pub use members::Members;
 use search::Search;
 
@@ -30,9 +33,11 @@ pub struct Client {
     connections: BTreeMap<NodeId, ClientConnection>,
     /// Whom to ask first: who answered last, or was last said to lead.
     target: Option<NodeId>,
+    /// The newest head that it has verified.
+    remembered: Option<Head>,
 }
 
-/// How long a client waits.
+/// How long a client waits, and whom it trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// For a request as a whole, whatever happens.
@@ -45,6 +50,9 @@ pub struct ClientOptions {
     pub pause_min: Duration,
     /// The longest pause.
     pub pause_max: Duration,
+    /// Whether every new connection begins with the proof that the server's history goes on from the head that the client
+    /// remembers. A server that has none is not asked anything: for clusters whose servers keep every block.
+    pub check_history: bool,
 }
 
 /// What the state machine answered, and where.
@@ -69,6 +77,8 @@ enum Attempt {
     Answered(ResponseBody),
     /// Nothing was sent.
     Unsent(HandshakeError),
+    /// Nothing was sent: the server's history is not known to go on from the one that was remembered.
+    Distrusted(HistoryError),
     /// It was sent, and no answer came.
     Lost,
 }
@@ -84,7 +94,7 @@ impl Client {
     /// A client that knows these servers. Connects when it is first asked something.
     #[must_use]
     pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
-        Self { identity, servers, options, connections: BTreeMap::new(), target: None }
+        Self { identity, servers, options, connections: BTreeMap::new(), target: None, remembered: None }
     }
 
     /// The client's id.
@@ -153,6 +163,7 @@ impl Client {
                 Ok(*status)
             }
             Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
+            Attempt::Distrusted(error) => Err(error.into()),
             Attempt::Answered(_) | Attempt::Lost => Err(ClientError::Timeout { unknown: false }),
         }
     }
@@ -201,7 +212,7 @@ impl Client {
                 Attempt::Answered(ResponseBody::Refused(refusal)) => {
                     self.on_refusal(server, refusal, search).await?;
                 }
-                Attempt::Answered(ResponseBody::Unknown | ResponseBody::Status(_)) | Attempt::Lost => {
+                Attempt::Answered(_) | Attempt::Lost => {
                     search.patience = search.patience.saturating_mul(2);
                     search.unknown |= !matches!(body, RequestBody::Query(_) | RequestBody::Status);
                     search.error = ClientError::Timeout { unknown: false };
@@ -212,6 +223,7 @@ impl Client {
                     search.pause().await;
                 }
                 Attempt::Unsent(error) => self.on_unsent(server, &error, search).await?,
+                Attempt::Distrusted(error) => self.on_distrust(error, search).await?,
             }
         }
     }
@@ -289,7 +301,7 @@ impl Client {
         let connect_max = self.options.connect_max.min(patience).min(left());
         let connection = match self.connection(server, connect_max).await {
             Ok(connection) => connection,
-            Err(error) => return Attempt::Unsent(error),
+            Err(attempt) => return attempt,
         };
         let Some(number) = connection.enqueue(body) else {
             let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
@@ -303,24 +315,26 @@ impl Client {
         Attempt::Lost
     }
 
-    async fn connection(
-        &mut self,
-        server: NodeId,
-        connect_max: Duration,
-    ) -> Result<&mut ClientConnection, HandshakeError> {
+    /// The connection to this server, a new one where there is none that is open; or the attempt that this was.
+    async fn connection(&mut self, server: NodeId, connect_max: Duration) -> Result<&mut ClientConnection, Attempt> {
         let is_open = match self.connections.get_mut(&server) {
             Some(connection) => connection.is_open().await,
             None => false,
         };
+        let unknown =
+            || Attempt::Unsent(HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) }));
         if !is_open {
             self.connections.remove(&server);
-            let unknown = HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) });
-            let address = self.servers.get(&server).copied().ok_or(unknown)?;
-            let connection = ClientConnection::connect(address, Some(server), self.identity, connect_max).await?;
+            let address = self.servers.get(&server).copied().ok_or_else(unknown)?;
+            let connected = ClientConnection::connect(address, Some(server), self.identity, connect_max).await;
+            let mut connection = connected.map_err(Attempt::Unsent)?;
+            if self.options.check_history {
+                let checked = history::check(&mut connection, self.remembered, None, self.options.attempt_max).await;
+                self.remembered = Some(checked.map_err(Attempt::Distrusted)?);
+            }
             self.connections.insert(server, connection);
         }
-        let unknown = HandshakeError::Refusing(HandshakeRefusal::UnknownServer { id: u64::from(server.0) });
-        self.connections.get_mut(&server).ok_or(unknown)
+        self.connections.get_mut(&server).ok_or_else(unknown)
     }
 
     fn target(&mut self) -> Option<NodeId> {
@@ -363,6 +377,7 @@ impl ClientError {
 
 impl Default for ClientOptions {
     /// 5 s for a request, of which 1 s for one server's answer and 500 ms for connecting to it; pauses of 10 to 200 ms.
+    /// Histories are not checked.
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(5),
@@ -370,6 +385,7 @@ impl Default for ClientOptions {
             connect_max: Duration::from_millis(500),
             pause_min: Duration::from_millis(10),
             pause_max: Duration::from_millis(200),
+            check_history: false,
         }
     }
 }

@@ -30,8 +30,10 @@ use crate::protocol::{CloseReason, Request, RequestBody, ResponseBody, ServerSta
 use crate::waker::Waker;
 
 mod members;
+mod proofs;
 
 use members::Members;
+use proofs::Proofs;
 
 /// See the module.
 pub(crate) struct Hub<S, M> {
@@ -40,6 +42,7 @@ pub(crate) struct Hub<S, M> {
     pub(crate) waker: Waker,
     clients: Clients,
     members: Members,
+    pub(crate) proofs: Proofs<S>,
     notices: NoticeSink,
     last_connection: ConnectionId,
     last_tick: Option<Instant>,
@@ -50,9 +53,9 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     pub(crate) fn new(config: ServerConfig, replica: Replica<S, Peers, M>, waker: Waker, notices: NoticeSink) -> Self {
         let clients = Clients::new(config.connections);
         let last_connection = ConnectionId(0);
-        let members = Members::default();
+        let (members, proofs, last_tick) = (Members::default(), Proofs::default(), None);
         let mut hub =
-            Self { replica, config, waker, clients, members, notices, last_connection, last_tick: None, ticks: 0 };
+            Self { replica, config, waker, clients, members, proofs, notices, last_connection, last_tick, ticks: 0 };
         hub.meet_members();
         hub
     }
@@ -235,6 +238,15 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
                 }
                 None => ResponseBody::Refused(Refusal::Busy),
             },
+            RequestBody::Head | RequestBody::ProveBlock { .. } | RequestBody::ProvePrefix { .. } => {
+                match self.clients.begin(id, number) {
+                    Some(request) => {
+                        self.proofs.ask(request, &body);
+                        return Ok(());
+                    }
+                    None => ResponseBody::Refused(Refusal::Busy),
+                }
+            }
         };
         let closed = self.clients.respond(id, number, response, self.replica.transport_mut().links());
         self.notice_closed(closed);
@@ -281,6 +293,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         }
         self.take_notices();
         self.resume_change();
+        self.prove();
         if self.replica.transport_mut().discard_for_cut_links() {
             self.clients.discard_for_cut_links(self.replica.transport_mut().links());
         }

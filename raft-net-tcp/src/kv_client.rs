@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use raft_core::{Digest, NodeId};
+use raft_core::{Digest, LogIndex, NodeId};
+use raft_kv::proof::{BlockProof, Head};
 use raft_kv::{CodecError, Command, Key, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, Value};
 
-use crate::client::{Answer, Client, ClientError, ClientOptions};
+use crate::client::{Answer, Client, ClientError, ClientOptions, Verified};
 use crate::client_connection::Identity;
 use crate::protocol::ServerStatus;
 
@@ -162,6 +163,49 @@ impl KvClient {
     /// Asks every server how it is, as [`Client::statuses`] does.
     pub async fn status(&mut self) -> Vec<(NodeId, Result<ServerStatus, ClientError>)> {
         self.client.statuses().await
+    }
+
+    /// Which block wrote the key with these canonical bytes last; `None` where it is not there.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn written(&mut self, canonical: Bytes) -> Result<KvAnswer<Option<LogIndex>>, KvError> {
+        match self.query(&Query::Written { key: canonical }).await? {
+            (answer, QueryReply::Written { height }) => Ok(answered(&answer, height.map(LogIndex))),
+            _ => Err(KvError::Unintelligible),
+        }
+    }
+
+    /// The newest head that was verified: to be kept, apart from the servers, and given back to a later client.
+    #[must_use]
+    pub const fn remembered(&self) -> Option<Head> {
+        self.client.remembered()
+    }
+
+    /// From now on histories must go on from this head, which the caller trusts.
+    pub const fn remember(&mut self, head: Head) {
+        self.client.remember(head);
+    }
+
+    /// Has the cluster prove that its history, as far as a linearizable read goes, goes on from the head that is
+    /// remembered; remembers the new one.
+    ///
+    /// # Errors
+    /// [`HistoryError::Rewritten`](crate::HistoryError::Rewritten) where it does not, and nobody could prove it.
+    pub async fn verify(&mut self) -> Result<Verified, KvError> {
+        let (since, deadline) = (self.remembered(), self.client.deadline());
+        let (answer, _) = self.query(&Query::Size).await?;
+        let verified = self.client.verify(answer.server, answer.index, deadline).await?;
+        Ok(Verified { since, ..verified })
+    }
+
+    /// The proof that the block at this height is in the chain, of a head that was [verified](Self::verify) for it.
+    ///
+    /// # Errors
+    /// As for `verify`, or there is no such block or proof.
+    pub async fn prove_block(&mut self, height: LogIndex) -> Result<BlockProof, KvError> {
+        let Verified { server, head, .. } = self.verify().await?;
+        Ok(self.client.prove_block(server, height, &head).await?)
     }
 
     /// The same client as an operator, who may change the members.

@@ -14,6 +14,7 @@
 //! | `connection.rs` `peers.rs` `clients.rs` | the connections, as the loop sees them |
 //! | `hub.rs` | what a server's tasks share, and the turn of its loop |
 //! | `hub/members.rs` | who takes part: whom to dial, whom to admit, what an operator changes |
+//! | `hub/proofs.rs` `client/history.rs` | the chain, proved to clients; and that it goes on from what a client saw |
 //! | `connecting.rs` | how connections come about, and the task that reads each |
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
@@ -44,7 +45,7 @@ pub mod protocol;
 mod server;
 mod waker;
 
-pub use client::{Answer, Client, ClientError, ClientOptions, Members, Unfinished};
+pub use client::{Answer, Client, ClientError, ClientOptions, HistoryError, Members, Rewritten, Unfinished, Verified};
 pub use client_connection::{ClientConnection, ConnectionError, Identity};
 pub use codec::CodecError;
 pub use config::{ConnectionLimits, ServerConfig, draw_incarnation};

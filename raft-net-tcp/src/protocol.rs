@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use raft_core::{Digest, Fault, LogIndex, MembershipChange, NodeId, Refusal, RoleName, Status, Term};
+use raft_kv::proof::{BlockProof, Head, NoProof, PrefixProof};
 use serde::{Deserialize, Serialize};
 
 use crate::links::Link;
@@ -41,6 +42,22 @@ pub enum RequestBody<'a> {
     RemoveMember {
         /// The server.
         id: NodeId,
+    },
+    /// Say how far the chain of decided blocks goes here: [`ResponseBody::Head`].
+    Head,
+    /// Prove that a block is in the chain up to a height: [`ResponseBody::BlockProof`].
+    ProveBlock {
+        /// The block's.
+        height: LogIndex,
+        /// The chain's; at most that of the server's head.
+        head: LogIndex,
+    },
+    /// Prove that the chain up to one height goes on as that up to another: [`ResponseBody::PrefixProof`].
+    ProvePrefix {
+        /// The lower height.
+        older: LogIndex,
+        /// The higher one; at most that of the server's head.
+        newer: LogIndex,
     },
 }
 
@@ -93,6 +110,14 @@ pub enum ResponseBody {
     },
     /// The leader does not change the members so.
     ChangeRefused(ChangeRefusal),
+    /// The chain up to the last block that this server has applied: all of it is decided.
+    Head(Head),
+    /// The proof of a block, as this server's chain has it.
+    BlockProof(Box<BlockProof>),
+    /// The proof of a beginning, with both heads as this server's chain has them.
+    PrefixProof(Box<PrefixProof>),
+    /// There is no head or proof here.
+    NoProof(NoProof),
 }
 
 /// Why the leader does not change the members as an operator asks, where it is not the protocol that refuses. Nothing

@@ -27,6 +27,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use raft_core::{Replica, StartError, StateMachine, Storage};
+use raft_kv::proof::Source;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -126,6 +127,15 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
         let (handle, jobs) = ServerHandle::new();
         let hub = Hub::new(config, replica, waker, Box::new(notices));
         Ok(Self { hub, listener, address, handle, jobs })
+    }
+
+    /// Has it answer clients who ask for proofs about the chain in its storage, which `source` is told to find. It is
+    /// read from its genesis on, a part with every turn of the loop; where a block of it is gone, nothing is proved.
+    #[must_use]
+    pub fn proving(mut self, source: fn(&S) -> &dyn Source) -> Self {
+        self.hub.proofs.source = Some(source);
+        self.hub.waker.wake();
+        self
     }
 
     /// Where it listens.

@@ -12,6 +12,7 @@ mod chain;
 mod commands;
 mod demo;
 mod failures;
+mod history;
 mod kills;
 mod members;
 mod readme;

@@ -1,6 +1,7 @@
 //! Why a client has no answer, with what to do next.
 
-use raft_core::{NodeId, Refusal};
+use raft_core::{LogIndex, NodeId, Refusal};
+use raft_kv::proof::{Head, NoProof, ProofError};
 
 use crate::handshake::HandshakeRefusal;
 use crate::protocol::ChangeRefusal;
@@ -57,6 +58,67 @@ pub enum ClientError {
         /// Its words.
         refusal: HandshakeRefusal,
     },
+    /// The history is not known to go on from the one that was remembered. The request did not happen.
+    #[error("{0}")]
+    History(#[from] HistoryError),
+}
+
+/// Why a server's history is not known to go on from the head that was remembered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// It does not.
+    #[error("{0}")]
+    Rewritten(Box<Rewritten>),
+    /// The server does not have all of it.
+    #[error(
+        "server {server} has the chain up to block {found}, and block {needed} was seen already: ask again, or another          server; if all of them stay behind, the cluster was put back to an earlier state"
+    )]
+    Behind {
+        /// Which.
+        server: NodeId,
+        /// How far it has got.
+        found: LogIndex,
+        /// How far it should have.
+        needed: LogIndex,
+    },
+    /// The server cannot prove it.
+    #[error("server {server}: {reason}")]
+    Unproved {
+        /// Which.
+        server: NodeId,
+        /// Its words.
+        reason: NoProof,
+    },
+    /// What the server sent proves nothing.
+    #[error("what server {server} sent proves nothing: {error}")]
+    False {
+        /// Which.
+        server: NodeId,
+        /// What is wrong with it.
+        error: ProofError,
+    },
+    /// The server gave no answer, or one to something else.
+    #[error("server {server} gave no answer about its chain: ask again, or another server")]
+    Silent {
+        /// Which.
+        server: NodeId,
+    },
+}
+
+/// A history that does not go on from the head that was remembered: it was written anew, or put back to an earlier state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the history was rewritten: at block {} the head was {}, and server {server} has {} at block {}. Keep the head \
+     that you remember, rely on nothing that this cluster says, and compare its servers' directories with chain",
+    .remembered.height, .remembered.id(), .found.id(), .found.height
+)]
+pub struct Rewritten {
+    /// Who has it.
+    pub server: NodeId,
+    /// What was seen before.
+    pub remembered: Head,
+    /// What the server has at that height, or its whole chain where that ends before.
+    pub found: Head,
 }
 
 /// What came between a change of the members and its end.

@@ -29,7 +29,7 @@ impl Client {
     #[must_use]
     pub fn operator(&self) -> Self {
         let identity = Identity { role: Role::Admin, ..self.identity };
-        Self::new(self.servers.clone(), identity, self.options)
+        Self { remembered: self.remembered, ..Self::new(self.servers.clone(), identity, self.options) }
     }
 
     /// Everybody who takes part, as the leader has it or, where none is found within two attempts' time, as the

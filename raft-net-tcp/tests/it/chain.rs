@@ -12,14 +12,19 @@ use raft_net_tcp::{ClientOptions, KvClient, Server, ServerConfig, ServerHandle, 
 
 use crate::cluster::{CLUSTER, PATIENCE, identity, key, value};
 
-type Chain = BlockLog<FileDisk>;
+pub(crate) type Chain = BlockLog<FileDisk>;
 
-struct Running {
-    handle: ServerHandle<Chain, KvMachine>,
+pub(crate) struct Running {
+    pub(crate) handle: ServerHandle<Chain, KvMachine>,
     thread: JoinHandle<()>,
 }
 
-fn start(id: NodeId, listener: TcpListener, addresses: &BTreeMap<NodeId, SocketAddr>, dir: &Path) -> Running {
+pub(crate) fn start(
+    id: NodeId,
+    listener: TcpListener,
+    addresses: &BTreeMap<NodeId, SocketAddr>,
+    dir: &Path,
+) -> Running {
     let config = ServerConfig::new(id, CLUSTER, addresses[&id], addresses.clone());
     let waker = Waker::new();
     let notify = waker.clone();
@@ -28,11 +33,12 @@ fn start(id: NodeId, listener: TcpListener, addresses: &BTreeMap<NodeId, SocketA
     let storage =
         BlockLog::open_or_create(disk, ClusterId(CLUSTER), members, draw_incarnation(), LogOptions::default()).unwrap();
     let server = Server::with_listener(config, listener, storage, KvMachine::default(), waker, |_| {}).unwrap();
+    let server = server.proving(|log| log);
     let handle = server.handle();
     Running { handle, thread: std::thread::spawn(move || server.run_blocking(std::future::pending()).unwrap()) }
 }
 
-fn stop(running: Vec<Running>) {
+pub(crate) fn stop(running: Vec<Running>) {
     for server in &running {
         server.handle.stop();
     }

@@ -8,6 +8,7 @@ mod cluster;
 mod disk;
 mod faults;
 mod hints;
+mod history;
 mod members;
 mod story;
 mod suite;
