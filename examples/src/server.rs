@@ -107,7 +107,7 @@ fn run(args: &Args) -> Result<(), String> {
     };
     let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
     let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
-    let server = server.proving(|log| log.inner());
+    let server = server.proving(|log| log.inner_mut());
     say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
     if is_new && args.join {
         say(&format!("it waits until a client adds it: add {id} {listen}"));

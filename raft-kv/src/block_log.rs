@@ -60,6 +60,7 @@ use crate::block::{Block, ClusterId, Genesis, link};
 use crate::disk::{Change, Disk};
 use crate::proof::Source;
 
+mod archive;
 mod contents;
 mod error;
 mod frame;
@@ -76,6 +77,7 @@ mod write;
 
 pub use error::OpenError;
 
+use archive::Archive;
 use contents::Contents;
 use frame::{BLOCK_HEADER_LEN, BlockHeader, SEGMENT_HEADER_LEN};
 use reclaim::Reclaim;
@@ -100,7 +102,7 @@ impl Default for LogOptions {
 
 /// A [`Storage`] on a [`Disk`], whose entries are hash-chained blocks.
 ///
-/// In memory it keeps 8 bytes a block, the membership blocks, some 32 bytes a chunk of a snapshot, and those blocks that
+/// In memory it keeps 8 bytes a block (of those in its archive, too, where they are proved from), the membership blocks, some 32 bytes a chunk of a snapshot, and those blocks that
 /// are not known to be durable yet.
 #[derive(Debug)]
 pub struct BlockLog<D> {
@@ -110,6 +112,7 @@ pub struct BlockLog<D> {
     incarnation: Incarnation,
     contents: Contents,
     segments: Segments,
+    archive: Archive,
     /// The last blocks of the log, those whose frame was not durable when last asked.
     unsynced: VecDeque<Unsynced>,
     begun: VecDeque<Begun>,
@@ -224,6 +227,7 @@ impl<D: Disk> BlockLog<D> {
             contents,
             synced: segments.end(),
             segments,
+            archive: Archive::default(),
             unsynced: VecDeque::new(),
             begun: VecDeque::new(),
             reclaims: VecDeque::new(),
@@ -339,13 +343,19 @@ impl<D: Disk> BlockLog<D> {
     }
 }
 
+/// With [`archive`](LogOptions::archive), also the blocks that are there, once it has been read.
 impl<D: Disk> Source for BlockLog<D> {
     fn hash(&self, height: LogIndex) -> Result<Digest, StorageError> {
-        if height == LogIndex(0) { Ok(self.genesis.block().hash) } else { self.hash_at(height) }
+        self.hash_or_archived(height)
     }
 
     fn block(&self, height: LogIndex) -> Result<Block, StorageError> {
-        Self::block(self, height)
+        let is_archived = LogIndex(0) < height && height < self.first_index();
+        if is_archived { self.archived(height) } else { Self::block(self, height) }
+    }
+
+    fn read_on(&mut self) -> bool {
+        self.read_archive()
     }
 }
 

@@ -4,7 +4,7 @@
 //! # Contract
 //!
 //! 1. A disk is a directory of named files. [`files`](Disk::files) names them as everything submitted leaves them. A
-//!    name with a `/` is in a directory below, which is made when it is needed and never listed.
+//!    name with a `/` is in a directory below, which is made when it is needed and never listed; it is found again.
 //! 2. [`submit`](Disk::submit) begins an operation and answers its ticket, one more than the one before; it never waits
 //!    for the device. Operations become durable in their order: when [`durable`](Disk::durable) answers `n`, everything
 //!    up to ticket `n` survives a crash. It never falls.

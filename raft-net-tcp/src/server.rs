@@ -132,7 +132,7 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
     /// Has it answer clients who ask for proofs about the chain in its storage, which `source` is told to find. It is
     /// read from its genesis on, a part with every turn of the loop; where a block of it is gone, nothing is proved.
     #[must_use]
-    pub fn proving(mut self, source: fn(&S) -> &dyn Source) -> Self {
+    pub fn proving(mut self, source: fn(&mut S) -> &mut dyn Source) -> Self {
         self.hub.proofs.source = Some(source);
         self.hub.waker.wake();
         self

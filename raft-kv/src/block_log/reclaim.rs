@@ -4,7 +4,7 @@
 use raft_core::StorageError;
 
 use super::BlockLog;
-use super::segments::{ARCHIVE, SPARE};
+use super::segments::{SPARE, archived_name};
 use crate::disk::{Change, Disk};
 
 /// What can be given back once an install is durable.
@@ -42,7 +42,7 @@ impl<D: Disk> BlockLog<D> {
             let name = segment.name();
             let has_spare = self.spare_asked || self.disk.holds(SPARE);
             if self.options.archive {
-                self.submit(Change::Rename { from: &name, to: &format!("{ARCHIVE}/{name}") })?;
+                self.submit(Change::Rename { from: &name, to: &archived_name(segment.number) })?;
             } else if has_spare {
                 self.submit(Change::Remove { file: &name })?;
             } else {

@@ -26,6 +26,10 @@ pub(super) fn segment_name(number: u64) -> String {
     format!("{SEGMENT}{number:016}")
 }
 
+pub(super) fn archived_name(number: u64) -> String {
+    format!("{ARCHIVE}/{}", segment_name(number))
+}
+
 pub(super) fn snapshot_name(index: LogIndex) -> String {
     format!("{SNAPSHOT}{:016}", index.0)
 }
@@ -76,6 +80,10 @@ impl Segments {
 
     pub(super) const fn last(&self) -> &Segment {
         &self.last
+    }
+
+    pub(super) fn first(&self) -> &Segment {
+        self.older.front().unwrap_or(&self.last)
     }
 
     pub(super) const fn end(&self) -> u64 {

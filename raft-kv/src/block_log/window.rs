@@ -7,7 +7,7 @@ use super::segments::segment_name;
 use crate::disk::Disk;
 
 /// Bytes that recovery reads at once.
-const WINDOW_LEN: usize = 1 << 18;
+pub(super) const WINDOW_LEN: usize = 1 << 18;
 
 /// A part of a segment's file in memory, moved along as it is read.
 pub(super) struct Window<'a, D> {
@@ -29,7 +29,11 @@ pub(super) struct Evidence {
 
 impl<'a, D: Disk> Window<'a, D> {
     pub(super) fn open(disk: &'a D, number: u64) -> Result<Self, StorageError> {
-        let file = segment_name(number);
+        Self::of(disk, segment_name(number))
+    }
+
+    /// Of a segment in this file.
+    pub(super) fn of(disk: &'a D, file: String) -> Result<Self, StorageError> {
         let len = disk.len(&file)?;
         Ok(Self { disk, file, len, start: 0, bytes: Vec::new() })
     }

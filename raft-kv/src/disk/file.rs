@@ -219,24 +219,38 @@ impl Disk for FileDisk {
     }
 }
 
-/// The files of a directory. What was being prepared is removed.
+/// The files of a directory and of those directly below. What was being prepared is removed.
 fn list(dir: &Path) -> Result<BTreeMap<String, Named>, DiskError> {
-    let failed = |error: io::Error| DiskError::io("list", &dir.display().to_string(), &error);
     let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let is_file = entry.file_type().map_err(failed)?.is_file();
-        let Some(name) = entry.file_name().to_str().filter(|name| is_file && *name != LOCK_NAME).map(String::from)
-        else {
-            continue;
-        };
-        if name.ends_with(UNPREPARED) {
-            std::fs::remove_file(entry.path()).map_err(failed)?;
-        } else {
+    for (name, is_dir) in entries(dir)? {
+        if is_dir {
+            let below = entries(&dir.join(&name))?.into_iter().filter(|(_, is_dir)| !is_dir);
+            names.extend(below.map(|(file, _)| format!("{name}/{file}")));
+        } else if name.ends_with(UNPREPARED) {
+            let path = dir.join(&name);
+            std::fs::remove_file(&path)
+                .map_err(|error| DiskError::io("remove", &path.display().to_string(), &error))?;
+        } else if name != LOCK_NAME {
             names.insert(name);
         }
     }
     Ok(names.into_iter().zip(0..).map(|(name, file)| (name, Named { file, ticket: 0 })).collect())
+}
+
+/// The files and directories in a directory, and which of them are directories.
+fn entries(dir: &Path) -> Result<Vec<(String, bool)>, DiskError> {
+    let failed = |error: io::Error| DiskError::io("list", &dir.display().to_string(), &error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if (kind.is_file() || kind.is_dir())
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push((name, kind.is_dir()));
+        }
+    }
+    Ok(found)
 }
 
 /// Fault D7: two processes in one directory would write over each other.

@@ -19,6 +19,12 @@ pub trait Source {
     /// # Errors
     /// As for [`hash`](Self::hash).
     fn block(&self, height: LogIndex) -> Result<Block, StorageError>;
+
+    /// Looks for blocks that are not found yet, in a bounded time. Answers whether there is more to look through.
+    /// Provided: there is nothing.
+    fn read_on(&mut self) -> bool {
+        false
+    }
 }
 
 /// Proves from a chain that goes on: 64 bytes of memory for 256 blocks, and two runs of 256 hashes read a proof.

@@ -10,7 +10,7 @@ use super::Hub;
 use crate::protocol::{RequestBody, ResponseBody};
 
 /// The chain in a storage.
-pub(crate) type SourceOf<S> = fn(&S) -> &dyn Source;
+pub(crate) type SourceOf<S> = fn(&mut S) -> &mut dyn Source;
 
 /// See the module.
 pub(crate) struct Proofs<S> {
@@ -59,15 +59,19 @@ impl<S> Proofs<S> {
 impl<S: Storage, M: StateMachine> Hub<S, M> {
     /// Takes in some of the blocks that were applied since, and answers one request.
     pub(super) fn prove(&mut self) {
-        let (proofs, node) = (&mut self.proofs, self.replica.node());
-        let source = proofs.source.map(|of| of(node.storage()));
-        let is_behind = source.is_some_and(|source| proofs.prover.follow(source, node.last_applied(), BLOCKS_A_TURN));
+        let (proofs, applied) = (&mut self.proofs, self.replica.node().last_applied());
+        let mut source = proofs.source.map(|of| of(self.replica.storage_mut()));
+        let mut is_behind = false;
+        if let Some(source) = &mut source {
+            is_behind = source.read_on() | proofs.prover.follow(*source, applied, BLOCKS_A_TURN);
+        }
         let Some((request, ask)) = proofs.waiting.pop_front() else {
             if is_behind {
                 self.waker.wake();
             }
             return;
         };
+        let source: Option<&dyn Source> = source.map(|source| &*source);
         let body = source.map_or(Err(NoProof::NotServed), |source| proofs.answer(&ask, source));
         let body = body.unwrap_or_else(ResponseBody::NoProof);
         self.waker.wake();

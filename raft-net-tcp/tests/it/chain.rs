@@ -25,13 +25,27 @@ pub(crate) fn start(
     addresses: &BTreeMap<NodeId, SocketAddr>,
     dir: &Path,
 ) -> Running {
-    let config = ServerConfig::new(id, CLUSTER, addresses[&id], addresses.clone());
+    start_with(id, listener, addresses, dir, LogOptions::default(), None)
+}
+
+/// With snapshots every so many bytes, and a short tail, where that is asked for.
+pub(crate) fn start_with(
+    id: NodeId,
+    listener: TcpListener,
+    addresses: &BTreeMap<NodeId, SocketAddr>,
+    dir: &Path,
+    options: LogOptions,
+    snapshots: Option<usize>,
+) -> Running {
+    let mut config = ServerConfig::new(id, CLUSTER, addresses[&id], addresses.clone());
+    if let Some(bytes) = snapshots {
+        (config.requests.snapshot_every_bytes, config.raft.tail_entries) = (Some(bytes), 10);
+    }
     let waker = Waker::new();
     let notify = waker.clone();
     let disk = FileDisk::open(dir.join(id.to_string()), move || notify.wake()).unwrap();
     let members = Configuration::new(addresses.keys().copied());
-    let storage =
-        BlockLog::open_or_create(disk, ClusterId(CLUSTER), members, draw_incarnation(), LogOptions::default()).unwrap();
+    let storage = BlockLog::open_or_create(disk, ClusterId(CLUSTER), members, draw_incarnation(), options).unwrap();
     let server = Server::with_listener(config, listener, storage, KvMachine::default(), waker, |_| {}).unwrap();
     let server = server.proving(|log| log);
     let handle = server.handle();

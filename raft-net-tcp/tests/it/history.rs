@@ -6,14 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, NodeId};
+use raft_core::{LogIndex, NodeId, Storage as _};
+use raft_kv::LogOptions;
 use raft_kv::proof::NoProof;
 use raft_net_tcp::protocol::{RequestBody, ResponseBody};
 use raft_net_tcp::{
     ClientConnection, ClientError, ClientOptions, HistoryError, KvClient, KvError, Rewritten, Verified,
 };
 
-use crate::chain::{Running, start, stop};
+use crate::chain::{Running, start, start_with, stop};
 use crate::cluster::{Cluster, PATIENCE, identity, key, value};
 
 type Addresses = BTreeMap<NodeId, SocketAddr>;
@@ -113,6 +114,40 @@ async fn a_history_that_was_rewritten_or_taken_back_is_named_by_both_heads() {
     let height = writer.put(key("k"), value("w")).await.unwrap().height;
     assert!(matches!(history(first.prove_block(LogIndex(height)).await), HistoryError::Rewritten(_)));
     stop(servers);
+}
+
+/// Segments that snapshots make needless go to the archive, and are read there by the next life as well; where they are
+/// given back, the next life proves nothing.
+#[tokio::test]
+async fn what_is_in_the_archive_is_proved_and_what_was_given_back_is_not() {
+    for archive in [true, false] {
+        let (dir, addresses) = (tempfile::tempdir().unwrap(), addresses());
+        let options = LogOptions { segment_bytes: 4_000, archive };
+        let start_all = || -> Vec<Running> {
+            let bound = addresses.iter().map(|(id, address)| (*id, TcpListener::bind(address).unwrap()));
+            bound.map(|(id, listener)| start_with(id, listener, &addresses, dir.path(), options, Some(3_000))).collect()
+        };
+        let mut servers = start_all();
+        let mut client = client(&addresses, false);
+        let early = client.put(key("early"), value("1")).await.unwrap();
+        for _ in 0..2 {
+            put(&mut client, 120).await;
+            stop(servers);
+            servers = start_all();
+            let verified = client.verify().await;
+            if archive {
+                let proof = client.prove_block(LogIndex(early.height)).await.unwrap();
+                assert_eq!((Some(proof.block.hash), proof.verify()), (early.hash, Ok(())));
+            } else {
+                let error = history(verified);
+                assert!(matches!(error, HistoryError::Unproved { reason: NoProof::Gone { .. }, .. }), "{error}");
+            }
+        }
+        let first = servers[0].handle.with(|control| control.storage().first_index()).await.unwrap();
+        assert!(first > LogIndex(100), "it begins at {first}");
+        assert_eq!(dir.path().join("1/archive").exists(), archive);
+        stop(servers);
+    }
 }
 
 #[tokio::test]

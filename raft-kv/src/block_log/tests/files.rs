@@ -121,12 +121,58 @@ fn an_archived_segment_is_moved_aside_whole() {
     let mut log = founded(DISK, options);
     append(&mut log, 30);
     let bytes = log.disk().bytes(FIRST).to_vec();
+    let blocks: Vec<_> = log.blocks(LogIndex(0)).map(Result::unwrap).collect();
     take(&mut log, &SNAPSHOT);
     log.persisted().unwrap();
     log.disk_mut().sync();
+    log.persisted().unwrap();
     assert!(!names(&log).contains(&String::from(FIRST)));
     assert_eq!(log.disk().bytes(&format!("archive/{FIRST}")), bytes);
     assert_eq!(Held::read(&reopen(&log, options)), Held::read(&log));
+    let without = LogOptions { archive: false, ..options };
+    for (mut log, is_kept) in [(reopen(&log, options), true), (reopen(&log, without), false), (log, true)] {
+        let first = log.first_index();
+        assert!(first > LogIndex(20) && Source::block(&log, LogIndex(1)).is_err());
+        while log.read_on() {}
+        for block in &blocks {
+            let found = Source::block(&log, block.height);
+            let expected = if is_kept || block.height >= first || block.height == LogIndex(0) {
+                Ok(block.clone())
+            } else {
+                Err(StorageError::Compacted { index: block.height, first })
+            };
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+/// What is wrong in an archive is said, and is no other block.
+#[test]
+fn an_archive_that_lacks_a_segment_or_is_damaged_gives_no_blocks() {
+    let options = LogOptions { archive: true, ..SHORT };
+    let mut log = founded(DISK, options);
+    append(&mut log, 30);
+    take(&mut log, &SNAPSHOT);
+    log.disk_mut().sync();
+    log.persisted().unwrap();
+    log.disk_mut().sync();
+    let mut contents = log.disk().contents();
+    let archived: Vec<String> = (1..segments(&log)[0]).map(super::super::segments::archived_name).collect();
+    assert!(archived.len() > 10);
+    contents.extend(archived.iter().map(|name| (name.clone(), log.disk().bytes(name).to_vec())));
+    for name in archived {
+        let (mut without, mut changed) = (contents.clone(), contents.clone());
+        without.remove(&name);
+        changed.get_mut(&name).unwrap()[100] ^= 1;
+        for (contents, is_gone) in [(without, true), (changed, false)] {
+            let disk = MemDisk::from_files(contents);
+            let mut log = Log::open(disk, cluster(), servers(), options).unwrap();
+            while log.read_on() {}
+            let found = Source::block(&log, LogIndex(1));
+            assert_eq!(matches!(found, Err(StorageError::Compacted { .. })), is_gone, "{name}: {found:?}");
+            assert!(found.is_err(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Random lives of a log with snapshots, on segments so short that every few writes begin one, against a plain list.
 
+use std::collections::BTreeMap;
+
 use raft_core::SnapshotChunk;
 
 use super::*;
@@ -168,14 +170,19 @@ fn live(steps: Vec<Step>, options: LogOptions) -> Result<(), TestCaseError> {
     // What it holds after each write of this life; the first is what the life began with. Snapshots are read back once
     // they are durable, so the states of a life are taken from a copy on which everything is.
     let mut states = vec![Held::read(&log)];
+    let mut decided = BTreeMap::new();
     for step in steps {
+        let before = states.last().unwrap().clone();
         match step {
             Step::Sync(share) => {
                 let durable = log.disk_mut().durable().unwrap();
                 let to = durable + (log.disk().submitted() - durable) * share / 4;
                 log.disk_mut().sync_to(to);
             }
-            Step::Poll => drop(log.persisted().unwrap()),
+            Step::Poll => {
+                log.persisted().unwrap();
+                log.read_archive();
+            }
             Step::Crash(share, mask) => {
                 let reported = log.persisted().unwrap().0 as usize;
                 let kept = log.disk().unsynced() * share / 64;
@@ -186,6 +193,7 @@ fn live(steps: Vec<Step>, options: LogOptions) -> Result<(), TestCaseError> {
                 // And what it holds is durable.
                 let again = log.disk().crash(0, |_, _| false);
                 prop_assert_eq!(&Held::read(&Log::open(again, cluster(), servers(), options).unwrap()), &found);
+                decided.retain(|height, _| *height <= found.snapshot.last_included_index);
                 states = vec![found];
             }
             step => {
@@ -202,7 +210,36 @@ fn live(steps: Vec<Step>, options: LogOptions) -> Result<(), TestCaseError> {
         prop_assert_eq!((log.last_index(), log.first_index()), (last.before.height.max(last.last()), last.first()));
         prop_assert_eq!(log.hard_state().unwrap(), last.hard_state);
         prop_assert_eq!(log.configurations().unwrap(), last.configurations());
+        let covered = last.snapshot.last_included_index;
+        if covered <= before.last() {
+            let blocks = before.blocks.iter().filter(|(entry, _)| entry.index <= covered);
+            decided.extend(blocks.map(|(entry, hash)| (entry.index, *hash)));
+        }
     }
+    log.disk_mut().sync();
+    log.persisted().unwrap();
+    archive_is(&mut log, &decided)
+}
+
+/// What snapshots covered is found in the archive, up to where a snapshot took the place of blocks that never came.
+fn archive_is(log: &mut Log, decided: &BTreeMap<LogIndex, Digest>) -> Result<(), TestCaseError> {
+    while log.read_archive() {}
+    let (first, mut is_whole) = (log.first_index(), true);
+    for height in (1..first.0).map(LogIndex) {
+        match log.hash_or_archived(height) {
+            Ok(hash) => {
+                prop_assert!(decided.get(&height).is_none_or(|decided| *decided == hash), "block {height}");
+                if height < first.prev() {
+                    let block = log.archived(height).unwrap();
+                    prop_assert!(block.is_intact() && block.hash == hash && block.height == height);
+                }
+            }
+            Err(StorageError::Compacted { .. }) => is_whole = false,
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+    let came = (1..first.0).all(|height| decided.contains_key(&LogIndex(height)));
+    prop_assert!(is_whole || !came || !log.options.archive, "blocks that snapshots covered are gone");
     Ok(())
 }
 
