@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{LogIndex, NodeId, Storage as _};
-use raft_kv::LogOptions;
+use raft_core::{LogIndex, NodeId, RoleName, Storage as _};
 use raft_kv::proof::NoProof;
+use raft_kv::{Command, LogOptions};
 use raft_net_tcp::protocol::{RequestBody, ResponseBody};
 use raft_net_tcp::{
-    ClientConnection, ClientError, ClientOptions, HistoryError, KvClient, KvError, Rewritten, Verified,
+    ClientConnection, ClientError, ClientOptions, HistoryError, KvClient, KvError, Link, Rewritten, Verified,
 };
 
 use crate::chain::{Running, start, start_with, stop};
@@ -157,6 +157,53 @@ async fn servers_that_prove_nothing_say_so_at_once() {
     let error = history(client.verify().await);
     assert!(matches!(error, HistoryError::Unproved { reason: NoProof::NotServed, .. }), "{error}");
     assert_eq!(client.remembered(), None);
+}
+
+/// A leader that nobody hears has blocks that may be replaced: no head is of those.
+#[tokio::test]
+async fn a_head_is_of_decided_blocks_alone() {
+    let (dir, addresses) = (tempfile::tempdir().unwrap(), addresses());
+    let servers = start_all(&addresses, dir.path());
+    let mut writer = client(&addresses, false);
+    put(&mut writer, 3).await;
+    let leader = writer
+        .status()
+        .await
+        .into_iter()
+        .find_map(|(id, status)| status.ok().filter(|status| status.role == RoleName::Leader).map(|_| id));
+    let leader = leader.unwrap();
+    let handle = &servers[leader.0 as usize - 1].handle;
+    for other in addresses.keys().copied().filter(|id| *id != leader) {
+        handle.with(move |control| control.links().cut(Link::Server(other)).unwrap()).await.unwrap();
+    }
+    let mut connection =
+        ClientConnection::connect(addresses[&leader], Some(leader), identity(7002), PATIENCE).await.unwrap();
+    let open = Command::OpenSession { client: 7002 }.encode();
+    connection.enqueue(RequestBody::Submit(&open)).unwrap();
+    connection.flush().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        let status = handle.with(|control| control.status()).await.unwrap();
+        if status.persisted_index > status.commit_index {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "the block is written: {status:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let asked = connection.enqueue(RequestBody::Head).unwrap();
+    let beyond = RequestBody::ProvePrefix { older: LogIndex(1), newer: status.persisted_index };
+    let beyond = connection.enqueue(beyond).unwrap();
+    connection.flush().await.unwrap();
+    let mut answers = BTreeMap::new();
+    while !(answers.contains_key(&asked) && answers.contains_key(&beyond)) {
+        let response = connection.receive().await.unwrap();
+        answers.insert(response.number, response.body);
+    }
+    let ResponseBody::Head(head) = &answers[&asked] else { panic!("{answers:?}") };
+    assert_eq!(head.height, status.commit_index);
+    let last = Some(status.commit_index);
+    assert_eq!(answers[&beyond], ResponseBody::NoProof(NoProof::NotYet { last }));
+    stop(servers);
 }
 
 /// More than may wait is refused, and the rest is answered, a proof a turn: the loop goes on meanwhile.
