@@ -152,11 +152,10 @@ impl Archive {
             Some(Body::Truncate(before)) => self.positions.truncate(place(before.height)),
             Some(Body::Append(blocks)) => {
                 for (at, entry, _) in blocks.flatten() {
-                    if place(entry.index.prev()) > self.positions.len() {
+                    if place(entry.index.prev()) != self.positions.len() {
                         self.fault = gap(LogIndex(self.positions.len() as u64).next());
                         return;
                     }
-                    self.positions.truncate(place(entry.index.prev()));
                     self.positions.push(body_at.saturating_add(at as u64));
                 }
             }
