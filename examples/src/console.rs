@@ -178,6 +178,9 @@ pub fn status(status: &Status) -> String {
     for id in others.chain(status.is_replaced.then_some(status.id)) {
         let _ = write!(text, "\n  server {id} has lost its disk: remove it, then add it again");
     }
+    if !status.has_room {
+        text.push_str("\n  its disk is full: no writes until there is room");
+    }
     if let Some(fault) = &status.fault {
         let _ = write!(text, "\n  halted: {fault}");
     }

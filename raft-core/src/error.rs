@@ -91,6 +91,9 @@ pub enum Refusal {
         /// The first who does not answer.
         id: NodeId,
     },
+    /// The leader's disk is full (fault D6). Reads are answered; writes are taken again once there is room.
+    #[error("the leader's disk is full: make room there, then ask again")]
+    DiskFull,
 }
 
 fn hint(leader: Option<NodeId>) -> String {

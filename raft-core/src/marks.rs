@@ -156,7 +156,7 @@ marks! {
     SwapRefused "A compare-and-swap finds another value."
     StateRestored "A machine's state is restored from a snapshot (C3, S6)."
 
-    TornTailCut "A torn tail is cut off at opening (D1)."
+    TornTailCut "A torn tail gives way to zeros at opening (D1)."
     TornFoundingCut "A log is founded anew, for a crash tore its founding (D1)."
     DamageFound "Damage is found at opening (D2)."
     TruncationRead "A truncation is read back at opening."
@@ -166,6 +166,7 @@ marks! {
     SpareTaken "The next segment's file was there already: zeros, or a segment that was given back."
     SegmentNotBegun "A segment's file is there and what it begins with is not: a crash came in between, or damage (D2)."
     TruncatedUnsynced "Blocks are removed that are not known to be durable."
+    FullDiskLoses "A message is lost, for it brings what there is no room for (D6)."
     LogPoisoned "A log's write or sync has failed (D3)."
 }
 

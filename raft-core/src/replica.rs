@@ -30,6 +30,7 @@ use crate::storage::Storage;
 use crate::transport::Transport;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
+mod room;
 mod snapshot;
 mod waiting;
 
@@ -60,6 +61,8 @@ pub struct Replica<S, T, M> {
     notices: VecDeque<Action>,
     /// Entries applied since the last snapshot, in bytes.
     applied_bytes: usize,
+    /// Leadership was handed over for lack of room, since there was room last.
+    gave_way: bool,
 }
 
 // Inputs.
@@ -89,6 +92,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             replies: VecDeque::new(),
             notices: VecDeque::new(),
             applied_bytes: 0,
+            gave_way: false,
         })
     }
 
@@ -97,9 +101,11 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.handle(Event::Tick);
     }
 
-    /// A peer's message.
+    /// A peer's message. It is lost where it brings what there is no room for.
     pub fn receive(&mut self, message: Message) {
-        self.handle(Event::Message(message));
+        if self.finds_room(&message) {
+            self.handle(Event::Message(message));
+        }
     }
 
     /// The transport lost what was sent to this peer.
@@ -137,6 +143,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             Refusal::NotLeader { leader: self.node.leader() }
         } else if u64::try_from(command.len()).unwrap_or(u64::MAX) > largest {
             Refusal::TooLarge { limit: largest }
+        } else if !self.has_room() {
+            Refusal::DiskFull
         } else if self.queue.bytes.saturating_add(Batch::cost(command)) > self.limits.max_queued_bytes {
             Refusal::Busy
         } else {
@@ -169,7 +177,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                     self.handle(Event::Persisted(durable));
                 }
                 Ok(_) if self.durable == self.begun && !self.queue.batches.is_empty() => self.propose(),
-                Ok(_) => return,
+                Ok(_) => {
+                    self.look_for_room();
+                    return;
+                }
                 Err(error) => {
                     self.handle(Event::WriteFailed(error));
                     return;
@@ -307,6 +318,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     }
 
     fn propose(&mut self) {
+        if !self.has_room() {
+            self.refuse_queued(Refusal::DiskFull);
+            return;
+        }
         let batches = self.queue.take();
         let mut requests = Vec::with_capacity(batches.len());
         let mut payloads = Vec::with_capacity(batches.len());
@@ -371,15 +386,20 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
 
     /// What was not proposed did not happen; of what was, this server cannot tell.
     fn abandon(&mut self, refusal: Refusal) {
-        for request in self.queue.take().into_iter().flat_map(|(_, requests)| requests) {
-            self.reply(request, Outcome::Refused(refusal));
-        }
+        self.refuse_queued(refusal);
         for request in core::mem::take(&mut self.proposed).into_iter().flat_map(|proposed| proposed.requests) {
             mark!(UnknownOutcome);
             if bug!(WaitersStranded) {
                 continue;
             }
             self.reply(request, Outcome::Unknown);
+        }
+    }
+
+    /// What was not proposed did not happen.
+    fn refuse_queued(&mut self, refusal: Refusal) {
+        for request in self.queue.take().into_iter().flat_map(|(_, requests)| requests) {
+            self.reply(request, Outcome::Refused(refusal));
         }
     }
 

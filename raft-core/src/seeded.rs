@@ -167,6 +167,7 @@ bugs! {
     ReportedBeforeSync "D5" "A write is reported durable as soon as it was submitted: a crash loses what was acknowledged."
     AcknowledgedBeforeDurable "D5" "A follower acknowledges entries before they are durable: a crash loses what was committed."
     FullDiskCounts "D6" "A write that finds no room counts as done: what was never written is reported durable."
+    FullDiskTakesCommands "D6" "A server whose disk is full takes commands all the same, until a write fails and it halts."
     ReadErrorEndsLog "D9" "A read that fails while a log is opened is taken for its end: durable entries are cut off, or the log does not open."
 
     ProbeNeverRetried "N4" "A lost append is waited for for ever: its follower is sent nothing any more."

@@ -59,6 +59,8 @@ pub struct Status {
     pub promotion: Option<MembershipChange>,
     /// On a leader: what it knows of every other member.
     pub followers: Vec<(NodeId, Progress)>,
+    /// Whether its storage has room for commands: writes wait until it has (fault D6).
+    pub has_room: bool,
     /// Why the node has halted, if it has.
     pub fault: Option<Fault>,
 }
@@ -93,6 +95,7 @@ impl<S: Storage> Node<S> {
             lease: self.lease_left(),
             promotion: leader.and_then(|leader| leader.promotion.as_ref()).map(|promotion| promotion.change.clone()),
             followers: leader.map_or_else(Vec::new, |leader| leader.followers().to_vec()),
+            has_room: self.storage.has_room(),
             fault: self.fault.clone(),
         }
     }

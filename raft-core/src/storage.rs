@@ -136,6 +136,18 @@ pub trait Storage {
         None
     }
 
+    /// Whether there is room for more commands. Where there is none, it still takes terms, votes and memberships, and what
+    /// is under way, from room that it has kept for them (fault D6). A [`Replica`](crate::Replica) asks. Provided: always.
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    /// Whether a snapshot, or a chunk of one, of so many bytes finds room. Provided: always.
+    fn has_room_for_snapshot(&self, bytes: u64) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// A step of the node over this storage begins: what it reads until [`step_ends`](Self::step_ends) is all that the
     /// step depends on beside its event and the steps before. Does nothing, at no cost, unless a storage that wraps
     /// another and records says otherwise.

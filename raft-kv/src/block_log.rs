@@ -14,7 +14,7 @@
 //! frame is bad at position `x`, there are two cases:
 //!
 //! * **A torn tail**: it is in the last segment, and no frame after `x` notes that the log was durable beyond `x`. Then
-//!   nothing from `x` on was ever reported, and it is cut off (fault D1).
+//!   nothing from `x` on was ever reported, and zeros take its place (fault D1).
 //! * **Damage**: another segment follows, which only begins when all before it is durable, or some frame notes that it
 //!   was. Bytes that were durable have changed, so votes or acknowledged blocks are lost here.
 //!   Nothing is changed, and opening fails with [`StorageError::Damaged`] (fault D2). So does a frame whose checksum is
@@ -38,6 +38,13 @@
 //! the first block that is kept. One of these is renamed and written again later, so that a log in use makes few files;
 //! with [`archive`](LogOptions::archive) they are moved aside instead, and kept. So the time to open a log is bounded
 //! by what was written since the last snapshot, and the snapshot.
+//!
+//! # A full disk
+//!
+//! The file of a segment has all its room from the beginning, and the next one is made ahead. Where that finds no room the
+//! log says so in time ([`has_room`](Storage::has_room)): while enough is left that terms and votes go on, and what is
+//! under way. Nothing has failed then. It is tried again now and then, and there is room again once it succeeds, or a
+//! segment is given back. A write that needs room and finds none poisons the log like every failure.
 //!
 //! # What it cannot tell
 //!
@@ -69,6 +76,7 @@ pub mod inspect;
 mod reclaim;
 mod recovery;
 mod replay;
+mod room;
 mod segments;
 mod snapshot;
 mod snapshot_file;
@@ -81,6 +89,7 @@ use archive::Archive;
 use contents::Contents;
 use frame::{BLOCK_HEADER_LEN, BlockHeader, SEGMENT_HEADER_LEN};
 use reclaim::Reclaim;
+use room::Room;
 use segments::{OLD_FILE, Segment, Segments, is_snapshot, segment_name, segment_number};
 use write::Begun;
 
@@ -124,8 +133,7 @@ pub struct BlockLog<D> {
     synced: u64,
     /// Snapshots begun to be received in this life: each has a file of its own.
     received: u64,
-    /// Whether the disk was asked for a spare segment since the last one began.
-    spare_asked: bool,
+    room: Room,
     poisoned: Option<String>,
     /// What is written next is formed in it; kept for its room.
     buffer: Vec<u8>,
@@ -165,10 +173,10 @@ impl<D: Disk> BlockLog<D> {
         let first = (bytes.len().saturating_sub(SEGMENT_HEADER_LEN)) as u64;
         let segments = Segments::new(Segment { number: 1, start: 0, first });
         let contents = Contents::of(&contents::founding(&genesis, incarnation));
-        Ok(Self::assemble(disk, options, (genesis, incarnation), contents, segments))
+        Ok(Self::assemble(disk, options, (genesis, incarnation), contents, segments)?)
     }
 
-    /// Opens a log: verifies all of it that is kept and cuts off a torn tail. What it holds is durable on return.
+    /// Opens a log: verifies all of it that is kept and clears a torn tail. What it holds is durable on return.
     ///
     /// # Errors
     /// The directory holds none, or one of another cluster or founding configuration, of another version of the format,
@@ -182,7 +190,7 @@ impl<D: Disk> BlockLog<D> {
         let genesis = Genesis { cluster, configuration };
         let found = recovery::recover(&disk, &genesis)?.ok_or_else(|| OpenError::Missing { place: disk.place() })?;
         found.settle(&mut disk)?;
-        let mut log = Self::assemble(disk, options, (genesis, found.incarnation), found.contents, found.segments);
+        let mut log = Self::assemble(disk, options, (genesis, found.incarnation), found.contents, found.segments)?;
         log.prune(log.first_needed(log.segments.end()))?;
         Ok(log)
     }
@@ -218,8 +226,8 @@ impl<D: Disk> BlockLog<D> {
         (genesis, incarnation): (Genesis, Incarnation),
         contents: Contents,
         segments: Segments,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StorageError> {
+        let mut log = Self {
             disk,
             options,
             genesis,
@@ -234,10 +242,12 @@ impl<D: Disk> BlockLog<D> {
             last_write: WriteId(0),
             persisted: WriteId(0),
             received: 0,
-            spare_asked: false,
+            room: Room::default(),
             poisoned: None,
             buffer: Vec::new(),
-        }
+        };
+        log.reserve()?;
+        Ok(log)
     }
 
     /// What the chain is founded on.
@@ -437,6 +447,14 @@ impl<D: Disk> Storage for BlockLog<D> {
     fn persisted(&mut self) -> Result<WriteId, StorageError> {
         self.refresh()?;
         Ok(self.persisted)
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room()
+    }
+
+    fn has_room_for_snapshot(&self, bytes: u64) -> bool {
+        self.has_room_for_snapshot(bytes)
     }
 }
 

@@ -17,7 +17,9 @@
 //! 5. The first operation that fails is the last: from then on `submit` and `durable` return its error, nothing
 //!    more becomes durable, and nothing is tried again. Reads go on.
 //! 6. [`settle`](Disk::settle) comes before the first `submit` and never after it.
-//! 7. [`prepare`](Disk::prepare) promises nothing: the file is listed once it is there.
+//! 7. [`prepare`](Disk::prepare) promises nothing: the file is listed once it is there. Nor does
+//!    [`reserve`](Disk::reserve), which comes before the first `submit`. A write into bytes that a file has already needs
+//!    no room on the device (fault D6).
 
 use raft_core::StorageError;
 
@@ -45,13 +47,6 @@ pub enum Change<'a> {
         offset: u64,
         /// What.
         bytes: &'a [u8],
-    },
-    /// Ends a file here.
-    Cut {
-        /// The file.
-        file: &'a str,
-        /// How many of its bytes stay.
-        len: u64,
     },
     /// Gives a file another name. A file that has that name already is replaced.
     Rename {
@@ -102,8 +97,25 @@ pub trait Disk {
     /// Contract 5.
     fn durable(&mut self) -> Result<u64, DiskError>;
 
-    /// Begins to make a file of so many zeros, aside from all operations. Nothing where it is there or being made.
+    /// Begins to make a file of so many zeros, aside from all operations. Nothing where it is there or being made, or
+    /// where there was no room for it a moment ago.
     fn prepare(&mut self, file: &str, len: u64);
+
+    /// Makes a file so long, with zeros behind what it holds, where there is room for it. Provided: does nothing.
+    fn reserve(&mut self, file: &str, len: u64) {
+        let _ = (file, len);
+    }
+
+    /// Whether what was prepared or reserved last found no room (fault D6). Provided: never.
+    fn lacks_room(&self) -> bool {
+        false
+    }
+
+    /// Whether so many bytes are free on the device, as far as one can tell. Provided: always.
+    fn has_free(&self, bytes: u64) -> bool {
+        let _ = bytes;
+        true
+    }
 
     /// Recovery: does these operations in their order, all of them durable on return.
     ///
@@ -131,7 +143,7 @@ pub enum DiskError {
         dir: String,
     },
     /// The device is full (fault D6).
-    #[error("{what}: no space left on the device: make room, then start this server again")]
+    #[error("{what}: no space left on the device: make room")]
     Full {
         /// Change and file.
         what: String,

@@ -252,7 +252,11 @@ impl Client {
             }
             Refusal::LeadershipLost | Refusal::Superseded => search.error = ClientError::NoLeader,
             // What is over soon, as a rule: the leader notes whom it hears by changes of its own.
-            Refusal::Busy | Refusal::ChangeInProgress | Refusal::NoCommitInTerm | Refusal::VoterSilent { .. } => {
+            Refusal::Busy
+            | Refusal::DiskFull
+            | Refusal::ChangeInProgress
+            | Refusal::NoCommitInTerm
+            | Refusal::VoterSilent { .. } => {
                 search.error = ClientError::Refused(refusal);
             }
             Refusal::TransferInProgress { target } => {

@@ -225,6 +225,8 @@ pub struct ServerStatus {
     pub connected: Vec<NodeId>,
     /// The links that are broken on purpose.
     pub cut: Vec<Link>,
+    /// Whether its disk has room for commands: no writes are taken until it has (fault D6).
+    pub has_room: bool,
     /// Why it has halted, if it has.
     pub fault: Option<Fault>,
 }
@@ -289,6 +291,7 @@ impl ServerStatus {
             followers: status.followers.iter().map(|(id, progress)| (*id, progress.match_index())).collect(),
             connected,
             cut,
+            has_room: status.has_room,
             fault: status.fault.clone(),
         }
     }

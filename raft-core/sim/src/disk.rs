@@ -45,13 +45,14 @@ struct Device {
     failed: Option<DiskError>,
     /// Reads fail: all of them, or those that reach beyond this place of this file.
     reads_fail: Option<Option<(String, u64)>>,
-    full: bool,
     writes: u64,
     /// Whether anything was submitted since the disk was opened.
     submitted: bool,
     /// What the last crash left of what was not durable, and how many sectors of that it took.
     torn: (u64, u64),
     vouching: Vouching,
+    /// How long the file was that was made longer last.
+    unreserved: u64,
 }
 
 impl SimDisk {
@@ -65,16 +66,16 @@ impl SimDisk {
     #[must_use]
     pub fn holding(files: MemDisk) -> Self {
         let device = Device {
-            files,
+            files: files.reserving(),
             syncing: None,
             failing: None,
             failed: None,
             reads_fail: None,
-            full: false,
             writes: 0,
             submitted: false,
             torn: (0, 0),
             vouching: Vouching::default(),
+            unreserved: 0,
         };
         Self { device: Rc::new(RefCell::new(device)) }
     }
@@ -134,9 +135,10 @@ impl SimDisk {
         device.reads_fail = Some(last.map(|(file, end)| (file, end - end / 16)));
     }
 
-    /// Leaves no room for writes, or makes room again. A write that was refused is a failure like any other: for good.
+    /// Leaves no room but in the files that are there, or makes room again. A write that finds none is a failure like any
+    /// other: for good.
     pub fn set_full(&self, full: bool) {
-        self.device.borrow_mut().full = full;
+        self.device.borrow_mut().files.set_full(full);
     }
 
     /// The process dies, or the power fails: what was durable stays. Of the rest stays any part, with any sectors as
@@ -185,8 +187,10 @@ impl SimDisk {
     pub fn crash_founding(&self, rng: &mut Rng) {
         let mut device = self.device.borrow_mut();
         let founded = device.files.contents();
-        device.files = MemDisk::at(device.files.place());
+        device.files = MemDisk::at(device.files.place()).reserving();
         for (file, bytes) in &founded {
+            // Its room is given to it once it is durable.
+            let bytes = bytes.get(..usize::try_from(device.unreserved).unwrap_or(usize::MAX)).unwrap_or(bytes);
             let again = [Change::Create { file }, Change::Write { file, offset: 0, bytes }];
             again.into_iter().for_each(|change| drop(device.files.submit(change)));
         }
@@ -244,7 +248,7 @@ impl SimDisk {
     /// The files are lost: what opens next is an empty directory.
     pub fn wipe(&self) {
         let mut device = self.device.borrow_mut();
-        device.files = MemDisk::at(device.files.place());
+        device.files = MemDisk::at(device.files.place()).reserving();
         (device.syncing, device.failing, device.failed) = (None, None, None);
         (device.submitted, device.torn) = (false, (0, 0));
         device.vouching = Vouching::default();
@@ -322,8 +326,8 @@ impl Disk for SimDisk {
 
     fn submit(&mut self, change: Change<'_>) -> Result<u64, DiskError> {
         let mut device = self.device.borrow_mut();
-        device.begin_write("write to")?;
-        let ticket = device.files.submit(change)?;
+        device.health()?;
+        let ticket = device.files.submit(change).map_err(|error| device.fail(error))?;
         device.submitted = true;
         device.writes = device.writes.saturating_add(1);
         device.vouching.submitted(change, ticket);
@@ -340,14 +344,28 @@ impl Disk for SimDisk {
 
     fn prepare(&mut self, file: &str, len: u64) {
         let mut device = self.device.borrow_mut();
-        if !device.full && device.failed.is_none() {
+        if device.failed.is_none() {
             device.files.prepare(file, len);
         }
     }
 
+    fn reserve(&mut self, file: &str, len: u64) {
+        let mut device = self.device.borrow_mut();
+        device.unreserved = device.files.len(file).unwrap_or(0);
+        device.files.reserve(file, len);
+    }
+
+    fn lacks_room(&self) -> bool {
+        self.device.borrow().files.lacks_room()
+    }
+
+    fn has_free(&self, bytes: u64) -> bool {
+        self.device.borrow().files.has_free(bytes)
+    }
+
     fn settle(&mut self, changes: &[Change<'_>]) -> Result<(), DiskError> {
         let mut device = self.device.borrow_mut();
-        device.begin_write("settle")?;
+        device.health()?;
         if let Some(error) = device.failing.take() {
             return Err(device.failed.insert(error).clone());
         }
@@ -355,7 +373,7 @@ impl Disk for SimDisk {
             let place = device.files.place();
             return Err(DiskError::Io { what: format!("settle {place}: it was written to in this life") });
         }
-        device.files.settle(changes)?;
+        device.files.settle(changes).map_err(|error| device.fail(error))?;
         device.vouching.settled(changes);
         Ok(())
     }
@@ -366,14 +384,10 @@ impl Device {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Whether a write can begin. One that has no room is the last (contract 5): the sync that runs comes to nothing.
-    fn begin_write(&mut self, operation: &str) -> Result<(), DiskError> {
-        self.health()?;
-        if self.full {
-            self.failed = Some(DiskError::Full { what: format!("{operation} {}", self.files.place()) });
-            self.syncing = None;
-        }
-        self.health()
+    /// A write that was refused is the last (contract 5): the sync that runs comes to nothing.
+    fn fail(&mut self, error: DiskError) -> DiskError {
+        self.syncing = None;
+        self.failed.insert(error).clone()
     }
 }
 

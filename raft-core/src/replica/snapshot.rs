@@ -4,8 +4,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::Replica;
-use crate::error::{StartError, StorageError};
+use super::room::length_of;
+use crate::action::Action;
+use crate::error::{Refusal, StartError, StorageError};
 use crate::event::Event;
 use crate::state_machine::{RestoreError, StateMachine};
 use crate::storage::{Snapshot, SnapshotMeta, Storage};
@@ -19,7 +23,13 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.applied_bytes = 0;
         match self.node.describe_snapshot(self.machine.digest()) {
             Ok(meta) => {
-                let state = self.machine.snapshot().into();
+                let state: Bytes = self.machine.snapshot().into();
+                if !self.node.storage().has_room_for_snapshot(length_of(state.len())) {
+                    // Tried again when half as much again was applied.
+                    self.applied_bytes = self.limits.snapshot_every_bytes.unwrap_or(0) / 2;
+                    self.notice(Action::SnapshotRefused(Refusal::DiskFull));
+                    return;
+                }
                 self.handle(Event::SnapshotTaken(Snapshot { meta, state }.into()));
             }
             Err(error) => self.handle(Event::WriteFailed(error)),

@@ -4,7 +4,7 @@
 use raft_core::StorageError;
 
 use super::BlockLog;
-use super::segments::{SPARE, archived_name};
+use super::segments::archived_name;
 use crate::disk::{Change, Disk};
 
 /// What can be given back once an install is durable.
@@ -40,13 +40,13 @@ impl<D: Disk> BlockLog<D> {
     pub(super) fn prune(&mut self, needed: u64) -> Result<(), StorageError> {
         while let Some(segment) = self.segments.pop_before(needed) {
             let name = segment.name();
-            let has_spare = self.spare_asked || self.disk.holds(SPARE);
+            let has_spare = self.has_spare_coming();
             if self.options.archive {
                 self.submit(Change::Rename { from: &name, to: &archived_name(segment.number) })?;
             } else if has_spare {
                 self.submit(Change::Remove { file: &name })?;
             } else {
-                self.submit(Change::Rename { from: &name, to: SPARE })?;
+                self.keep_as_spare(&segment)?;
             }
         }
         Ok(())

@@ -17,6 +17,9 @@ use super::window::Window;
 use crate::block::Genesis;
 use crate::disk::{Change, Disk};
 
+/// Zeros that are written at once.
+const ZEROS_LEN: usize = 1 << 20;
+
 /// What a damaged log's owner is told to do.
 const ADVICE: &str = "nothing was changed: put this directory back from a copy that is no older, or remove this server \
                       from the cluster and add it anew with an empty directory";
@@ -29,6 +32,8 @@ pub(super) struct Recovered {
     pub segments: Segments,
     /// How much of the stream some frame vouches for: all before was durable in an earlier life.
     vouched: u64,
+    /// Behind this byte the last segment's file holds nothing but zeros; or it is where the log ends, beyond that.
+    used: u64,
     /// Files that nothing needs: what was given up, what has not begun.
     left_over: Vec<String>,
 }
@@ -244,14 +249,14 @@ impl<'a, D: Disk> Reading<'a, D> {
         };
         let left_over = files.iter().filter(|name| !is_needed(name)).cloned().collect();
         let Self { incarnation, segments, vouched, .. } = self;
-        Ok(Recovered { incarnation, contents, segments, vouched, left_over })
+        Ok(Recovered { incarnation, contents, segments, vouched, used: behind.used, left_over })
     }
 }
 
 impl Recovered {
-    /// Makes what was found durable, and then removes what is left over. What no frame vouches for is written again before
-    /// the file is cut behind it, so that a crash in between takes nothing; and before a snapshot is removed that is needed
-    /// without it.
+    /// Makes what was found durable, and then removes what is left over. What no frame vouches for is written again, and
+    /// zeros where anything stands behind the end: the file keeps its length, which is room that is there (fault D6). All
+    /// of it is durable before a snapshot is removed that is needed without it.
     pub(super) fn settle(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
         let (last, end) = (*self.segments.last(), self.segments.end());
         let file = last.name();
@@ -259,8 +264,13 @@ impl Recovered {
         let len = last.offset(end);
         let mut tail = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(usize::MAX)];
         disk.read_at(&file, from, &mut tail)?;
+        let zeros = vec![0; usize::try_from(self.used.saturating_sub(len)).unwrap_or(usize::MAX).min(ZEROS_LEN)];
+        let cleared = (len..self.used).step_by(ZEROS_LEN).map(|offset| {
+            let part = usize::try_from(self.used.saturating_sub(offset)).unwrap_or(usize::MAX).min(ZEROS_LEN);
+            Change::Write { file: &file, offset, bytes: zeros.get(..part).unwrap_or(&zeros) }
+        });
         let removals = self.left_over.iter().map(|file| Change::Remove { file });
-        let ends = [Change::Write { file: &file, offset: from, bytes: &tail }, Change::Cut { file: &file, len }];
-        Ok(disk.settle(&ends.into_iter().chain(removals).collect::<Vec<_>>())?)
+        let tail = [Change::Write { file: &file, offset: from, bytes: &tail }];
+        Ok(disk.settle(&tail.into_iter().chain(cleared).chain(removals).collect::<Vec<_>>())?)
     }
 }

@@ -9,6 +9,8 @@ use crate::disk::Disk;
 /// Bytes that recovery reads at once.
 pub(super) const WINDOW_LEN: usize = 1 << 18;
 
+static ZEROS: [u8; WINDOW_LEN] = [0; WINDOW_LEN];
+
 /// A part of a segment's file in memory, moved along as it is read.
 pub(super) struct Window<'a, D> {
     disk: &'a D,
@@ -25,6 +27,8 @@ pub(super) struct Evidence {
     pub proof: Option<String>,
     /// Whether a frame's header stands there or behind: a crash tore what was being written.
     pub is_torn: bool,
+    /// Behind this byte of the file there are only zeros; no sooner than the place.
+    pub used: u64,
 }
 
 impl<'a, D: Disk> Window<'a, D> {
@@ -73,12 +77,18 @@ impl<'a, D: Disk> Window<'a, D> {
     /// A header alone is evidence, whatever became of its body: its checksum says that it was formed for that place,
     /// and what it says was true then. So this takes time linear in the file's rest, whatever lengths its bytes claim.
     pub(super) fn evidence(&mut self, start: u64, at: u64, bad: u64) -> Result<Evidence, StorageError> {
-        let mut found = Evidence { proof: None, is_torn: false };
         let mut offset = at.saturating_sub(start).saturating_add(SEGMENT_HEADER_LEN as u64);
+        let mut found = Evidence { proof: None, is_torn: false, used: offset };
         loop {
             let rest = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
             let len = rest.min(WINDOW_LEN);
             let bytes = self.bytes(offset, len)?.unwrap_or_default();
+            // Most of a file that was made ahead, in the time that it takes to read it.
+            let is_used = bytes != ZEROS.get(..len).unwrap_or_default();
+            let bytes = if is_used { bytes } else { &[] };
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                found.used = offset.saturating_add(last as u64).saturating_add(1);
+            }
             let position = offset.saturating_sub(SEGMENT_HEADER_LEN as u64).saturating_add(start);
             for (candidate, place) in bytes.windows(FRAME_HEADER_LEN).zip(position..) {
                 let header = candidate.first_chunk().filter(|_| candidate.starts_with(&FRAME_MAGIC));

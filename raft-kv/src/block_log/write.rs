@@ -6,7 +6,7 @@ use raft_core::{Digest, Entry, LogIndex, SnapshotChunk, Storage, StorageError, W
 
 use super::frame::{self, BLOCK_HEADER_LEN, FRAME_HEADER_LEN, Point, encode_frame};
 use super::recovery::begin_segment;
-use super::segments::{RECEIVING, SPARE, Segment, segment_name};
+use super::segments::{RECEIVING, Segment, segment_name};
 use super::{BlockLog, Unsynced};
 use crate::block::link;
 use crate::disk::{Change, Disk, DiskError};
@@ -173,7 +173,7 @@ impl<D: Disk> BlockLog<D> {
         encode_frame(start, self.synced, &mut buffer, &body).ok_or_else(|| too_long(&self.disk))?;
         let last = *self.segments.last();
         let (offset, len) = (last.offset(start), buffer.len() as u64);
-        let is_full = offset.saturating_add(len) > self.options.segment_bytes && start > last.first;
+        let is_full = self.is_full(offset.saturating_add(len)) && start > last.first;
         let submitted = if is_full {
             buffer.clear();
             self.submit_to_next(&mut buffer, &body)?
@@ -206,25 +206,10 @@ impl<D: Disk> BlockLog<D> {
         encode_frame(first, self.synced, buffer, body).ok_or_else(|| too_long(&self.disk))?;
         let end = position(buffer);
         raft_core::mark!(SegmentBegun);
-        if self.disk.holds(SPARE) {
-            raft_core::mark!(SpareTaken);
-            self.submit(Change::Rename { from: SPARE, to: &file })?;
-        } else {
-            self.submit(Change::Create { file: &file })?;
-        }
-        self.spare_asked = false;
+        self.begin_file(&file)?;
         let ticket = self.submit(Change::Write { file: &file, offset: 0, bytes: buffer })?;
         self.segments.push(Segment { first, ..next });
         Ok(Submitted { body: first.saturating_add(FRAME_HEADER_LEN as u64), end, ticket })
-    }
-
-    /// Has the next segment's file made once this one is half full.
-    fn prepare_spare(&mut self) {
-        let last = self.segments.last();
-        if !self.spare_asked && last.offset(self.segments.end()) > self.options.segment_bytes / 2 {
-            self.spare_asked = true;
-            self.disk.prepare(SPARE, self.options.segment_bytes);
-        }
     }
 
     /// Submits an operation; answers its ticket.
@@ -263,7 +248,9 @@ impl<D: Disk> BlockLog<D> {
             self.synced = begun.end.unwrap_or(self.synced);
         }
         while self.unsynced.pop_front_if(|block| block.ticket <= durable).is_some() {}
-        self.reclaim(durable)
+        self.reclaim(durable)?;
+        self.prepare_spare();
+        Ok(())
     }
 }
 

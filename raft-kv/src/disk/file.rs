@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::{Change, Disk, DiskError};
 
 mod directory;
 mod queue;
 
-use directory::{Directory, create_dir, parent, sync_dir};
+use directory::{Backing as _, Directory, create_dir, parent, sync_dir};
 use queue::{Shared, Step};
 
 /// The lock's name in the directory.
@@ -21,6 +22,9 @@ const LOCK_NAME: &str = "LOCK";
 
 /// Ends the names of files that are being prepared.
 const UNPREPARED: &str = ".new";
+
+/// How long nothing is prepared after there was no room for it.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// A directory, held by a lock for as long as this value lives.
 ///
@@ -113,7 +117,6 @@ impl FileDisk {
             Change::Write { file, offset, bytes } => {
                 Step::Write { file: self.named(file)?.file, name: file.into(), offset, bytes: bytes.to_vec() }
             }
-            Change::Cut { file, len } => Step::Cut { file: self.named(file)?.file, name: file.into(), len },
             Change::Rename { from, to } => {
                 let Named { file, .. } = self.named(from)?;
                 self.names.remove(from);
@@ -206,11 +209,28 @@ impl Disk for FileDisk {
     fn prepare(&mut self, file: &str, len: u64) {
         self.take_prepared();
         let is_busy = self.preparing.as_ref().is_some_and(|thread| !thread.is_finished());
-        if is_busy || self.names.contains_key(file) {
+        let was_full = self.shared.lacked_room().is_some_and(|since| since.elapsed() < FULL_PAUSE);
+        if is_busy || was_full || self.names.contains_key(file) {
             return;
         }
         let number = self.number();
         self.preparing = queue::prepare(&self.directory, &self.shared, number, file, len);
+    }
+
+    fn reserve(&mut self, file: &str, len: u64) {
+        let Ok(Named { file: number, .. }) = self.named(file) else { return };
+        if let Err(DiskError::Full { .. }) = self.directory.reserve(number, file, len) {
+            self.shared.found_no_room(Some(Instant::now()));
+        }
+    }
+
+    fn lacks_room(&self) -> bool {
+        self.shared.lacked_room().is_some()
+    }
+
+    /// A file system that does not say how much is free has some.
+    fn has_free(&self, bytes: u64) -> bool {
+        rustix::fs::statvfs(&self.dir).map_or(true, |free| free.f_bavail.saturating_mul(free.f_frsize) >= bytes)
     }
 
     fn settle(&mut self, operations: &[Change<'_>]) -> Result<(), DiskError> {

@@ -25,6 +25,10 @@ pub struct MemDisk {
     next: u64,
     failed: Option<DiskError>,
     reads_fail: bool,
+    /// Files are made longer when that is asked for (contract 7 promises nothing).
+    reserves: bool,
+    full: bool,
+    lacks_room: bool,
 }
 
 /// Files by their numbers, which stay when their names change.
@@ -39,7 +43,6 @@ struct Directory {
 enum Step {
     Create { name: String, file: u64, len: u64 },
     Write { name: String, file: u64, offset: u64, bytes: Vec<u8> },
-    Cut { file: u64, len: u64 },
     Rename { file: u64, from: String, to: String },
     Remove { file: u64, name: String },
 }
@@ -70,7 +73,16 @@ impl MemDisk {
             next: 0,
             failed: None,
             reads_fail: false,
+            reserves: false,
+            full: false,
+            lacks_room: false,
         }
+    }
+
+    /// The same, where files are made longer when that is asked for, as real ones are.
+    #[must_use]
+    pub fn reserving(self) -> Self {
+        Self { reserves: true, ..self }
     }
 
     /// A directory that holds these files, all of them durable.
@@ -130,6 +142,11 @@ impl MemDisk {
         self.reads_fail = fail;
     }
 
+    /// Leaves no room but in the files that are there, or makes room again.
+    pub const fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
     /// What reads show of a file; nothing of one that is not there.
     #[must_use]
     pub fn bytes(&self, file: &str) -> &[u8] {
@@ -157,7 +174,8 @@ impl MemDisk {
     pub fn crash(&self, unsynced: u64, written: impl FnMut(&str, u64) -> bool) -> Self {
         let directory = self.after_crash(unsynced, written);
         let names = directory.names.clone();
-        Self { names, shown: directory, next: self.next, ..Self::at(self.place.clone()) }
+        let (reserves, full) = (self.reserves, self.full);
+        Self { names, shown: directory, next: self.next, reserves, full, ..Self::at(self.place.clone()) }
     }
 
     /// A crash after a failed sync: reads show everything up to the next barrier, and the device holds what a
@@ -196,6 +214,35 @@ impl MemDisk {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
+    /// Fault D6: whether a full device has room for it. One that has none fails, for good (contract 5).
+    fn find_room(&mut self, change: &Change<'_>) -> Result<(), DiskError> {
+        let (operation, file, needs_room) = match *change {
+            Change::Create { file } => ("create", file, true),
+            Change::Write { file, offset, bytes } => {
+                ("write", file, offset.saturating_add(bytes.len() as u64) > self.len_once_done(file))
+            }
+            Change::Rename { .. } | Change::Remove { .. } => return Ok(()),
+        };
+        if self.full && needs_room {
+            self.failed = Some(DiskError::Full { what: format!("{operation} {}", self.place_of(file)) });
+        }
+        self.health()
+    }
+
+    /// The length of a file once everything submitted is done.
+    fn len_once_done(&self, file: &str) -> u64 {
+        let Some(number) = self.names.get(file) else { return 0 };
+        let shown = self.shown.files.get(number).map_or(0, |bytes| bytes.len() as u64);
+        let written = self.pending.iter().filter_map(|step| match step {
+            Step::Write { file, offset, bytes, .. } if file == number => {
+                Some(offset.saturating_add(bytes.len() as u64))
+            }
+            Step::Create { file, len, .. } if file == number => Some(*len),
+            _ => None,
+        });
+        written.fold(shown, u64::max)
+    }
+
     fn create(&mut self, name: &str, len: u64) -> Step {
         let file = self.next;
         self.next = self.next.saturating_add(1);
@@ -214,7 +261,6 @@ impl MemDisk {
                 let number = known(&self.names, file)?;
                 Step::Write { name: file.into(), file: number, offset, bytes: bytes.to_vec() }
             }
-            Change::Cut { file, len } => Step::Cut { file: known(&self.names, file)?, len },
             Change::Rename { from, to } => {
                 let number = known(&self.names, from)?;
                 self.names.remove(from);
@@ -264,6 +310,7 @@ impl Disk for MemDisk {
 
     fn submit(&mut self, operation: Change<'_>) -> Result<u64, DiskError> {
         self.health()?;
+        self.find_room(&operation)?;
         let step = self.step(operation)?;
         self.pending.push_back(step);
         Ok(self.submitted())
@@ -277,14 +324,39 @@ impl Disk for MemDisk {
     /// It is listed at once, and there as if it had been created.
     fn prepare(&mut self, file: &str, len: u64) {
         if !self.names.contains_key(file) && self.failed.is_none() {
-            let step = self.create(file, len);
-            self.pending.push_back(step);
+            self.lacks_room = self.full;
+            if !self.full {
+                let step = self.create(file, len);
+                self.pending.push_back(step);
+            }
         }
+    }
+
+    fn reserve(&mut self, file: &str, len: u64) {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Some(number) = self.names.get(file).filter(|_| self.reserves) else { return };
+        let (files, is_full) = (&mut self.shown.files, self.full);
+        for directory in [Some(files), self.truth.as_mut().map(|truth| &mut truth.files)].into_iter().flatten() {
+            let Some(bytes) = directory.get_mut(number).filter(|bytes| bytes.len() < len) else { continue };
+            self.lacks_room = is_full;
+            if !is_full {
+                bytes.resize(len, 0);
+            }
+        }
+    }
+
+    fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    fn has_free(&self, _bytes: u64) -> bool {
+        !self.full
     }
 
     fn settle(&mut self, operations: &[Change<'_>]) -> Result<(), DiskError> {
         for operation in operations {
             self.health()?;
+            self.find_room(operation)?;
             let step = self.step(*operation)?;
             self.shown.apply(&step);
             if let Some(truth) = &mut self.truth {
@@ -311,11 +383,6 @@ impl Directory {
                 if let Some(held) = self.files.get_mut(file) {
                     let bytes = bytes.get(..usize::try_from(len).unwrap_or(usize::MAX)).unwrap_or(bytes);
                     write_sectors(held, *offset, bytes, |sector| written(name, sector));
-                }
-            }
-            Step::Cut { file, len } => {
-                if let Some(held) = self.files.get_mut(file) {
-                    held.truncate(usize::try_from(*len).unwrap_or(usize::MAX));
                 }
             }
             Step::Rename { file, from, to } => {

@@ -220,6 +220,14 @@ impl<S: Storage> Storage for Recorder<S> {
     fn persisted(&mut self) -> Result<WriteId, StorageError> {
         self.inner.persisted()
     }
+
+    fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
+    fn has_room_for_snapshot(&self, bytes: u64) -> bool {
+        self.inner.has_room_for_snapshot(bytes)
+    }
 }
 
 impl Tape {

@@ -3,6 +3,7 @@
 //! A child process is this test binary again, told by an environment variable to run [`child`] alone.
 
 use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -300,7 +301,14 @@ fn three_blocks(dir: &Path) -> Vec<u8> {
         }
     }
     log.into_disk().shutdown().unwrap();
-    std::fs::read(segment(dir)).unwrap()
+    used(&segment(dir))
+}
+
+/// The bytes of a file, without the zeros that it ends with.
+fn used(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    bytes
 }
 
 #[test]
@@ -324,17 +332,24 @@ fn d2_a_damaged_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn d1_a_torn_file_is_cut_at_its_last_whole_write() {
+fn d1_what_is_torn_gives_way_to_zeros_and_the_file_keeps_its_room() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = three_blocks(dir.path());
     let path = segment(dir.path());
-    for lost in 1..=100 {
-        std::fs::write(&path, &bytes[..bytes.len() - lost]).unwrap();
+    for lost in (1..=100).step_by(9) {
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+        file.write_all_at(&vec![0; lost], (bytes.len() - lost) as u64).unwrap();
         let log = open(dir.path());
         assert_eq!(log.last_index(), LogIndex(2));
         log.into_disk().shutdown().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), &bytes[..bytes.len() - 186]);
+        assert_eq!(used(&path), &bytes[..bytes.len() - 186]);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 64 << 20);
     }
+    // One that was cut short gets its room back.
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(open(dir.path()).last_index(), LogIndex(2));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 64 << 20);
 }
 
 /// A file that something else cuts short under a running server: those blocks are damaged, not absent.

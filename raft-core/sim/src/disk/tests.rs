@@ -142,8 +142,8 @@ fn a_failure_while_nothing_runs_is_that_of_the_next_write() {
 fn contract_6_settle_comes_before_the_first_write() {
     let mut disk = holding(b"abcdef");
     disk.crash_with(0, |_, _| true);
-    assert_eq!(disk.settle(&[write(2, b"xy"), Change::Cut { file: "a", len: 4 }]), Ok(()));
-    assert_eq!(shown(&disk), b"abxy");
+    assert_eq!(disk.settle(&[write(2, b"xy"), write(4, &[0, 0])]), Ok(()));
+    assert_eq!(shown(&disk), b"abxy\0\0");
     disk.submit(write(4, b"z")).unwrap();
     assert!(matches!(disk.settle(&[]), Err(DiskError::Io { .. })));
 }
@@ -154,18 +154,24 @@ fn a_full_disk_refuses_writes_until_another_life() {
     disk.submit(write(3, b"d")).unwrap();
     let _ = disk.begin_sync();
     disk.set_full(true);
-    let full = |what: &str| DiskError::Full { what: String::from(what) };
-    assert_eq!(disk.submit(write(4, b"e")), Err(full("write to disk 1")));
+    let full = || DiskError::Full { what: String::from("write disk 1/a") };
+    assert_eq!(disk.submit(write(2, b"cd")), Ok(2), "its file has that room");
+    assert_eq!(disk.submit(write(4, b"e")), Err(full()));
     disk.end_sync();
     disk.set_full(false);
-    assert_eq!((disk.durable(), shown(&disk)), (Err(full("write to disk 1")), b"abc".to_vec()));
+    assert_eq!((disk.durable(), shown(&disk)), (Err(full()), b"abc".to_vec()));
     disk.crash_with(1, |_, _| true);
     disk.set_full(true);
+    assert_eq!((disk.settle(&[write(1, b"xyz")]), disk.has_free(1)), (Ok(()), false));
     disk.prepare("spare", 9);
-    assert_eq!((disk.settle(&[]), disk.holds("spare")), (Err(full("settle disk 1")), false));
-    disk.crash_with(1, |_, _| true);
+    assert_eq!((disk.holds("spare"), disk.lacks_room()), (false, true));
     disk.set_full(false);
-    assert_eq!((disk.settle(&[write(3, b"d")]), disk.submit(write(4, b"e"))), (Ok(()), Ok(1)));
+    disk.prepare("spare", 9);
+    assert_eq!((disk.holds("spare"), disk.lacks_room(), disk.has_free(1)), (true, false, true));
+    assert_eq!(disk.submit(write(4, b"e")), Ok(2));
+    disk.crash_with(9, |_, _| true);
+    disk.set_full(true);
+    assert_eq!(disk.settle(&[write(4, b"efg")]), Err(full()));
 }
 
 #[test]
@@ -226,7 +232,7 @@ const fn frame<'a>(file: &'a str, offset: u64, bytes: &'a [u8]) -> Change<'a> {
 /// A disk with a segment of a hundred bytes.
 fn founded() -> SimDisk {
     let mut disk = SimDisk::new(String::from("disk 1"));
-    disk.settle(&[Change::Create { file: ONE }, frame(ONE, 0, &[0; 100])]).unwrap();
+    disk.settle(&[Change::Create { file: ONE }, frame(ONE, 0, &[1; 100])]).unwrap();
     disk
 }
 
@@ -245,23 +251,23 @@ fn rotten(disk: &SimDisk) -> BTreeMap<String, u64> {
 #[test]
 fn rot_spares_what_no_durable_write_vouches_for() {
     let mut disk = founded();
-    disk.submit(frame(ONE, 100, &[0; 50])).unwrap();
+    disk.submit(frame(ONE, 100, &[1; 50])).unwrap();
     assert!(rotten(&disk).is_empty());
     sync(&disk);
     // The first write vouches for the hundred.
     assert!((90..100).contains(&rotten(&disk)[ONE]));
     // Durable, but the writer has not asked: the next write vouches for no more.
-    disk.submit(frame(ONE, 150, &[0; 50])).unwrap();
+    disk.submit(frame(ONE, 150, &[1; 50])).unwrap();
     sync(&disk);
     assert!(rotten(&disk)[ONE] < 100);
     assert_eq!(disk.durable(), Ok(2));
-    disk.submit(frame(ONE, 200, &[0; 50])).unwrap();
+    disk.submit(frame(ONE, 200, &[1; 50])).unwrap();
     assert!(rotten(&disk)[ONE] < 100);
     sync(&disk);
     assert!((150..200).contains(&rotten(&disk)[ONE]));
-    // A file that is cut before its last voucher has none.
+    // A log that ends before its last voucher has none.
     disk.crash_with(0, |_, _| true);
-    disk.settle(&[frame(ONE, 150, &[0; 90]), Change::Cut { file: ONE, len: 240 }]).unwrap();
+    disk.settle(&[frame(ONE, 150, &[1; 90]), frame(ONE, 240, &[0; 10])]).unwrap();
     assert!(rotten(&disk).is_empty());
 }
 
@@ -269,17 +275,17 @@ fn rot_spares_what_no_durable_write_vouches_for() {
 #[test]
 fn rot_befalls_segments_that_another_follows_and_installed_snapshots() {
     let mut disk = founded();
-    disk.submit(frame(ONE, 100, &[0; 50])).unwrap();
+    disk.submit(frame(ONE, 100, &[1; 50])).unwrap();
     disk.submit(Change::Create { file: "receiving-1" }).unwrap();
-    disk.submit(frame("receiving-1", 0, &[0; 80])).unwrap();
+    disk.submit(frame("receiving-1", 0, &[1; 80])).unwrap();
     disk.submit(Change::Create { file: TWO }).unwrap();
-    disk.submit(frame(TWO, 0, &[0; 70])).unwrap();
+    disk.submit(frame(TWO, 0, &[1; 70])).unwrap();
     assert!(rotten(&disk).is_empty());
     sync(&disk);
     assert_eq!(rotten(&disk).keys().collect::<Vec<_>>(), [ONE]);
     assert!((140..150).contains(&rotten(&disk)[ONE]));
     disk.submit(Change::Rename { from: "receiving-1", to: "snapshot-7" }).unwrap();
-    disk.submit(frame(TWO, 70, &[0; 70])).unwrap();
+    disk.submit(frame(TWO, 70, &[1; 70])).unwrap();
     assert!(!rotten(&disk).contains_key("snapshot-7"));
     sync(&disk);
     assert_eq!(rotten(&disk).keys().collect::<Vec<_>>(), [ONE, "snapshot-7"]);
@@ -297,7 +303,7 @@ fn a_write_vouches_in_the_next_life_if_it_is_still_there() {
         disk.submit(frame(ONE, 100, b"frame")).unwrap();
         disk.crash_with(5, |_, _| true);
         assert!(rotten(&disk).is_empty());
-        disk.settle(&[Change::Cut { file: ONE, len }]).unwrap();
+        disk.settle(&[frame(ONE, len, &[]), frame(ONE, len, &[0; 9])]).unwrap();
         assert_eq!(!rotten(&disk).is_empty(), vouches);
         // Whatever became of it, the next one does.
         disk.submit(frame(ONE, len, b"x")).unwrap();

@@ -104,8 +104,9 @@ impl Vouching {
     pub(super) fn settled(&mut self, changes: &[Change<'_>]) {
         changes.iter().for_each(|change| self.change(*change));
         let end = changes.iter().rev().find_map(|change| match change {
-            Change::Cut { file, len } => Some((number(file)?, *len)),
-            Change::Write { file, offset, bytes } => Some((number(file)?, offset.saturating_add(bytes.len() as u64))),
+            Change::Write { file, offset, bytes } if !clears(bytes) => {
+                Some((number(file)?, offset.saturating_add(bytes.len() as u64)))
+            }
             _ => None,
         });
         self.told = end.unwrap_or_default();
@@ -125,7 +126,7 @@ impl Vouching {
     fn change(&mut self, change: Change<'_>) {
         match change {
             Change::Write { file, offset, bytes } => {
-                if let Some(number) = number(file) {
+                if let Some(number) = number(file).filter(|_| !clears(bytes)) {
                     self.segments.insert(number, offset.saturating_add(bytes.len() as u64));
                 }
             }
@@ -134,9 +135,14 @@ impl Vouching {
                     self.segments.remove(&number);
                 }
             }
-            Change::Create { .. } | Change::Cut { .. } => {}
+            Change::Create { .. } => {}
         }
     }
+}
+
+/// Whether these bytes take the place of what stood behind the end of a log.
+fn clears(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0)
 }
 
 fn number(file: &str) -> Option<u64> {

@@ -119,6 +119,14 @@ impl<S: Storage> Storage for Watched<S> {
         self.tap.borrow_mut().persisted(durable);
         Ok(durable)
     }
+
+    fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
+    fn has_room_for_snapshot(&self, bytes: u64) -> bool {
+        self.inner.has_room_for_snapshot(bytes)
+    }
 }
 
 impl<M: StateMachine> StateMachine for WatchedMachine<M> {

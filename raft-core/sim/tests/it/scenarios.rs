@@ -111,6 +111,12 @@ impl Told {
         self.when(commits).into_iter().find(|at| *at > time)
     }
 
+    /// How often this server's commit index rose between these times.
+    fn commits_between(&self, server: NodeId, from: Time, to: Time) -> usize {
+        let commits = |what: &What| matches!(what, What::Committed { server: id, .. } if *id == server);
+        self.when(commits).into_iter().filter(|at| (from..to).contains(at)).count()
+    }
+
     /// How often a client said or was told something with these words in it.
     fn clients_said(&self, said: &str) -> usize {
         self.when(|what| matches!(what, What::Client { words, .. } if words.contains(said))).len()

@@ -269,8 +269,7 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
             let evidence = window.evidence(start, at, at)?;
             if evidence.proof.is_none() {
                 if evidence.is_torn {
-                    let what =
-                        "a write that a crash cut short, and that nobody was told of: the next start cuts it off";
+                    let what = "a write that a crash cut short, and that nobody was told of: the next start clears it";
                     self.find(Severity::Harmless, &file, byte, what.into());
                 }
                 return Ok(None);

@@ -366,6 +366,101 @@ fn d9_an_unreadable_directory_is_an_error() {
     assert_eq!(disk.contents(), before);
 }
 
+/// A log whose first segment has its room, as on a real disk.
+fn with_room(options: LogOptions) -> Log {
+    Log::create(MemDisk::new().reserving(), cluster(), servers(), DISK, options).unwrap()
+}
+
+const KILOBYTES: LogOptions = LogOptions { segment_bytes: 4_000, archive: false };
+
+#[test]
+fn d1_a_torn_tail_gives_way_to_zeros_and_the_file_keeps_its_room() {
+    let mut log = with_room(KILOBYTES);
+    append(&mut log, 3);
+    let held = Held::read(&log);
+    let durable = log.segments.last().offset(log.segments.end()) as usize;
+    for _ in 0..3 {
+        let op = append_op(&log, &[(1, 600)]);
+        write(&mut log, op).unwrap();
+    }
+    // The second sector of what is not durable is missing.
+    let mut sectors = 0;
+    let missing = |_: &str, _| {
+        sectors += 1;
+        sectors != 2
+    };
+    let torn = log.disk().crash(u64::MAX, missing);
+    assert!(torn.bytes(FIRST)[durable..].iter().any(|byte| *byte != 0), "something is behind");
+    let log = Log::open(torn, cluster(), servers(), KILOBYTES).unwrap();
+    assert_eq!(Held::read(&log), held);
+    let bytes = log.disk().bytes(FIRST);
+    assert_eq!((bytes.len(), bytes[durable..].iter().all(|byte| *byte == 0)), (4_000, true));
+    // A crash takes none of that back.
+    assert_eq!(Held::read(&reopen(&log, KILOBYTES)), held);
+}
+
+/// Commands are refused in time: before a write could fail. Terms go on, and room that comes back is found.
+#[test]
+fn d6_a_full_disk_is_known_before_a_write_fails_and_room_is_found_again() {
+    let mut log = with_room(KILOBYTES);
+    log.disk_mut().set_full(true);
+    let mut count = 0;
+    while log.has_room() {
+        append(&mut log, 1);
+        count += 1;
+    }
+    assert!(count > 10 && log.segment_count() == 1, "{count}");
+    for term in 3..12 {
+        take(&mut log, &Step::HardState(term, 1));
+    }
+    assert!(!log.has_room() && !log.has_room_for_snapshot(0));
+    // It starts without a byte of room, and knows.
+    let mut log = reopen(&log, KILOBYTES);
+    assert_eq!((log.hard_state().unwrap().current_term, log.last_index()), (Term(11), LogIndex(count)));
+    take(&mut log, &Step::HardState(12, 1));
+    assert!(!log.has_room());
+    log.disk_mut().set_full(false);
+    log.persisted().unwrap();
+    assert!(log.has_room() && log.disk().holds(SPARE) && log.has_room_for_snapshot(1 << 40));
+    append(&mut log, 40);
+    assert!(log.segment_count() > 1);
+    assert_eq!(Held::read(&reopen(&log, KILOBYTES)), Held::read(&log));
+}
+
+/// The room of a segment that is given back is room, whatever else is full.
+#[test]
+fn d6_what_a_snapshot_gives_back_is_room() {
+    let mut log = with_room(KILOBYTES);
+    append(&mut log, 30);
+    let chunks = writes(&log, &SNAPSHOT);
+    let (install, chunks) = chunks.split_last().unwrap();
+    for op in chunks {
+        write(&mut log, op.clone()).unwrap();
+    }
+    log.disk_mut().sync();
+    log.disk_mut().set_full(true);
+    while log.has_room() {
+        append(&mut log, 1);
+    }
+    write(&mut log, install.clone()).unwrap();
+    log.disk_mut().sync();
+    log.persisted().unwrap();
+    assert!(log.has_room() && log.disk().holds(SPARE), "{:?}", names(&log));
+    append(&mut log, 10);
+}
+
+/// A segment that has no room ahead gives way to the next one, which has, rather than to fail.
+#[test]
+fn d6_the_spare_is_taken_early_where_the_file_cannot_grow() {
+    let mut log = founded(DISK, KILOBYTES);
+    append(&mut log, 14);
+    assert!(log.disk().holds(SPARE) && log.segment_count() == 1);
+    log.disk_mut().set_full(true);
+    append(&mut log, 3);
+    assert_eq!((log.segment_count(), log.has_room()), (2, true));
+    assert_eq!(Held::read(&reopen(&log, KILOBYTES)), Held::read(&log));
+}
+
 #[test]
 fn d6_a_full_disk_poisons_and_the_next_life_has_what_was_reported() {
     let mut log = small();

@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
 use super::DiskError;
 
 /// More files than this are not kept open.
@@ -16,7 +19,8 @@ const OPEN_MAX: usize = 64;
 pub(super) trait Backing: Send + Sync + 'static {
     fn create(&self, file: u64, name: &str) -> Result<(), DiskError>;
     fn write(&self, file: u64, name: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
-    fn cut(&self, file: u64, name: &str, len: u64) -> Result<(), DiskError>;
+    /// The file is at least so long, and its bytes have their room on the device, where the file system can say so.
+    fn reserve(&self, file: u64, name: &str, len: u64) -> Result<(), DiskError>;
     /// The file's bytes, and what is needed to find them, are durable.
     fn sync(&self, file: u64, name: &str) -> Result<(), DiskError>;
     /// The new name is durable.
@@ -82,10 +86,12 @@ impl Backing for Directory {
         written.map_err(|error| self.failed("write", name, &error))
     }
 
-    fn cut(&self, file: u64, name: &str, len: u64) -> Result<(), DiskError> {
-        let cut = self.open(file, name).and_then(|file| file.set_len(len));
-        cut.map_err(|error| self.failed("cut", name, &error))?;
-        self.sync(file, name)
+    fn reserve(&self, file: u64, name: &str, len: u64) -> Result<(), DiskError> {
+        let reserved = self.open(file, name).and_then(|file| match fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            answer => Ok(answer?),
+        });
+        reserved.map_err(|error| self.failed("reserve", name, &error))
     }
 
     fn sync(&self, file: u64, name: &str) -> Result<(), DiskError> {

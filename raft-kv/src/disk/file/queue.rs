@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::directory::{Backing, Directory};
 use super::{DiskError, UNPREPARED};
@@ -18,7 +19,6 @@ const ZEROS: usize = 1 << 20;
 pub(super) enum Step {
     Create { file: u64, name: String },
     Write { file: u64, name: String, offset: u64, bytes: Vec<u8> },
-    Cut { file: u64, name: String, len: u64 },
     Rename { from: String, to: String },
     Remove { file: u64, name: String },
 }
@@ -40,6 +40,8 @@ struct Queue {
     closing: bool,
     /// A file that was prepared, and is not known to the caller yet: its name and number.
     prepared: Option<(String, u64)>,
+    /// When no room was found last, where none was found since.
+    lacked_room: Option<Instant>,
     /// A buffer kept for its room.
     room: Vec<u8>,
 }
@@ -53,6 +55,15 @@ impl Shared {
     pub(super) fn durable(&self) -> Result<u64, DiskError> {
         let queue = self.lock();
         queue.failed.clone().map_or(Ok(queue.durable), Err)
+    }
+
+    /// What was reserved or prepared found no room, at this time; or some.
+    pub(super) fn found_no_room(&self, when: Option<Instant>) {
+        self.lock().lacked_room = when;
+    }
+
+    pub(super) fn lacked_room(&self) -> Option<Instant> {
+        self.lock().lacked_room
     }
 
     pub(super) fn submitted(&self) -> u64 {
@@ -155,7 +166,6 @@ pub(super) fn perform(backing: &impl Backing, steps: &[Step]) -> Result<(), Disk
         sync_all(backing, &mut written)?;
         match step {
             Step::Create { file, name } => backing.create(*file, name)?,
-            Step::Cut { file, name, len } => backing.cut(*file, name, *len)?,
             Step::Rename { from, to } => backing.rename(from, to)?,
             Step::Remove { file, name } => backing.remove(*file, name)?,
             Step::Write { .. } => {}
@@ -215,8 +225,11 @@ pub(super) fn prepare(
     let thread = std::thread::Builder::new().name(String::from("block-log-spare"));
     let started = thread.spawn(move || {
         let unprepared = format!("{name}-{file}{UNPREPARED}");
-        let is_whole = write_zeros(&*directory, &shared, file, &unprepared, len).is_ok();
-        if !is_whole || !shared.publish(file, &unprepared, name) {
+        let written = write_zeros(&*directory, &shared, file, &unprepared, len);
+        if written.is_ok() || matches!(written, Err(DiskError::Full { .. })) {
+            shared.found_no_room(written.is_err().then(Instant::now));
+        }
+        if written.is_err() || !shared.publish(file, &unprepared, name) {
             // One that is left is removed at the next start.
             let _ = directory.remove(file, &unprepared);
         }
@@ -226,6 +239,8 @@ pub(super) fn prepare(
 
 fn write_zeros(backing: &impl Backing, shared: &Shared, file: u64, name: &str, len: u64) -> Result<(), DiskError> {
     backing.create(file, name)?;
+    // First of all, so that nothing is taken from a device that has not all of it.
+    backing.reserve(file, name, len)?;
     let zeros = vec![0; ZEROS];
     let mut at = 0;
     while at < len {

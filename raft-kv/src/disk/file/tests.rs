@@ -29,8 +29,8 @@ impl Backing for Scripted {
         self.does(format!("write {} at {offset} of {name}", bytes.len()))
     }
 
-    fn cut(&self, _: u64, name: &str, len: u64) -> Result<(), DiskError> {
-        self.does(format!("cut {name} at {len}"))
+    fn reserve(&self, _: u64, name: &str, len: u64) -> Result<(), DiskError> {
+        self.does(format!("reserve {len} for {name}"))
     }
 
     fn sync(&self, _: u64, name: &str) -> Result<(), DiskError> {
@@ -228,11 +228,14 @@ fn shutdown_finishes_what_was_submitted_and_the_next_life_reads_it() {
     disk.shutdown().unwrap();
     let (mut disk, notified) = open(dir.path());
     assert_eq!((disk.files(), disk.len("b")), (vec![String::from("b")], Ok(1004)));
-    disk.settle(&[write("b", 14, b"tail"), Change::Cut { file: "b", len: 18 }]).unwrap();
+    disk.settle(&[write("b", 14, b"tail"), write("b", 18, &[0; 986])]).unwrap();
+    disk.reserve("b", 1500);
+    disk.reserve("b", 1200);
     let ticket = disk.submit(write("b", 18, b"!")).unwrap();
     wait_durable(&mut disk, &notified, ticket);
-    assert_eq!(read(&disk, "b"), b"head0123456789tail!");
-    assert!(matches!(disk.read_at("b", 1, &mut [0; 19]), Err(DiskError::PastEnd { end: 20, .. })));
+    let (bytes, zeros) = (read(&disk, "b"), vec![0; 1481]);
+    assert_eq!((&bytes[..19], &bytes[19..]), (b"head0123456789tail!".as_slice(), zeros.as_slice()));
+    assert!(matches!(disk.read_at("b", 1, &mut [0; 1500]), Err(DiskError::PastEnd { end: 1501, .. })));
     assert!(matches!(disk.read_at("a", 0, &mut [0]), Err(DiskError::NoFile { .. })));
 }
 
@@ -338,4 +341,19 @@ fn what_is_not_a_directory_is_refused_with_its_name() {
     std::fs::write(&file, b"").unwrap();
     let error = FileDisk::open(&file, || ()).unwrap_err();
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+}
+
+/// Fault D6: where there was no room for a file, that is known, and it is tried again a while later.
+#[test]
+fn d6_what_found_no_room_is_known_and_not_tried_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut disk, _notified) = open(dir.path());
+    assert!(!disk.lacks_room() && disk.has_free(1) && !disk.has_free(u64::MAX));
+    disk.shared.found_no_room(Some(Instant::now()));
+    disk.prepare("spare", 10);
+    assert!(disk.lacks_room() && disk.preparing.is_none());
+    disk.shared.found_no_room(Instant::now().checked_sub(FULL_PAUSE));
+    disk.prepare("spare", 10);
+    disk.preparing.take().unwrap().join().unwrap();
+    assert!(!disk.lacks_room() && disk.holds("spare"));
 }

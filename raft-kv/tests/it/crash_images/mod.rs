@@ -96,7 +96,7 @@ struct Life {
 impl Life {
     /// Founds a log; a crash while that is done is one more image.
     fn found(options: LogOptions, spares: Spares, images: &mut Images) -> Self {
-        let mut log = plain::create(Stage::new(MemDisk::new(), spares), options);
+        let mut log = plain::create(Stage::new(MemDisk::new().reserving(), spares), options);
         let told = Told { options, states: vec![(Plain::new(), 0)], reported: 0 };
         let mut founding = log.disk_mut().settling.take().unwrap();
         images.take_all(&mut founding, &told);

@@ -71,6 +71,10 @@ impl Disk for Stage {
         }
     }
 
+    fn reserve(&mut self, file: &str, len: u64) {
+        self.mem.reserve(file, len);
+    }
+
     fn settle(&mut self, changes: &[Change<'_>]) -> Result<(), DiskError> {
         let before = self.settling.get_or_insert_with(|| self.mem.clone());
         for change in changes {

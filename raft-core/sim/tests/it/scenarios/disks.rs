@@ -94,20 +94,61 @@ fn d3_a_leader_whose_sync_fails_leads_no_more() {
     }
 }
 
+/// A follower whose disk is full takes no commands, and neither halts nor keeps the others from anything; with room it
+/// catches up by itself.
 #[test]
-fn d6_a_full_disk_stops_one_server_and_ends_with_room() {
-    let told = run(world(3).with(Time::secs(3), Fault::FullDisk { target: server(3), lasts: Time::secs(2) }));
-    halts_and_comes_back(&told, "no space left");
+fn d6_a_follower_with_a_full_disk_waits_for_room() {
+    let mut plan = world(3);
+    // Full within the time: the room of a segment is a few hundred frames.
+    plan.shape.limits.segment_bytes = 8_000;
+    plan.shape.limits.snapshot_every_bytes = None;
+    let told = run(plan.with(Time::secs(3), Fault::FullDisk { target: server(3), lasts: Time::secs(2) }));
+    assert!(told.when(halted(NodeId(3))).is_empty(), "it halted");
+    assert_eq!(told.when(started(NodeId(3))).len(), 1, "it started again");
     let others_went_on = told.commits_after(NodeId(1), Time::secs(4)).is_some_and(|at| at < Time::secs(5));
     assert!(others_went_on, "the others stood still for it");
+    let full = told.commits_between(NodeId(3), Time::millis(4_500), Time::secs(5));
+    assert_eq!(full, 0, "its disk was not full, or it took commands all the same");
+    assert!(told.commits_after(NodeId(3), Time::secs(5)).is_some(), "it did not go on");
 }
 
 #[test]
 fn d6_a_leader_with_a_full_disk_gives_way() {
-    let told = run(world(3).with(Time::secs(3), Fault::FullDisk { target: Target::Leader, lasts: Time::secs(2) }));
+    let mut plan = world(3);
+    plan.shape.limits.segment_bytes = 8_000;
+    plan.shape.limits.snapshot_every_bytes = None;
+    let told = run(plan.with(Time::secs(3), Fault::FullDisk { target: Target::Leader, lasts: Time::secs(2) }));
     let old = told.leader_at(Time::secs(3));
+    assert!(told.when(halted(old)).is_empty(), "it halted");
     assert!(told.succeeded(old, Time::secs(3)) < Time::secs(5), "nobody led while its disk was full");
     assert!(told.commits_after(old, Time::secs(5)).is_some(), "it did not come back");
+}
+
+/// Everybody's disk is full: nobody writes, somebody leads, and with room everything goes on.
+#[test]
+fn d6_a_cluster_of_full_disks_waits_for_room() {
+    let mut plan = world(3);
+    plan.shape.limits.segment_bytes = 8_000;
+    plan.shape.limits.snapshot_every_bytes = None;
+    for id in [1, 2, 3] {
+        plan = plan.with(Time::secs(3), Fault::FullDisk { target: server(id), lasts: Time::secs(2) });
+    }
+    let told = run(plan);
+    for id in [1, 2, 3].map(NodeId) {
+        assert!(told.when(halted(id)).is_empty(), "server {id} halted");
+        assert_eq!(told.commits_between(id, Time::millis(4_500), Time::secs(5)), 0, "server {id}");
+        assert!(told.commits_after(id, Time::secs(5)).is_some(), "server {id} did not go on");
+    }
+}
+
+/// Where the room of a segment is not enough for what is under way, a write fails: the server halts, and has all that it
+/// reported when it is started with room.
+#[test]
+fn d6_a_write_that_finds_no_room_halts_and_ends_with_room() {
+    let mut plan = world(3);
+    plan.shape.limits.segment_bytes = 100;
+    let told = run(plan.with(Time::secs(3), Fault::FullDisk { target: server(3), lasts: Time::secs(2) }));
+    halts_and_comes_back(&told, "no space left");
 }
 
 /// One follower lags, the other loses its files, and the leader dies: whom an empty disk can vote for lacks what was

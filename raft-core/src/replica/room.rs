@@ -1,0 +1,55 @@
+//! A full disk (fault D6): what needs room is refused or lost before it could fail, and all else goes on.
+//!
+//! * A leader refuses commands, with a reason, and answers reads. It hands leadership over, once: to a server whose disk is
+//!   full as well it would come back for ever.
+//! * A follower loses appends that bring commands, and chunks of snapshots, as on a bad link: they are sent again. It
+//!   takes what is empty or a membership, so that a leader of its term can commit where it holds all before that.
+//! * Terms and votes are written as ever, and no snapshot is taken.
+
+use super::Replica;
+use crate::action::RoleName;
+use crate::event::Event;
+use crate::message::{Body, Message};
+use crate::state_machine::StateMachine;
+use crate::storage::Storage;
+use crate::transport::Transport;
+use crate::types::Payload;
+
+impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
+    /// Whether there is room for commands.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        bug!(FullDiskTakesCommands) || self.node.storage().has_room()
+    }
+
+    /// Whether there is room for what a message brings.
+    pub(super) fn finds_room(&self, message: &Message) -> bool {
+        let finds = match &message.body {
+            Body::AppendEntries(append) => {
+                let last = self.node.storage().last_index();
+                let is_new = append.entries.last().is_some_and(|entry| entry.index > last);
+                let brings_command = || append.entries.iter().any(|entry| matches!(entry.payload, Payload::Command(_)));
+                !is_new || self.has_room() || !brings_command()
+            }
+            Body::InstallSnapshot(chunk) => self.node.storage().has_room_for_snapshot(length_of(chunk.data.len())),
+            _ => true,
+        };
+        mark!(FullDiskLoses, !finds);
+        finds
+    }
+
+    /// A leader whose disk has become full gives way to one that may have room.
+    pub(super) fn look_for_room(&mut self) {
+        let is_full = !self.has_room();
+        if is_full != self.gave_way && (!is_full || self.node.role() == RoleName::Leader) {
+            self.gave_way = is_full;
+            if is_full {
+                self.handle(Event::HandOver);
+            }
+        }
+    }
+}
+
+pub(super) fn length_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
