@@ -375,7 +375,8 @@ const KILOBYTES: LogOptions = LogOptions { segment_bytes: 4_000, archive: false 
 
 #[test]
 fn d1_a_torn_tail_gives_way_to_zeros_and_the_file_keeps_its_room() {
-    let mut log = with_room(KILOBYTES);
+    let options = LogOptions { segment_bytes: 10_000, archive: false };
+    let mut log = with_room(options);
     append(&mut log, 3);
     let held = Held::read(&log);
     let durable = log.segments.last().offset(log.segments.end()) as usize;
@@ -391,12 +392,12 @@ fn d1_a_torn_tail_gives_way_to_zeros_and_the_file_keeps_its_room() {
     };
     let torn = log.disk().crash(u64::MAX, missing);
     assert!(torn.bytes(FIRST)[durable..].iter().any(|byte| *byte != 0), "something is behind");
-    let log = Log::open(torn, cluster(), servers(), KILOBYTES).unwrap();
+    let log = Log::open(torn, cluster(), servers(), options).unwrap();
     assert_eq!(Held::read(&log), held);
     let bytes = log.disk().bytes(FIRST);
-    assert_eq!((bytes.len(), bytes[durable..].iter().all(|byte| *byte == 0)), (4_000, true));
+    assert_eq!((bytes.len(), bytes[durable..].iter().all(|byte| *byte == 0)), (10_000, true));
     // A crash takes none of that back.
-    assert_eq!(Held::read(&reopen(&log, KILOBYTES)), held);
+    assert_eq!(Held::read(&reopen(&log, options)), held);
 }
 
 /// Commands are refused in time: before a write could fail. Terms go on, and room that comes back is found.
