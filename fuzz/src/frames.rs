@@ -1,10 +1,14 @@
 //! A stream in pieces: the frames that are taken out of it do not depend on where the pieces end, and what is read of
 //! them is written as what reads the same. A node takes every message.
 
-use raft_core::{Action, Config, Configuration, Event, MemStorage, Message, Node, NodeId, Storage as _};
+use raft_core::{
+    Action, Config, Configuration, Digest, Event, LogIndex, MemStorage, Message, Node, NodeId, Storage as _,
+};
+use raft_kv::proof::{NoProof, Tree};
+use raft_kv::{ClusterId, Genesis};
 use raft_net_tcp::frame::{CLIENT_FRAME_BYTES_MAX, FrameError, FrameReader, Kind, encode_into};
 use raft_net_tcp::fuzzing::{Body, read_body, read_value, write_body};
-use raft_net_tcp::protocol::{Request, RequestBody};
+use raft_net_tcp::protocol::{Request, RequestBody, Response, ResponseBody};
 
 use crate::input::Input;
 
@@ -52,7 +56,7 @@ fn check(kind: Kind, body: &[u8], node: &mut Node<MemStorage>) {
         }
         Ok(Body::Request(request)) => assert_eq!(read_value::<Request<'_>>(&write_body(&request)), Ok(request)),
         Ok(Body::Response(response)) => {
-            let again = read_value::<raft_net_tcp::protocol::Response>(&write_body(&response));
+            let again = read_value::<Response>(&write_body(&response));
             assert_eq!(again.as_ref(), Ok(&*response));
         }
         Ok(Body::Goodbye(_) | Body::Other) | Err(_) => {}
@@ -90,9 +94,19 @@ fn mend(mut stream: &mut [u8]) {
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut stream = vec![1, 200];
     assert!(encode_into(Kind::Ping, &(), 1 << 20, &mut stream));
-    let requests = [RequestBody::Status, RequestBody::Submit(b"a command"), RequestBody::Query(b"a query")];
+    let requests = [
+        RequestBody::Status,
+        RequestBody::Submit(b"a command"),
+        RequestBody::Query(b"a query"),
+        RequestBody::Head,
+        RequestBody::ProveBlock { height: LogIndex(0), head: LogIndex(1) },
+        RequestBody::ProvePrefix { older: LogIndex(0), newer: LogIndex(1) },
+    ];
     for (body, number) in requests.into_iter().zip(1..) {
         assert!(encode_into(Kind::Request, &Request { number, body }, 1 << 20, &mut stream));
+    }
+    for (body, number) in proofs().into_iter().zip(4..) {
+        assert!(encode_into(Kind::Response, &Response { number, body }, 1 << 20, &mut stream));
     }
     for message in messages() {
         assert!(encode_into(Kind::Message, &message, 1 << 20, &mut stream));
@@ -100,6 +114,23 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let mut plain = stream.clone();
     plain[..2].copy_from_slice(&[0, 0]);
     vec![stream, plain]
+}
+
+/// What a server answers about a chain of two blocks.
+fn proofs() -> Vec<ResponseBody> {
+    let configuration = Configuration::new([1, 2, 3].map(NodeId));
+    let block = Genesis { cluster: ClusterId([7; 16]), configuration }.block();
+    let mut tree = Tree::keeping_nodes();
+    tree.push(&block.hash);
+    let older = tree.head().expect("a head");
+    tree.push(&Digest([1; 32]));
+    let newer = tree.head().expect("a head");
+    vec![
+        ResponseBody::Head(newer),
+        ResponseBody::BlockProof(tree.prove_block(&block, &newer).expect("a proof").into()),
+        ResponseBody::PrefixProof(tree.prove_prefix(&older, &newer).expect("a proof").into()),
+        ResponseBody::NoProof(NoProof::Gone { height: LogIndex(1) }),
+    ]
 }
 
 /// What a node of three sends as it campaigns and leads.

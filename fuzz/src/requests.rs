@@ -60,8 +60,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         write(2, swap),
         write(3, Operation::Delete { key: key.clone() }),
     ];
-    let queries =
-        [Query::Get { key: key.canonical.clone() }, Query::Scan { prefix: None, after: None, limit: 9 }, Query::Size];
+    let queries = [
+        Query::Get { key: key.canonical.clone() },
+        Query::Scan { prefix: None, after: None, limit: 9 },
+        Query::Size,
+        Query::Written { key: key.canonical.clone() },
+    ];
     let mut seed = Vec::new();
     for (is_query, bytes) in
         commands.map(|bytes| (0, bytes)).into_iter().chain(queries.map(|query| (1, query.encode())))

@@ -15,7 +15,8 @@
 //!   them write another history, with heads and proofs that are all in order. Only a head that somebody kept elsewhere
 //!   tells the two apart. A proof against no head that was kept shows only that the proof agrees with itself.
 //! * A head says what a log held. The last blocks of a server's log may not be decided yet, and be replaced later, as
-//!   Raft has it: a head to keep is that of a block that was decided, like one that a write's answer named.
+//!   Raft has it: a head to keep is that of a block that was decided, like one that a write's answer named. A running
+//!   server proves from a [`Prover`], which is told of decided blocks alone.
 //!
 //! # The bytes
 //!

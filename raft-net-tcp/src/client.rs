@@ -44,7 +44,7 @@ pub struct ClientOptions {
     pub deadline: Duration,
     /// For the first answer of one server, before another is asked; twice as long for the next, and so on.
     pub attempt_max: Duration,
-    /// For connecting to one server.
+    /// For connecting to one server, and for [checking](Self::check_history) its history then, each.
     pub connect_max: Duration,
     /// The first pause after all was in vain; it doubles up to `pause_max`.
     pub pause_min: Duration,
@@ -333,7 +333,7 @@ impl Client {
             let connected = ClientConnection::connect(address, Some(server), self.identity, connect_max).await;
             let mut connection = connected.map_err(Attempt::Unsent)?;
             if self.options.check_history {
-                let checked = history::check(&mut connection, self.remembered, None, self.options.attempt_max).await;
+                let checked = history::check(&mut connection, self.remembered, None, connect_max).await;
                 self.remembered = Some(checked.map_err(Attempt::Distrusted)?);
             }
             self.connections.insert(server, connection);

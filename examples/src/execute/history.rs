@@ -13,17 +13,13 @@ pub(super) async fn verify(client: &mut KvClient) -> Result<Response, KvError> {
     let Verified { server, head, since } = client.verify().await?;
     let checked = match since {
         Some(since) => format!(
-            "it goes on from the head that was seen before, {} at block {}: nothing up to there was changed or taken \
-             away",
-            since.id(),
-            since.height
+            "it goes on from block {}, head {}, which was seen before: nothing up to there was changed or taken away",
+            since.height,
+            since.id()
         ),
-        None => "nothing was seen before to compare it with: it is taken on trust, and later ones are compared with \
-                 it"
-        .into(),
+        None => "it is taken on trust: no head was seen before (client --head FILE keeps them)".into(),
     };
-    let text =
-        format!("the chain up to block {}, head {}, as server {server} has it; {checked}", head.height, head.id());
+    let text = format!("the chain of server {server} up to block {}, head {}\n{checked}", head.height, head.id());
     let short = |head: Head| json!({"height": head.height.0, "head": head.id().to_string()});
     let fields = [
         ("height", json!(head.height.0)),

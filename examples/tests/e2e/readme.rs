@@ -10,7 +10,7 @@ fn the_readme_names_tests_that_exist() {
     let section = readme.split("## How it compares").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ") && !line.contains("shown by")).collect();
     let mut sources = String::new();
-    for folder in ["raft-core", "raft-core/sim", "raft-kv"] {
+    for folder in ["raft-core", "raft-core/sim", "raft-kv", "raft-net-tcp"] {
         gather(&root.join(folder).join("src"), &mut sources);
         gather(&root.join(folder).join("tests"), &mut sources);
     }
