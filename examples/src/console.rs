@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use raft_core::{Commands, Configuration, Digest, Entry, LogIndex, Payload, Status};
+use raft_core::{Commands, Configuration, Digest, Entry, LogIndex, Payload, StateDigest, Status};
 use raft_kv::literal::Literal;
 use raft_kv::{Command, Operation, Pair};
 
@@ -105,6 +105,9 @@ pub fn block(entry: &Entry, prev: Option<Digest>, hash: Option<Digest>, commit_i
             let members = Configuration::from_bytes(bytes).map_or_else(|| "unreadable".into(), |held| held.to_string());
             let _ = write!(text, "\n  (no requests: the members are {members})");
         }
+        Payload::StateDigest(bytes) => {
+            let _ = write!(text, "\n  (no requests: {})", state_digest(bytes));
+        }
         Payload::Command(payload) => {
             for command in Commands::of(payload) {
                 let _ = write!(text, "\n  {}", request(command));
@@ -114,6 +117,14 @@ pub fn block(entry: &Entry, prev: Option<Digest>, hash: Option<Digest>, commit_i
     let hex = |digest: Option<Digest>| digest.map_or_else(|| "none".into(), |digest| digest.to_string());
     let _ = write!(text, "\n  prev {}\n  hash {}", hex(prev), hex(hash));
     text
+}
+
+/// What a block says of the state.
+pub(crate) fn state_digest(bytes: &[u8]) -> String {
+    StateDigest::from_bytes(bytes).map_or_else(
+        || "unreadable".into(),
+        |digest| format!("a majority's state after block {} is {}", digest.index, digest.state),
+    )
 }
 
 /// A request as it prints: `(client, number) what`.

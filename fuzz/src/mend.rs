@@ -67,6 +67,7 @@ fn blocks(mut bytes: &mut [u8], last: &mut Digest) {
         let carried = match header[16] {
             0 => Payload::Noop,
             1 => Payload::Command(carried),
+            3 => Payload::StateDigest(carried),
             _ => Payload::Configuration(carried),
         };
         let (index, term) = (LogIndex(u64_at(header, 0).unwrap_or(0)), Term(u64_at(header, 8).unwrap_or(0)));

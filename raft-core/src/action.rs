@@ -80,6 +80,14 @@ pub enum Action {
         /// Where it differs.
         index: LogIndex,
     },
+    /// This leader and a peer had different states after the same entry: one of them is not as the log makes it. A majority
+    /// that agrees fences the other; where there is none, that stays open.
+    StateDiffers {
+        /// The peer.
+        peer: NodeId,
+        /// The entry.
+        index: LogIndex,
+    },
     /// The change of this step stands in the log, and is active.
     MembershipAppended {
         /// Where.

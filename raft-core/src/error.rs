@@ -66,7 +66,7 @@ pub enum Refusal {
     #[error("the snapshot is not of what was applied here: describe it when its state is taken")]
     NotApplied,
     /// The node has halted.
-    #[error("this server has halted after a storage fault: ask another")]
+    #[error("this server has halted: ask another")]
     Halted,
     /// This server follows, and could not serve the read within an election timeout: its leader did not answer, or it has
     /// not caught up.
@@ -235,6 +235,15 @@ pub enum Fault {
     #[error("the log differs from a majority's at entry {index}: restore it from a peer")]
     Diverged {
         /// Where.
+        index: LogIndex,
+    },
+    /// The state machine's state is not the one that a majority has: its memory, its disk or its program is at fault.
+    #[error(
+        "the state differs from a majority's after entry {index}: start this server again, and if that recurs, \
+         replace it with an empty directory"
+    )]
+    StateDiverged {
+        /// After which entry.
         index: LogIndex,
     },
 }

@@ -14,6 +14,7 @@ use crate::action::Action;
 use crate::error::{Refusal, StorageError};
 use crate::message::Message;
 use crate::quorum::Configuration;
+use crate::state_digest::StateDigest;
 use crate::storage::Snapshot;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
@@ -59,6 +60,10 @@ pub enum Event {
     RestoreFailed(LogIndex),
     /// The transport lost messages to this peer or its connection: probe before sending more.
     Unreachable(NodeId),
+    /// The state machine has this state after this entry, which is applied: it is compared with the others'.
+    StateDigested(StateDigest),
+    /// The state machine had another state after this entry than a majority, as an entry of the log says: the node halts.
+    StateDiverged(LogIndex),
 }
 
 /// Who shall take part.

@@ -64,6 +64,7 @@
 //! | dissertation §3.10, leadership transfer | `transfer.rs` |
 //! | §8 read-only operations; dissertation §6.4, on the leader and on followers | `read_index.rs`, `follower_read.rs` |
 //! | dissertation §6.4.1, leases | `lease.rs` |
+//! | whether all replicas have one state (not in the paper) | `state_digest.rs`, `replica/digests.rs` |
 //! | Figure 3, the safety properties | `invariants.rs`, `tests/it/safety.rs` |
 //!
 //! Who implements [`Storage`] or [`Transport`] holds it against its contract in one line: the feature `suite`. The features
@@ -105,6 +106,7 @@ mod role;
 #[cfg(feature = "seeded-bugs")]
 pub mod seeded;
 mod snapshot;
+mod state_digest;
 mod state_machine;
 mod status;
 mod storage;
@@ -131,6 +133,7 @@ pub use progress::{Progress, ProgressState};
 pub use quorum::{Configuration, VoteResult};
 pub use replica::Replica;
 pub use request::{Limits, Outcome, QUERY_COST, Reply, RequestId};
+pub use state_digest::StateDigest;
 pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
 pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};

@@ -147,6 +147,8 @@ marks! {
     DiskReplaced "Another disk answers under a member's id: its progress begins anew (M10)."
     IncarnationsPinned "A leader pins the incarnations that it has heard (M10)."
 
+    StateDecided "A majority has told of one state at an entry: its leader says so in the log (I12)."
+
     UnknownOutcome "Who waits for an entry is told that its outcome is not known."
 
     SessionExpired "A write of a session that is not open."

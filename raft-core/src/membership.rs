@@ -120,7 +120,7 @@ impl Configurations {
 pub(crate) fn configuration_of(entry: &Entry) -> Option<(LogIndex, Configuration)> {
     match &entry.payload {
         Payload::Configuration(bytes) => Configuration::from_bytes(bytes).map(|held| (entry.index, held)),
-        Payload::Noop | Payload::Command(_) => None,
+        Payload::Noop | Payload::Command(_) | Payload::StateDigest(_) => None,
     }
 }
 

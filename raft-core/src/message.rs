@@ -10,6 +10,7 @@ use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::state_digest::StateDigest;
 use crate::storage::SnapshotChunk;
 use crate::types::{Digest, Entries, Incarnation, LogIndex, NodeId, Term};
 
@@ -56,6 +57,8 @@ pub enum Body {
     ReadIndex(ReadIndex),
     /// The answer to it.
     ReadIndexResponse(ReadIndexResponse),
+    /// "I have applied so much, and have this state", from a follower.
+    StateDigest(Box<StateDigest>),
 }
 
 impl Body {
@@ -75,7 +78,8 @@ impl Body {
             | Self::Heartbeat(_)
             | Self::TimeoutNow
             | Self::ReadIndex(_)
-            | Self::ReadIndexResponse(_) => None,
+            | Self::ReadIndexResponse(_)
+            | Self::StateDigest(_) => None,
         }
     }
 }

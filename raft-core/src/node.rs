@@ -220,6 +220,8 @@ impl<S: Storage> Node<S> {
                 self.on_unreachable(peer);
                 Ok(())
             }
+            Event::StateDigested(digest) => self.on_state_digested(digest, actions),
+            Event::StateDiverged(index) => Err(Fault::StateDiverged { index }),
         }
     }
 
@@ -294,6 +296,7 @@ impl<S: Storage> Node<S> {
             Body::AppendEntriesResponse(_, response) => self.on_append_entries_response(from, response, actions)?,
             Body::InstallSnapshotResponse(_, response) => self.on_install_snapshot_response(from, response, actions)?,
             Body::HeartbeatResponse(_, response) => self.on_heartbeat_response(from, response, actions)?,
+            Body::StateDigest(digest) => self.on_state_digest(from, &digest, actions)?,
         }
         self.pin_heard(actions)
     }

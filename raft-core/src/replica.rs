@@ -30,10 +30,12 @@ use crate::storage::Storage;
 use crate::transport::Transport;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
+mod digests;
 mod room;
 mod snapshot;
 mod waiting;
 
+use digests::StateDigests;
 use waiting::{Proposed, apply_entry, take_waiting};
 
 /// See the module.
@@ -63,6 +65,7 @@ pub struct Replica<S, T, M> {
     applied_bytes: usize,
     /// Leadership was handed over for lack of room, since there was room last.
     gave_way: bool,
+    digests: StateDigests,
 }
 
 // Inputs.
@@ -93,6 +96,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             notices: VecDeque::new(),
             applied_bytes: 0,
             gave_way: false,
+            digests: StateDigests::new(limits.state_digest_every),
         })
     }
 
@@ -209,6 +213,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         if !is_awaited(request) {
             return Some(Reply { request, outcome: Outcome::Unknown });
         }
+        if self.is_halted() {
+            return Some(Reply { request, outcome: Outcome::Refused(Refusal::Halted) });
+        }
         let index = self.node.last_applied();
         let reply = self.machine.query(&query);
         Some(Reply { request, outcome: Outcome::Answered { index, reply, kind } })
@@ -259,7 +266,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.is_halted() || (self.durable == self.begun && self.queue.batches.is_empty())
     }
 
-    /// Whether the storage has failed and nothing is done any more.
+    /// Whether the storage or the state is at fault and nothing is done any more.
     #[must_use]
     pub const fn is_halted(&self) -> bool {
         self.node.is_halted()
@@ -297,7 +304,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 }
             }
             Action::Apply { first, last } => match self.apply(first, last) {
-                Ok(()) => self.events.push_back(Event::Applied(last)),
+                Ok(None) => self.events.push_back(Event::Applied(last)),
+                Ok(Some(diverged)) => self.events.push_back(Event::StateDiverged(diverged)),
                 Err(error) => self.events.push_back(Event::WriteFailed(error)),
             },
             Action::Restore(meta) => self.restore(&meta),
@@ -350,7 +358,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.run();
     }
 
-    fn apply(&mut self, first: LogIndex, last: LogIndex) -> Result<(), StorageError> {
+    /// Gives the entry after which a majority had another state, where one of these says so: nothing is applied from there on.
+    fn apply(&mut self, first: LogIndex, last: LogIndex) -> Result<Option<LogIndex>, StorageError> {
         let mut next = first;
         while next <= last {
             let entries = self.node.entries(next, last)?;
@@ -358,14 +367,19 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 return Err(StorageError::OutOfRange { index: next, last: next.prev() });
             };
             for entry in entries.iter() {
+                if let Some(diverged) = self.digests.contradicted_by(entry) {
+                    return Ok(Some(diverged));
+                }
                 let digest = self.node.digest(entry.index)?;
                 let waiting = take_waiting(&mut self.proposed, &mut self.replies, entry);
                 self.applied_bytes = self.applied_bytes.saturating_add(entry.cost());
                 apply_entry(&mut self.machine, entry, digest, waiting, &mut self.replies);
+                let taken = self.digests.applied(entry, || self.machine.digest());
+                self.events.extend(taken.map(Event::StateDigested));
             }
             next = end.next();
         }
-        Ok(())
+        Ok(None)
     }
 
     fn notice(&mut self, notice: Action) {

@@ -18,6 +18,7 @@ use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::Configuration;
 use crate::role::Role;
+use crate::state_digest::StateDigest;
 use crate::storage::Storage;
 use crate::types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, Term};
 
@@ -374,12 +375,15 @@ impl<S: Storage> Node<S> {
 }
 
 /// Entries follow `prev_log_index` one by one, their terms never fall and none is above the leader's; what should be
-/// a configuration is one.
+/// a configuration, or a state's digest, is one.
 fn is_well_formed(request: &AppendEntries, term: Term) -> bool {
     let mut last = (request.prev_log_index, request.prev_log_term);
     let consecutive = request.entries.iter().all(|entry| {
-        let is_readable =
-            !matches!(&entry.payload, Payload::Configuration(bytes) if Configuration::from_bytes(bytes).is_none());
+        let is_readable = match &entry.payload {
+            Payload::Configuration(bytes) => Configuration::from_bytes(bytes).is_some(),
+            Payload::StateDigest(bytes) => StateDigest::from_bytes(bytes).is_some(),
+            Payload::Noop | Payload::Command(_) => true,
+        };
         let follows = entry.index.0.checked_sub(1) == Some(last.0.0) && entry.term >= last.1 && is_readable;
         last = (entry.index, entry.term);
         follows

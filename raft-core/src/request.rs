@@ -25,6 +25,9 @@ pub struct Limits {
     pub max_query_bytes: usize,
     /// Entries applied since the last snapshot before another one is taken; `None` takes none by itself.
     pub snapshot_every_bytes: Option<usize>,
+    /// The digest of the state is taken after each entry whose index is a multiple of this, and compared with the other
+    /// replicas' (`None`, or 0: never). Give every server the same: only what is taken at the same entries is compared.
+    pub state_digest_every: Option<u64>,
 }
 
 /// What a query that waits costs beside its bytes, about.
@@ -83,6 +86,7 @@ impl Default for Limits {
             max_queued_bytes: 64 << 20,
             max_query_bytes: 16 << 20,
             snapshot_every_bytes: None,
+            state_digest_every: Some(1024),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::action::RoleName;
 use crate::event::MembershipChange;
 use crate::progress::Progress;
 use crate::read_index::ReadRounds;
+use crate::state_digest::StateDigests;
 use crate::transfer::Transfer;
 use crate::types::{LogIndex, NodeId, WriteId};
 
@@ -56,6 +57,8 @@ pub(crate) struct Leader {
     pub(crate) said_timeout_now: bool,
     /// Somebody was heard whose incarnation the configuration does not hold yet.
     pub(crate) unpinned: bool,
+    /// The states that members have told of.
+    pub(crate) state_digests: StateDigests,
 }
 
 /// A change whose new voters are learners until they hold the entry that it began with and, if it says so, have caught up
@@ -138,6 +141,7 @@ impl Leader {
             transfer: None,
             said_timeout_now: false,
             unpinned: false,
+            state_digests: StateDigests::default(),
         }
     }
 

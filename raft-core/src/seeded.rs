@@ -174,6 +174,7 @@ bugs! {
     WindowUnbounded "N5" "Appends in flight are not limited: a follower that does not answer takes more than its budget."
     UncommittedUnbounded "N5" "Uncommitted entries are not limited: a leader without a quorum takes more than its budget."
 
+    StateDigestIgnored "I12" "A replica whose state is another than a majority's goes on: it answers from it."
     AnswersCrossed "I14" "The commands of one entry get each other's answers: no order explains them."
     SwapIgnoresExpected "I14" "Compare-and-swap swaps whatever is there: no order explains the answers."
     DeleteKeepsKey "I14" "A deleted key is still there: no order explains what is read."

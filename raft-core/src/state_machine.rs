@@ -31,7 +31,8 @@ pub trait StateMachine {
     /// The bytes are no snapshot of this machine; the state is then what it was before.
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError>;
 
-    /// A digest of the state: replicas that have applied the same entries have equal ones.
+    /// A digest of the state: replicas that have applied the same entries have equal ones. Asked for once in so many entries
+    /// ([`Limits::state_digest_every`](crate::Limits)) and with every snapshot, so it should not take long.
     fn digest(&self) -> Digest;
 }
 

@@ -110,7 +110,7 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    /// Whether a storage fault has stopped this node for good.
+    /// Whether a fault has stopped this node for good.
     #[must_use]
     pub const fn is_halted(&self) -> bool {
         self.fault.is_some()

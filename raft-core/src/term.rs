@@ -80,6 +80,7 @@ impl<S: Storage> Node<S> {
             | Body::HeartbeatResponse(_, _)
             | Body::InstallSnapshotResponse(_, _)
             | Body::ReadIndexResponse(_)
+            | Body::StateDigest(_)
             | Body::TimeoutNow => return,
         };
         mark!(OldTermAnswered);

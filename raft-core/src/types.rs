@@ -67,6 +67,8 @@ pub enum Payload {
     Command(Bytes),
     /// Who takes part from here on (§6): [`Configuration::to_bytes`](crate::Configuration::to_bytes).
     Configuration(Bytes),
+    /// What state a majority had after an earlier entry: [`StateDigest::to_bytes`](crate::StateDigest::to_bytes).
+    StateDigest(Bytes),
 }
 
 /// A run of consecutive entries, shared: a follower more costs a pointer, not a copy.
@@ -91,17 +93,19 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Noop => &[],
-            Self::Command(bytes) | Self::Configuration(bytes) => bytes,
+            Self::Command(bytes) | Self::Configuration(bytes) | Self::StateDigest(bytes) => bytes,
         }
     }
 
-    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command, 2 configuration.
+    /// A number for the kind, part of what a chain hashes: 0 no-op, 1 command, 2 configuration, 3 state
+    /// digest.
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Noop => 0,
             Self::Command(_) => 1,
             Self::Configuration(_) => 2,
+            Self::StateDigest(_) => 3,
         }
     }
 }

@@ -14,7 +14,7 @@ use raft_core::{Configuration, Digest, Entry, LogIndex, Payload, Term};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The kind of block 0. Every other block has its payload's: 0 no-op, 1 command.
+/// The kind of block 0. Every other block has its payload's: 0 no-op, 1 command, 2 configuration, 3 state digest.
 pub const GENESIS_KIND: u8 = 255;
 
 /// Names a cluster: what block 0 and every handshake carry.
@@ -101,6 +101,7 @@ pub(crate) fn payload(kind: u8, bytes: Bytes) -> Option<Payload> {
         0 if bytes.is_empty() => Some(Payload::Noop),
         1 => Some(Payload::Command(bytes)),
         2 => Some(Payload::Configuration(bytes)),
+        3 => Some(Payload::StateDigest(bytes)),
         _ => None,
     }
 }
@@ -133,6 +134,7 @@ impl fmt::Display for Block {
             0 => "no-op",
             2 => "configuration",
             1 => "command",
+            3 => "state digest",
             GENESIS_KIND => "genesis",
             _ => "unknown",
         };

@@ -51,6 +51,11 @@ impl std::fmt::Display for Notice {
             Self::Raft(Action::PeerDiverged { peer, index }) => {
                 write!(f, "the log of server {peer} differs from ours at {index}: one of the two is damaged")
             }
+            Self::Raft(Action::StateDiffers { peer, index }) => write!(
+                f,
+                "server {peer} had another state than this one after entry {index}: whichever of the two a majority does \
+                 not agree with halts"
+            ),
             Self::Raft(Action::MessageDropped { from, reason }) => {
                 write!(f, "a message of server {from} was dropped: {reason}")
             }

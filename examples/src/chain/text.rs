@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use raft_core::{Batch, Commands, Configuration, Digest};
+use raft_core::{Batch, Commands, Configuration, Digest, StateDigest};
 use raft_kv::inspect::FoundBlock;
 use raft_kv::{Command, GENESIS_KIND, Genesis, Operation};
 use serde_json::{Map, Value as Json, json};
@@ -20,6 +20,9 @@ pub(super) fn block(block: &FoundBlock) -> String {
         }),
         2 => {
             let _ = write!(text, "\n  (no requests: the members are {})", members(payload));
+        }
+        3 => {
+            let _ = write!(text, "\n  (no requests: {})", console::state_digest(payload));
         }
         GENESIS_KIND => {
             let genesis = Genesis::from_bytes(payload).map_or_else(|| "unreadable".into(), |held| held.to_string());
@@ -47,6 +50,7 @@ pub(super) fn json(block: &FoundBlock) -> Json {
         0 => json!("noop"),
         1 => json!("command"),
         2 => json!("configuration"),
+        3 => json!("state digest"),
         GENESIS_KIND => json!("genesis"),
         other => json!(other),
     };
@@ -71,6 +75,10 @@ fn content(block: &FoundBlock) -> Option<Map<String, Json>> {
         0 => json!({}),
         1 => json!({ "transactions": transactions(payload)? }),
         2 => json!({ "members": Configuration::from_bytes(payload)?.to_string() }),
+        3 => {
+            let StateDigest { index, state } = StateDigest::from_bytes(payload)?;
+            json!({ "after": index.0, "state": state.to_string() })
+        }
         GENESIS_KIND => {
             let Genesis { cluster, configuration } = Genesis::from_bytes(payload)?;
             json!({ "cluster": cluster.to_string(), "members": configuration.to_string() })
@@ -180,6 +188,14 @@ mod tests {
         assert_eq!(text.lines().next(), Some("block 3 term 2"));
         assert!(text.contains("a leader's first block") && text.ends_with(&format!("hash {}", "02".repeat(32))));
         assert!(block(&of(2, vec![1])).contains("the members are unreadable"));
+        let digest = StateDigest { index: LogIndex(2), state: Digest([0x9f; 32]) };
+        let about = of(3, digest.to_bytes().to_vec());
+        let (shown, hex) = (json(&about), "9f".repeat(32));
+        assert!(block(&about).contains(&format!("(no requests: a majority's state after block 2 is {hex})")));
+        assert_eq!(
+            (&shown["kind"], &shown["after"], &shown["state"]),
+            (&json!("state digest"), &json!(2), &json!(hex))
+        );
         assert!(block(&of(9, vec![1])).contains("1 bytes of an unknown kind, 9"));
         assert!(block(&FoundBlock { prev_hash: None, ..of(0, Vec::new()) }).contains("prev unknown"));
     }

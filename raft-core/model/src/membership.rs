@@ -9,7 +9,7 @@ pub(crate) fn configurations(founders: &[u32], log: &[Entry]) -> Vec<(u64, Confi
     let founding = (0, Configuration::new(founders.iter().copied().map(NodeId)));
     let appended = log.iter().filter_map(|entry| match &entry.payload {
         Payload::Configuration(bytes) => Some((entry.index.0, Configuration::from_bytes(bytes).unwrap())),
-        Payload::Noop | Payload::Command(_) => None,
+        Payload::Noop | Payload::Command(_) | Payload::StateDigest(_) => None,
     });
     [founding].into_iter().chain(appended).collect()
 }

@@ -280,6 +280,7 @@ fn names(fault: &Fault, server: u32) -> bool {
         | Fault::Pause { target, .. }
         | Fault::Drift { target, .. }
         | Fault::Jump { target, .. }
+        | Fault::AlteredState { target }
         | Fault::Isolate { target, .. }
         | Fault::OneWay { target, .. }
         | Fault::SlowDisk { target, .. }

@@ -109,6 +109,9 @@ pub struct Limits {
     pub max_batch_bytes: usize,
     /// `Limits`.
     pub snapshot_every_bytes: Option<usize>,
+    /// `Limits`.
+    #[serde(default)]
+    pub state_digest_every: Option<u64>,
     /// `Config`'s leases, with this bound in ticks: clocks keep it only where none drifts or jumps and nobody pauses.
     #[serde(default)]
     pub lease_drift: Option<u32>,
@@ -174,6 +177,12 @@ pub enum Fault {
         target: Target,
         /// How many.
         ticks: u32,
+    },
+    /// Its state is another from now on, as its digest tells, until it starts anew: a bit of its memory has flipped. What it
+    /// answers stays right, so that everything else is still held to be. For worlds that take no snapshots.
+    AlteredState {
+        /// Who.
+        target: Target,
     },
     /// Only servers of one side hear each other. Who is on no side hears nobody.
     Partition {
@@ -315,6 +324,7 @@ impl Fault {
             Self::Pause { .. } => "pause",
             Self::Drift { .. } => "clock drift",
             Self::Jump { .. } => "clock jump",
+            Self::AlteredState { .. } => "altered state",
             Self::Partition { .. } => "partition",
             Self::Isolate { .. } => "isolation",
             Self::OneWay { .. } => "one-way cut",

@@ -300,14 +300,19 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
     fn notice(&mut self, at: usize) -> Result<(), Failure> {
         loop {
             let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
-            let (id, is_excused) = (server.id, server.is_excused);
+            let (id, is_excused, is_altered) = (server.id, server.is_excused, server.is_altered);
             let Some(process) = &mut server.process else { return Ok(()) };
             let Some(notice) = process.replica.next_notice() else { break };
             match &notice {
                 Action::Halt(fault) => {
                     process.halted = true;
                     let what = format!("server {id} halts: {fault}");
-                    if !is_excused || matches!(fault, NodeFault::Diverged { .. }) {
+                    let is_meant = match fault {
+                        NodeFault::Storage(_) => is_excused,
+                        NodeFault::Diverged { .. } => false,
+                        NodeFault::StateDiverged { .. } => is_altered,
+                    };
+                    if !is_meant {
                         return Err(Failure::new("halts only where its disk fails", what));
                     }
                     self.tell(|| What::Halted { server: id, why: fault.to_string() });
@@ -316,6 +321,11 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 Action::PeerDiverged { peer, index } => {
                     let what = format!("server {id} says that {peer} differs at {index}");
                     return Err(Failure::new("log matching", what));
+                }
+                // An altered state is told of also when its server has started anew.
+                Action::StateDiffers { peer, index } if !self.faults.contains_key("altered state") => {
+                    let what = format!("server {id} says that {peer} has another state after {index}");
+                    return Err(Failure::new("equal states", what));
                 }
                 Action::RoleChanged { .. } => {}
                 notice => {

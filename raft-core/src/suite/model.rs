@@ -175,7 +175,7 @@ impl State {
         let after = self.entries.iter().map(|(entry, _)| entry).filter(|entry| entry.index > self.snapshot_index());
         let configuration = |entry: &Entry| match &entry.payload {
             Payload::Configuration(bytes) => Some((entry.index, Configuration::from_bytes(bytes)?)),
-            Payload::Noop | Payload::Command(_) => None,
+            Payload::Noop | Payload::Command(_) | Payload::StateDigest(_) => None,
         };
         after.filter_map(configuration).collect()
     }

@@ -9,7 +9,7 @@ use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Event, HardState,
     Heartbeat, HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, MemStorage, MembershipChange,
     Message, Node, NodeId, Payload, PreVote, PreVoteResponse, ReadId, RequestVote, RequestVoteResponse, SnapshotChunk,
-    SnapshotMeta, Storage, Term,
+    SnapshotMeta, StateDigest, Storage, Term,
 };
 
 use crate::cluster::{Disk, entries};
@@ -101,6 +101,10 @@ fn install_response() -> impl Strategy<Value = InstallSnapshotResponse> {
     })
 }
 
+fn state_digest() -> impl Strategy<Value = StateDigest> {
+    (index(), 0_u8..3).prop_map(|(index, state)| StateDigest { index, state: Digest([state; 32]) })
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => (term(), index(), term(), incarnation()).prop_map(|(next_term, last_log_index, last_log_term, voter)| {
@@ -128,6 +132,7 @@ fn body() -> impl Strategy<Value = Body> {
             Body::InstallSnapshotResponse(incarnation, response)
         }),
         1 => Just(Body::TimeoutNow),
+        2 => state_digest().prop_map(|digest| Body::StateDigest(digest.into())),
     ]
 }
 
@@ -147,6 +152,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Campaign),
         1 => Just(Event::Propose(vec![Bytes::from_static(b"y")])),
         1 => (0_u64..9).prop_map(|read| Event::Read(ReadId(read))),
+        1 => state_digest().prop_map(Event::StateDigested),
         1 => change,
         1 => (0_u32..5).prop_map(|id| Event::TransferLeadership(NodeId(id))),
         1 => Just(Event::HandOver),

@@ -25,6 +25,7 @@ mod replica;
 mod safety;
 mod script;
 mod snapshots;
+mod state_digests;
 mod suite_catches;
 mod suite_passes;
 mod toy;

@@ -15,11 +15,13 @@ use raft_core::{
 pub struct Sum {
     pub sum: u64,
     asked: std::cell::Cell<u32>,
+    /// It counts wrongly from now on.
+    pub miscounts: std::cell::Cell<bool>,
 }
 
 impl StateMachine for Sum {
     fn apply(&mut self, _at: &Position, command: &[u8]) -> Bytes {
-        self.sum += u64::from(command[0]);
+        self.sum += u64::from(command[0]) + u64::from(self.miscounts.get());
         Bytes::from(self.sum.to_string())
     }
     fn query(&self, _query: &[u8]) -> Bytes {

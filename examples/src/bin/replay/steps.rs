@@ -2,8 +2,8 @@
 
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
-    MembershipChange, Message, Node, NodeId, Payload, ReadKind, ReadToken, SnapshotChunk, SnapshotMeta, Storage,
-    WriteOp,
+    MembershipChange, Message, Node, NodeId, Payload, ReadKind, ReadToken, SnapshotChunk, SnapshotMeta, StateDigest,
+    Storage, WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -57,6 +57,8 @@ fn event(event: &Event) -> String {
         Event::Restored(index) => format!("the snapshot of entry {index} is restored"),
         Event::RestoreFailed(index) => format!("the snapshot of entry {index} cannot be restored"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
+        Event::StateDigested(digest) => has_state(digest),
+        Event::StateDiverged(index) => format!("a majority has another state after entry {index}"),
     }
 }
 
@@ -71,6 +73,7 @@ fn action(action: &Action) -> String {
         Action::ReadFailed { read, reason } => format!("read {} fails: {}", read.0, reason),
         Action::RoleChanged { role, term, leader } => format!("now {role} of term {term}, leader {}", id(*leader)),
         Action::PeerDiverged { peer, index } => format!("the log of server {peer} differs at {index}"),
+        Action::StateDiffers { peer, index } => format!("server {peer} has another state after entry {index}"),
         Action::MembershipAppended { index, term } => format!("the change is entry {index} of term {term}"),
         Action::MembershipRefused(refusal) => format!("the change is refused: {}", refusal),
         Action::MembershipChanged(configuration) => format!("members are now {configuration}"),
@@ -128,6 +131,7 @@ fn content(message: &Message) -> String {
             let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied{lease}"));
             format!("{}: {index}", request_of(answer.token))
         }
+        Body::StateDigest(digest) => has_state(digest),
     };
     format!("[term {}] {body}", message.term)
 }
@@ -167,7 +171,7 @@ fn chunk(chunk: &SnapshotChunk) -> String {
 fn several(entries: &[Entry]) -> String {
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return "nothing".into() };
     let bytes: usize = entries.iter().map(|entry| entry.payload.bytes().len()).sum();
-    let mut parts: Vec<String> = entries.iter().filter_map(configuration).collect();
+    let mut parts: Vec<String> = entries.iter().filter_map(of_no_command).collect();
     let mut payloads = entries.iter().filter_map(command).peekable();
     if parts.is_empty() || payloads.peek().is_some() {
         parts.push(commands(payloads));
@@ -175,15 +179,27 @@ fn several(entries: &[Entry]) -> String {
     format!("{} ({bytes} bytes): {}", span(first.index, last.index), parts.join("; "))
 }
 
-fn configuration(entry: &Entry) -> Option<String> {
-    let Payload::Configuration(bytes) = &entry.payload else { return None };
-    Some(Configuration::from_bytes(bytes).map_or_else(|| "no configuration".into(), |held| format!("members {held}")))
+fn of_no_command(entry: &Entry) -> Option<String> {
+    match &entry.payload {
+        Payload::Configuration(bytes) => Some(
+            Configuration::from_bytes(bytes)
+                .map_or_else(|| "no configuration".into(), |held| format!("members {held}")),
+        ),
+        Payload::StateDigest(bytes) => {
+            Some(StateDigest::from_bytes(bytes).map_or_else(|| "no state's digest".into(), |digest| has_state(&digest)))
+        }
+        Payload::Noop | Payload::Command(_) => None,
+    }
+}
+
+fn has_state(digest: &StateDigest) -> String {
+    format!("the state after entry {} is {:.8}", digest.index, digest.state)
 }
 
 const fn command(entry: &Entry) -> Option<&Bytes> {
     match &entry.payload {
         Payload::Command(payload) => Some(payload),
-        Payload::Noop | Payload::Configuration(_) => None,
+        Payload::Noop | Payload::Configuration(_) | Payload::StateDigest(_) => None,
     }
 }
 
@@ -243,7 +259,7 @@ const TEXT_CHARS_MAX: usize = 160;
 #[cfg(test)]
 mod tests {
     use raft_core::{
-        Config, InstallSnapshotResponse, MemStorage, PeerFault, ReadId, ReadIndex, ReadIndexResponse, Refusal,
+        Config, Digest, InstallSnapshotResponse, MemStorage, PeerFault, ReadId, ReadIndex, ReadIndexResponse, Refusal,
         RequestVote, Snapshot, Term, Write, WriteId,
     };
 
@@ -365,6 +381,9 @@ mod tests {
         let joint = Configuration::joint([NodeId(1), NodeId(4)], [NodeId(1)], []);
         let held = entry(2, Payload::Configuration(joint.to_bytes().into()));
         assert_eq!(several(std::slice::from_ref(&held)), "entry 2 (24 bytes): members 1,4, outgoing 1");
+        let digest = StateDigest { index: LogIndex(8), state: Digest([0x9f; 32]) };
+        let told = entry(9, Payload::StateDigest(digest.to_bytes()));
+        assert_eq!(several(&[told]), "entry 9 (40 bytes): the state after entry 8 is 9f9f9f9f");
         let damaged = entry(3, Payload::Configuration(Bytes::from_static(b"x")));
         assert_eq!(several(&[damaged]), "entry 3 (1 bytes): no configuration");
         assert_eq!(several(&[entry(1, Payload::Noop)]), "entry 1 (0 bytes): no command");

@@ -174,6 +174,7 @@ fn shape() -> Shape {
         tail_entries: 1,
         max_batch_bytes: 1,
         snapshot_every_bytes: None,
+        state_digest_every: None,
         lease_drift: None,
         segment_bytes: 16 << 10,
     };

@@ -34,6 +34,8 @@ pub(super) struct Tap {
     /// The index whose commands are being applied, and a hash of them and their replies.
     applying: Option<(LogIndex, u64)>,
     pub(super) failure: Option<Failure>,
+    /// The machine's digest is another than its state's.
+    pub(super) is_altered: bool,
 }
 
 /// What has happened since it was last looked at.
@@ -84,6 +86,7 @@ impl Tap {
             applied: Vec::new(),
             applying: None,
             failure: None,
+            is_altered: false,
         }
     }
 
@@ -111,7 +114,7 @@ impl Tap {
         self.commit = self.live.log.snapshot;
         self.news = News { any: true, appended: Some(self.live.log.base().next()), ..News::default() };
         self.news.votes.extend(vote(&self.live.hard_state));
-        (self.applying, self.failure) = (None, None);
+        (self.applying, self.failure, self.is_altered) = (None, None, false);
         self.applied.clear();
         Ok(())
     }

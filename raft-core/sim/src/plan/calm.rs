@@ -69,6 +69,7 @@ impl Default for Limits {
             tail_entries: config.tail_entries,
             max_batch_bytes: limits.max_batch_bytes,
             snapshot_every_bytes: limits.snapshot_every_bytes,
+            state_digest_every: limits.state_digest_every,
             lease_drift: None,
             segment_bytes: 16 << 10,
         }

@@ -76,6 +76,7 @@ fn limits(rng: &mut Rng) -> Limits {
         tail_entries: pick(rng, &[0, 3, 50, 4096]),
         max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
         snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
+        state_digest_every: pick(rng, &[Some(1), Some(4), Some(16), Some(64), None]),
         lease_drift: chance(rng, 200).then_some(1),
         segment_bytes: 0,
     }

@@ -34,6 +34,7 @@ impl Fault {
             | Self::FailedReads { lasts, .. }
             | Self::FullDisk { lasts, .. } => Some(lasts),
             Self::Jump { .. }
+            | Self::AlteredState { .. }
             | Self::Membership { .. }
             | Self::Transfer { .. }
             | Self::HandOver
@@ -64,6 +65,7 @@ impl fmt::Display for Fault {
             Self::Pause { target, .. } => write!(f, "{target} stands still"),
             Self::Drift { target, permille, .. } => write!(f, "the clock of {target} runs at {permille} ‰"),
             Self::Jump { target, ticks } => write!(f, "the clock of {target} jumps by {ticks} ticks"),
+            Self::AlteredState { target } => write!(f, "a bit flips in the state of {target}"),
             Self::Partition { sides, .. } => write!(f, "partition {}", Sides(sides)),
             Self::Isolate { target, .. } => write!(f, "{target} is isolated"),
             Self::OneWay { target, says: true, .. } => write!(f, "what {target} says is lost"),

@@ -39,6 +39,7 @@ pub(crate) fn shape() -> Shape {
             tail_entries: 10,
             max_batch_bytes: 1024,
             snapshot_every_bytes: None,
+            state_digest_every: None,
             lease_drift: None,
             segment_bytes: 16 << 10,
         },

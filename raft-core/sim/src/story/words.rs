@@ -38,6 +38,7 @@ pub fn words(body: &Body) -> String {
             let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied"));
             format!("ReadIndexResponse request {}: {index}", answer.token.sequence)
         }
+        Body::StateDigest(digest) => format!("StateDigest {:.8} after {}", digest.state, digest.index),
     }
 }
 

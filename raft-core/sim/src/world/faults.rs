@@ -63,7 +63,8 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             | Fault::CrashAtWrite { target, .. }
             | Fault::Pause { target, .. }
             | Fault::Drift { target, .. }
-            | Fault::Jump { target, .. } => self.befall_process(*target, fault),
+            | Fault::Jump { target, .. }
+            | Fault::AlteredState { target } => self.befall_process(*target, fault),
             Fault::SlowDisk { target, .. }
             | Fault::StuckDisk { target, .. }
             | Fault::FailedWrite { target, .. }
@@ -112,6 +113,10 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             Fault::Drift { permille, lasts, .. } => {
                 server.clock = (*permille).max(1);
                 self.queue.push(now + *lasts, Due::Ending(Ending::Clock(id)));
+            }
+            Fault::AlteredState { .. } => {
+                server.is_altered = true;
+                self.oracle.alter_state(id);
             }
             Fault::Jump { ticks, .. } => {
                 for _ in 0..*ticks {

@@ -44,6 +44,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
             Ok(replica) => {
                 self.oracle.started(id, &replica)?;
                 server.process = Some(Process::new(replica));
+                server.is_altered = false;
                 if self.operator.replaces(id) {
                     self.operator.spare();
                     server.is_lost = false;

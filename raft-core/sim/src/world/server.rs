@@ -35,6 +35,8 @@ pub(super) struct Server<S, M> {
     pub(super) stuck: u32,
     /// It may halt or not start, for its device fails.
     pub(super) is_excused: bool,
+    /// Its process's state is not what the log makes it: it is to halt.
+    pub(super) is_altered: bool,
     /// It crashes while it founds its next file.
     pub(super) dies_founding: bool,
 }
@@ -99,6 +101,7 @@ impl<S, M> Server<S, M> {
             slowness: 1,
             stuck: 0,
             is_excused: false,
+            is_altered: false,
             dies_founding: false,
         }
     }
@@ -166,6 +169,7 @@ pub(super) fn config(shape: &Shape, id: NodeId, seed: u64, life: u64) -> (Config
     let requests = Limits {
         max_batch_bytes: limits.max_batch_bytes,
         snapshot_every_bytes: limits.snapshot_every_bytes,
+        state_digest_every: limits.state_digest_every,
         ..Limits::default()
     };
     (config, requests)

@@ -5,6 +5,7 @@ mod disks;
 mod processes;
 mod sessions;
 mod snapshots;
+mod states;
 mod watching;
 
 use raft_core::{NodeId, RoleName, Term};

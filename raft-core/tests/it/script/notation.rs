@@ -9,7 +9,7 @@ use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
     HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote,
     PreVoteResponse, Progress, ProgressState, ReadIndex, ReadIndexResponse, ReadToken, RequestVote,
-    RequestVoteResponse, SnapshotChunk, SnapshotMeta, Term,
+    RequestVoteResponse, SnapshotChunk, SnapshotMeta, StateDigest, Term,
 };
 
 use crate::cluster::state_digest;
@@ -87,6 +87,7 @@ fn content(body: &Body) -> String {
             let lease = if *lease { " lease" } else { "" };
             format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
         }
+        Body::StateDigest(digest) => format!("StateDigest {}", self::digest(digest)),
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
         Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, offset, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} offset={offset} next={next_offset}")
@@ -158,6 +159,7 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         "TimeoutNow" => Body::TimeoutNow,
         "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
         "ReadIndexResponse" => Body::ReadIndexResponse(parse_read_answer(&fields)?),
+        "StateDigest" => Body::StateDigest(parse_digest(rest)?.into()),
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(fields.first()?);
@@ -256,7 +258,19 @@ fn parse_position(text: &str) -> Result<(LogIndex, Term), String> {
     Ok((LogIndex(number(index)?), Term(number(term)?)))
 }
 
-/// `[1@1 -; 2@1 x; 3@1 {1,2,3}]`: a no-op, a command, a configuration.
+/// `8=7`: after entry 8 a state whose digest is 32 bytes of 7.
+fn digest(digest: &StateDigest) -> String {
+    format!("{}={}", digest.index, digest.state.0[0])
+}
+
+fn parse_digest(text: &str) -> Result<StateDigest, String> {
+    let (index, byte) = text.split_once('=').ok_or_else(|| format!("\"{text}\" is no state's digest: write 8=7"))?;
+    let byte: u64 = number(byte)?;
+    let byte = u8::try_from(byte).map_err(|error| error.to_string())?;
+    Ok(StateDigest { index: LogIndex(number(index)?), state: Digest([byte; 32]) })
+}
+
+/// `[1@1 -; 2@1 x; 3@1 {1,2,3}; 4@1 #3=7]`: a no-op, a command, a configuration, a state's digest.
 pub fn entries(entries: &[Entry]) -> String {
     let all: Vec<String> = entries.iter().map(entry).collect();
     format!("[{}]", all.join("; "))
@@ -268,6 +282,9 @@ fn entry(entry: &Entry) -> String {
         Payload::Command(bytes) => payload(bytes),
         Payload::Configuration(bytes) => {
             Configuration::from_bytes(bytes).map_or_else(|| "{?}".to_owned(), |held| format!("{{{held}}}"))
+        }
+        Payload::StateDigest(bytes) => {
+            StateDigest::from_bytes(bytes).map_or_else(|| "#?".to_owned(), |held| format!("#{}", digest(&held)))
         }
     };
     format!("{}@{} {payload}", entry.index, entry.term)
@@ -285,6 +302,9 @@ fn parse_entry(text: &str) -> Result<Entry, String> {
     let (index, term) = parse_position(position)?;
     let payload = match rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         _ if rest == "-" => Payload::Noop,
+        // What no digest encodes to.
+        _ if rest == "#?" => Payload::StateDigest(Bytes::new()),
+        _ if rest.starts_with('#') => Payload::StateDigest(parse_digest(&rest[1..])?.to_bytes()),
         // What no configuration encodes to.
         Some("?") => Payload::Configuration(Bytes::from_static(&[0xff; 12])),
         Some(members) => Payload::Configuration(parse_configuration(members)?.to_bytes().into()),
@@ -394,7 +414,7 @@ fn every_message_is_read_back_as_it_is_written() {
         "3->1 t4 RequestVote last=3@2",
         "3->1 t4 RequestVote last=3@2 transfer",
         "3->1 t4 RequestVoteResponse granted",
-        "1->2 t5 AppendEntries prev=1@1 commit=1 [2@1 -; 3@1 x; 4@2 {1,2, outgoing 2,3, learners 4}; 5@2 y*20]",
+        "1->2 t5 AppendEntries prev=1@1 commit=1 [2@1 -; 3@1 x; 4@2 {1,2, outgoing 2,3, learners 4}; 5@2 y*20; 6@2 #3=7; 7@2 #?]",
         "1->2 t5 AppendEntries prev=1@1 commit=1 []",
         "2->1 t5 Accepted 4",
         "2->1 t5 Rejected prev=7 hint=6@3",
@@ -410,6 +430,7 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 InstallSnapshot 9@2 {1,2, learners 4} offset=4 data=c,d done",
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
         "2->1 t5 InstallSnapshotResponse 9 offset=0 next=4",
+        "2->1 t5 StateDigest 8=7",
     ];
     for line in lines {
         assert_eq!(message(&parse_message(line).unwrap()), line);

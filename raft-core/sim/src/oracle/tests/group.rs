@@ -79,6 +79,7 @@ pub(super) fn limits() -> Limits {
         tail_entries: 8,
         max_batch_bytes: 64,
         snapshot_every_bytes: Some(3_000),
+        state_digest_every: None,
         lease_drift: None,
         segment_bytes: 2_000,
     }
@@ -135,6 +136,7 @@ impl Group {
         let of_replica = raft_core::Limits {
             max_batch_bytes: limits.max_batch_bytes,
             snapshot_every_bytes: limits.snapshot_every_bytes,
+            state_digest_every: limits.state_digest_every,
             ..raft_core::Limits::default()
         };
         let storage = self.oracle.watch(NodeId(id), log);

@@ -65,7 +65,8 @@ const fn class(fault: &Fault) -> &'static str {
         | Fault::CrashAtWrite { .. }
         | Fault::Pause { .. }
         | Fault::Drift { .. }
-        | Fault::Jump { .. } => "process",
+        | Fault::Jump { .. }
+        | Fault::AlteredState { .. } => "process",
         Fault::Partition { .. }
         | Fault::Isolate { .. }
         | Fault::OneWay { .. }
