@@ -131,7 +131,7 @@ pub enum Action {
         /// First entry that the log still holds, or would.
         first_index: LogIndex,
     },
-    /// The snapshot that was taken is not installed.
+    /// The snapshot that was taken is not installed, or the one that is being taken is given up.
     SnapshotRefused(Refusal),
     /// A message was dropped unanswered, for a correct peer does not send it.
     MessageDropped {
@@ -160,9 +160,9 @@ pub enum WriteOp {
     HardState(HardState),
     /// Remove the entry at this index and all that follow.
     Truncate(LogIndex),
-    /// The next chunk of a snapshot that is being received.
+    /// The next chunk of a snapshot that is being received or taken.
     SnapshotChunk(Box<SnapshotChunk>),
-    /// The snapshot that was received, whose last entry is at `index`, replaces the one before.
+    /// The snapshot that is all there, whose last entry is at `index`, replaces the one before.
     InstallSnapshot {
         /// The snapshot's last entry.
         index: LogIndex,

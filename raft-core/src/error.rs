@@ -59,8 +59,8 @@ pub enum Refusal {
     /// Another leader's entry took this one's place: it was not applied and never will be.
     #[error("another leader's entry took its place: it was not applied, ask again")]
     Superseded,
-    /// Another snapshot is being received.
-    #[error("a snapshot is being received: take one once it is installed")]
+    /// Another snapshot is being received, or taken.
+    #[error("another snapshot is under way: take one once it is installed")]
     SnapshotInProgress,
     /// The snapshot is not of an entry that was applied here, or not as this server knows it (fault S5).
     #[error("the snapshot is not of what was applied here: describe it when its state is taken")]
@@ -94,6 +94,9 @@ pub enum Refusal {
     /// The leader's disk is full (fault D6). Reads are answered; writes are taken again once there is room.
     #[error("the leader's disk is full: make room there, then ask again")]
     DiskFull,
+    /// The piece does not continue the snapshot that is being taken, or none is.
+    #[error("the piece continues no snapshot that is being taken: begin with the first one")]
+    OutOfOrder,
 }
 
 fn hint(leader: Option<NodeId>) -> String {

@@ -15,7 +15,7 @@ use crate::error::{Refusal, StorageError};
 use crate::message::Message;
 use crate::quorum::Configuration;
 use crate::state_digest::StateDigest;
-use crate::storage::Snapshot;
+use crate::storage::SnapshotChunk;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
 /// One input.
@@ -49,11 +49,14 @@ pub enum Event {
     WriteFailed(StorageError),
     /// The state machine has applied every entry up to this one.
     Applied(LogIndex),
-    /// The state machine was written down as it is after this entry: compact the log. Answered in the same step by
-    /// [`SnapshotInstalled`](crate::Action::SnapshotInstalled) or
-    /// [`SnapshotRefused`](crate::Action::SnapshotRefused). [`Node::describe_snapshot`](crate::Node::describe_snapshot)
-    /// gives the description, at the moment at which the state is.
-    SnapshotTaken(Box<Snapshot>),
+    /// The next piece of the state machine's state, as it was when
+    /// [`Node::describe_snapshot`](crate::Node::describe_snapshot) described it: write it down. The first one, at offset 0,
+    /// begins a snapshot, in place of one that was begun before; the last one compacts the log, and is answered in the
+    /// same step by [`SnapshotInstalled`](crate::Action::SnapshotInstalled). Pieces are rather of
+    /// [`max_chunk_bytes`](crate::Config::max_chunk_bytes), and each is rather given when the one before is durable.
+    /// [`SnapshotRefused`](crate::Action::SnapshotRefused) says, in the step of a piece or between two, that the snapshot is
+    /// given up.
+    SnapshotPiece(Box<SnapshotChunk>),
     /// The state machine's state is that of the snapshot at this index, as [`Restore`](crate::Action::Restore) asked.
     Restored(LogIndex),
     /// That snapshot is none of this state machine: its state is what it was.
@@ -100,7 +103,7 @@ impl Event {
         match self {
             Self::Propose(_) => Some(Action::ProposalRefused(Refusal::Halted)),
             Self::Read(read) => Some(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
-            Self::SnapshotTaken(_) => Some(Action::SnapshotRefused(Refusal::Halted)),
+            Self::SnapshotPiece(_) => Some(Action::SnapshotRefused(Refusal::Halted)),
             Self::ChangeMembership(_) => Some(Action::MembershipRefused(Refusal::Halted)),
             Self::TransferLeadership(target) => {
                 Some(Action::TransferRefused { target: *target, reason: Refusal::Halted })

@@ -54,6 +54,11 @@ pub(crate) fn check_state<S: Storage>(node: &Node<S>) -> Result<(), &'static str
         (log.persisted_index() <= log.last().index, "durable <= last"),
         (log.last().term <= node.current_term, "no entry is of a later term than the current one"),
         (log.is_being_written(), "what is not durable is in memory and being written"),
+        (node.taking.is_none() || node.receiving.is_none(), "one snapshot at a time is written down"),
+        (
+            node.taking.as_ref().is_none_or(|taking| log.snapshot_index() < taking.index()),
+            "a snapshot that is taken is new",
+        ),
     ];
     for (holds, rule) in rules {
         if !holds {

@@ -141,6 +141,7 @@ marks! {
     ReceivingRestarted "A chunk of another snapshot, or of another leader's, comes while one is being received (S4)."
     SnapshotOvertaken "A received snapshot is dropped: the log got there by itself."
     SnapshotInstalledOver "A received snapshot is of an entry that the log holds by now, and that is not known to be committed."
+    TakingGivenUp "A snapshot that is being taken is given up: a leader's arrives, of what is missing here."
     SnapshotReplacesLog "A received snapshot takes the place of the log (S2)."
 
     OtherDiskVotes "A vote of a disk that took another's place is dropped (M10)."
@@ -148,7 +149,7 @@ marks! {
     IncarnationsPinned "A leader pins the incarnations that it has heard (M10)."
 
     StateDecided "A majority has told of one state at an entry: its leader says so in the log (I12)."
-
+    TakingHurried "A piece of a snapshot is written before the next tick, for the log has grown long."
     UnknownOutcome "Who waits for an entry is told that its outcome is not known."
 
     SessionExpired "A write of a session that is not open."

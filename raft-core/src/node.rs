@@ -23,7 +23,7 @@ use crate::membership::Configurations;
 use crate::message::{Body, Message};
 use crate::read_index::ConfirmedRead;
 use crate::role::{Leader, Role, Votes};
-use crate::snapshot::Receiving;
+use crate::snapshot::{Receiving, Taking};
 use crate::storage::Storage;
 use crate::types::{Digest, Entry, Incarnation, LogIndex, NodeId, Payload, Term, WriteId};
 
@@ -61,6 +61,8 @@ pub struct Node<S> {
     pub(crate) installing: WriteId,
     /// The snapshot that a leader is sending.
     pub(crate) receiving: Option<Box<Receiving>>,
+    /// The snapshot that is being taken here.
+    pub(crate) taking: Option<Box<Taking>>,
     /// The leader whose log was said to differ, so that it is said once.
     pub(crate) differs_from: Option<NodeId>,
     /// Whether the configuration has changed, or was read, since it was last asked if it means this server's disk.
@@ -109,6 +111,7 @@ impl<S: Storage> Node<S> {
             last_hash: None,
             installing: WriteId(0),
             receiving: None,
+            taking: None,
             differs_from: None,
             configuration_is_new: true,
             said_replaced: false,
@@ -210,7 +213,7 @@ impl<S: Storage> Node<S> {
                 self.release_reads(actions);
                 Ok(())
             }
-            Event::SnapshotTaken(snapshot) => self.on_snapshot_taken(*snapshot, actions),
+            Event::SnapshotPiece(piece) => self.on_snapshot_piece(piece, actions),
             Event::Restored(index) => self.on_restored(index, actions),
             Event::RestoreFailed(index) => {
                 self.on_restore_failed(index, actions);
@@ -392,6 +395,7 @@ impl<S: Storage> Node<S> {
         let confirmed = core::mem::take(&mut self.confirmed_reads).into_iter().map(|confirmed| confirmed.read);
         actions.extend(confirmed.map(|read| Action::ReadFailed { read, reason: Refusal::Halted }));
         self.fail_forwarded(Refusal::Halted, actions);
+        actions.extend(self.taking.take().map(|_| Action::SnapshotRefused(Refusal::Halted)));
         self.fault = Some(fault.clone());
         actions.push(Action::Halt(fault));
     }

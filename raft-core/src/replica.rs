@@ -36,6 +36,7 @@ mod snapshot;
 mod waiting;
 
 use digests::StateDigests;
+use snapshot::Taking;
 use waiting::{Proposed, apply_entry, take_waiting};
 
 /// See the module.
@@ -61,11 +62,13 @@ pub struct Replica<S, T, M> {
     events: VecDeque<Event>,
     replies: VecDeque<Reply>,
     notices: VecDeque<Action>,
-    /// Entries applied since the last snapshot, in bytes.
+    /// Entries applied since the last snapshot was begun, in bytes.
     applied_bytes: usize,
     /// Leadership was handed over for lack of room, since there was room last.
     gave_way: bool,
     digests: StateDigests,
+    /// The snapshot that is being taken.
+    taking: Option<Taking>,
 }
 
 // Inputs.
@@ -97,11 +100,15 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             applied_bytes: 0,
             gave_way: false,
             digests: StateDigests::new(limits.state_digest_every),
+            taking: None,
         })
     }
 
     /// One unit of time has passed.
     pub fn tick(&mut self) {
+        if let Some(taking) = &mut self.taking {
+            taking.is_paced = true;
+        }
         self.handle(Event::Tick);
     }
 
@@ -171,8 +178,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         self.handle(Event::Read(self.last_read));
     }
 
-    /// Reports what has become durable, and proposes what has gathered if the disk is idle. Call it whenever inputs
-    /// have been given, and whenever the storage has finished a write.
+    /// Reports what has become durable, proposes what has gathered if the disk is idle, and writes the next piece of a
+    /// snapshot if it is due. Call it whenever inputs have been given, and whenever the storage has finished a write.
     pub fn poll(&mut self) {
         loop {
             match self.node.storage_mut().persisted() {
@@ -181,6 +188,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                     self.handle(Event::Persisted(durable));
                 }
                 Ok(_) if self.durable == self.begun && !self.queue.batches.is_empty() => self.propose(),
+                Ok(_) if self.is_piece_due() => self.write_piece(),
                 Ok(_) => {
                     self.look_for_room();
                     return;
@@ -321,6 +329,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             }
             // Both are taken from the step that proposes.
             Action::ProposalAppended { .. } | Action::ProposalRefused(_) => {}
+            Action::SnapshotInstalled { .. } | Action::SnapshotRefused(_) => {
+                self.end_snapshot();
+                self.notice(action);
+            }
             notice => self.notice(notice),
         }
     }

@@ -1,7 +1,7 @@
 //! Log compaction (§7): snapshots taken here, and the sender, receiver and reply of `InstallSnapshot` (Figure 13).
 //!
 //! ```text
-//!   here:    the machine's state at last_applied ──SnapshotTaken──> chunks written, installed, log cut to its tail
+//!   here:    the machine's state at last_applied ──SnapshotPiece, one by one──> written ... the last one ──> installed, log cut to its tail
 //!   sent:    a follower's next entry is compacted ──InstallSnapshot, chunk by chunk──┐
 //!   there:   chunk written ──durable──> answered ... the last one ──durable──> Restore ──Restored──> installed ──durable──> accepted
 //! ```
@@ -10,7 +10,8 @@
 //! nothing (fault S5); installing is one write, so after a crash it is done or not done (S3); a snapshot at or below
 //! `commit_index` is not looked at (S1); chunks are taken only in order, of one snapshot of one leader (S4); what is
 //! installed brings exactly the configuration at its last entry (M8, M9); an entry that the log holds like the leader
-//! makes its snapshot unnecessary; while a state is being restored nothing is handed out for application.
+//! makes its snapshot unnecessary; while a state is being restored nothing is handed out for application; one snapshot at
+//! a time is written down, and one that a leader sends is worth more than one that is taken here.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -23,7 +24,7 @@ use crate::log::Mark;
 use crate::message::{AppendEntriesResponse, Body, InstallSnapshotResponse};
 use crate::node::Node;
 use crate::role::Role;
-use crate::storage::{Snapshot, SnapshotChunk, SnapshotMeta, Storage};
+use crate::storage::{SnapshotChunk, SnapshotMeta, Storage};
 use crate::types::{Digest, LogIndex, NodeId, Term, WriteId};
 
 /// A snapshot that is being received.
@@ -58,10 +59,26 @@ impl Receiving {
     }
 }
 
+/// A snapshot of this server's own that is being written down. It is of what was applied, so nothing that happens to the
+/// log meanwhile makes it wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Taking {
+    meta: SnapshotMeta,
+    /// The bytes that were given to the storage so far.
+    next_offset: u64,
+}
+
+impl Taking {
+    #[cfg(debug_assertions)]
+    pub(crate) const fn index(&self) -> LogIndex {
+        self.meta.last_included_index
+    }
+}
+
 // Snapshots that are taken here.
 impl<S: Storage> Node<S> {
     /// What a snapshot of the state machine as it is now, with every entry up to `last_applied`, is of; `state` is its
-    /// digest. The bytes may be written down later, and given back with [`Event::SnapshotTaken`](crate::Event).
+    /// digest. The bytes may be written down later, and given back with [`Event::SnapshotPiece`](crate::Event).
     ///
     /// # Errors
     /// The storage cannot be read.
@@ -80,28 +97,56 @@ impl<S: Storage> Node<S> {
         })
     }
 
-    pub(crate) fn on_snapshot_taken(&mut self, snapshot: Snapshot, actions: &mut Vec<Action>) -> Result<(), Fault> {
-        let (index, term, commit) = (snapshot.meta.last_included_index, self.current_term, self.log.commit_index());
+    /// How long a piece of a snapshot is: in bytes, as long as a chunk that is sent.
+    pub(crate) const fn max_chunk_bytes(&self) -> usize {
+        self.config.max_chunk_bytes
+    }
+
+    pub(crate) fn on_snapshot_piece(
+        &mut self,
+        piece: Box<SnapshotChunk>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Fault> {
+        if piece.offset == 0 {
+            self.taking = None;
+            if let Some(refusal) = self.refusal_of(&piece.meta, actions)? {
+                actions.push(Action::SnapshotRefused(refusal));
+                return Ok(());
+            }
+            self.taking = Some(Taking { meta: piece.meta.clone(), next_offset: 0 }.into());
+        }
+        let continues = |taking: &mut Box<Taking>| taking.meta == piece.meta && taking.next_offset == piece.offset;
+        let Some(mut taking) = self.taking.take_if(continues) else {
+            actions.push(Action::SnapshotRefused(Refusal::OutOfOrder));
+            return Ok(());
+        };
+        let (index, done) = (piece.meta.last_included_index, piece.done);
+        taking.next_offset = piece.offset.saturating_add(length_of(&piece.data));
+        self.persist(WriteOp::SnapshotChunk(piece), actions);
+        if done {
+            let tail = LogIndex(index.0.saturating_sub(self.config.tail_entries));
+            self.install_over(index, tail.max(self.log.start()).next(), actions);
+        } else {
+            self.taking = Some(taking);
+        }
+        Ok(())
+    }
+
+    /// Why no snapshot of this is begun.
+    fn refusal_of(&mut self, meta: &SnapshotMeta, actions: &mut Vec<Action>) -> Result<Option<Refusal>, StorageError> {
+        let (term, commit) = (self.current_term, self.log.commit_index());
         // One that its leader has given up, or that is not needed any more.
         let is_stale = |receiving: &Receiving| receiving.term != term || receiving.index() <= commit;
         self.receiving.take_if(|receiving| receiving.phase != Phase::Restoring && is_stale(receiving));
-        let refusal = if index <= self.log.snapshot_index() {
+        Ok(if meta.last_included_index <= self.log.snapshot_index() {
             Some(Refusal::Unchanged)
         } else if self.receiving.is_some() {
             Some(Refusal::SnapshotInProgress)
-        } else if !self
-            .is_applied_here(&snapshot.meta)
-            .inspect_err(|_| actions.push(Action::SnapshotRefused(Refusal::Halted)))?
-        {
-            Some(Refusal::NotApplied)
         } else {
-            None
-        };
-        match refusal {
-            Some(refusal) => actions.push(Action::SnapshotRefused(refusal)),
-            None => self.write_snapshot(snapshot, actions),
-        }
-        Ok(())
+            let is_applied = self.is_applied_here(meta);
+            let is_applied = is_applied.inspect_err(|_| actions.push(Action::SnapshotRefused(Refusal::Halted)))?;
+            (!is_applied).then_some(Refusal::NotApplied)
+        })
     }
 
     /// Whether the description is of an entry that was applied here, as it stands here (fault S5).
@@ -116,27 +161,6 @@ impl<S: Storage> Node<S> {
             .at(index)
             .is_none_or(|known| *known == meta.configuration || bug!(SnapshotOldConfiguration));
         Ok(is_known && mine == Mark { index, term: meta.last_included_term, digest: meta.digest })
-    }
-
-    fn write_snapshot(&mut self, snapshot: Snapshot, actions: &mut Vec<Action>) {
-        let Snapshot { meta, state } = snapshot;
-        let index = meta.last_included_index;
-        let mut rest = state;
-        let mut offset = 0;
-        loop {
-            let data = rest.split_to(rest.len().min(self.config.max_chunk_bytes));
-            let done = rest.is_empty();
-            let length = length_of(&data);
-            let chunk = SnapshotChunk { meta: meta.clone(), offset, data, done };
-            self.persist(WriteOp::SnapshotChunk(chunk.into()), actions);
-            offset = offset.saturating_add(length);
-            if done {
-                break;
-            }
-        }
-        let tail = LogIndex(index.0.saturating_sub(self.config.tail_entries));
-        let first = tail.max(self.log.start()).next();
-        self.install_over(index, first, actions);
     }
 
     /// Installs a snapshot of an entry that the log holds: it goes on from `first`.
@@ -302,6 +326,11 @@ impl<S: Storage> Node<S> {
         if chunk.offset != expected {
             mark!(ChunkMismatch);
             return (expected, None);
+        }
+        if self.taking.take().is_some() {
+            mark!(TakingGivenUp);
+            // A storage takes in one at a time, and this one has what is missing here.
+            actions.push(Action::SnapshotRefused(Refusal::SnapshotInProgress));
         }
         let (meta, done) = (chunk.meta.clone(), chunk.done);
         let next_offset = expected.saturating_add(length_of(&chunk.data));

@@ -15,6 +15,8 @@ use crate::types::{Digest, LogIndex, Term};
 /// 2. `apply` never fails: a command that makes no sense gets a reply that says so.
 /// 3. `query` changes nothing.
 /// 4. `restore(snapshot())` gives an equal state: replaced, never merged. Equal states have equal digests.
+/// 5. What `begin_snapshot` and then `snapshot_piece` give until there is no more is, put together, what `snapshot` gave
+///    at the beginning, whatever was applied in between. Another beginning, `end_snapshot` and `restore` end it.
 pub trait StateMachine {
     /// Applies a committed command and returns what its client is told.
     fn apply(&mut self, at: &Position, command: &[u8]) -> Bytes;
@@ -24,6 +26,22 @@ pub trait StateMachine {
 
     /// The whole state as bytes.
     fn snapshot(&self) -> Vec<u8>;
+
+    /// Begins a snapshot of the state as it is now, and gives its first bytes. Provided: all of them at once, so that the
+    /// caller stands still while they are made; a machine with a large state gives few here, and holds on to what it is.
+    fn begin_snapshot(&mut self) -> Bytes {
+        self.snapshot().into()
+    }
+
+    /// The next bytes of the snapshot that was begun: about so many, rather than all, as there may be many more, and at
+    /// least one; `None` once there are no more, however often it is asked. Provided: there are no more.
+    fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
+        let _ = bytes;
+        None
+    }
+
+    /// The snapshot that was begun is done or given up: nothing needs to be held on to for it. Provided: nothing is.
+    fn end_snapshot(&mut self) {}
 
     /// Replaces the state by one that `snapshot` gave.
     ///

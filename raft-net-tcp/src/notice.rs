@@ -108,7 +108,7 @@ mod tests {
             ),
             (
                 Action::SnapshotRefused(Refusal::SnapshotInProgress),
-                "a snapshot was not taken: a snapshot is being received: take one once it is installed",
+                "a snapshot was not taken: another snapshot is under way: take one once it is installed",
             ),
         ] {
             assert_eq!(Notice::Raft(action).to_string(), words);

@@ -1,4 +1,7 @@
 //! Snapshots of the state machine: taken here, restored at the start, and received from a leader (§7).
+//!
+//! One that is taken is written down piece by piece, while the machine goes on: a piece costs the loop, and the writes of
+//! the log behind it, as much as one chunk does, however large the state is.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,37 +15,94 @@ use crate::action::Action;
 use crate::error::{Refusal, StartError, StorageError};
 use crate::event::Event;
 use crate::state_machine::{RestoreError, StateMachine};
-use crate::storage::{Snapshot, SnapshotMeta, Storage};
+use crate::storage::{SnapshotChunk, SnapshotMeta, Storage};
 use crate::transport::Transport;
-use crate::types::LogIndex;
+use crate::types::{LogIndex, WriteId};
+
+/// A snapshot that is being written down, a piece at a time.
+#[derive(Debug)]
+pub(super) struct Taking {
+    meta: SnapshotMeta,
+    /// Where `rest` begins in the state, in bytes.
+    offset: u64,
+    /// What the state machine gave and is not written.
+    rest: Bytes,
+    /// Durable where the last piece is.
+    write: WriteId,
+    /// Whether a tick has passed since.
+    pub(super) is_paced: bool,
+}
 
 impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
-    /// Writes the state machine down as it is now and compacts the log to the tail that [`Config`](crate::Config)
-    /// keeps. A notice tells what comes of it.
+    /// Begins to write the state machine down as it is now, and to compact the log to the tail that
+    /// [`Config`](crate::Config) keeps. A notice tells what comes of it, at once where the state fits into one piece: else
+    /// one is written with each tick, in later [`poll`](Self::poll)s.
     pub fn take_snapshot(&mut self) {
+        if self.taking.is_some() {
+            self.notice(Action::SnapshotRefused(Refusal::SnapshotInProgress));
+            return;
+        }
         self.applied_bytes = 0;
         match self.node.describe_snapshot(self.machine.digest()) {
             Ok(meta) => {
-                let state: Bytes = self.machine.snapshot().into();
-                if !self.node.storage().has_room_for_snapshot(length_of(state.len())) {
-                    // Tried again when half as much again was applied.
-                    self.applied_bytes = self.limits.snapshot_every_bytes.unwrap_or(0) / 2;
-                    self.notice(Action::SnapshotRefused(Refusal::DiskFull));
-                    return;
-                }
-                self.handle(Event::SnapshotTaken(Snapshot { meta, state }.into()));
+                let rest = self.machine.begin_snapshot();
+                self.taking = Some(Taking { meta, offset: 0, rest, write: WriteId(0), is_paced: true });
+                self.write_piece();
             }
             Err(error) => self.handle(Event::WriteFailed(error)),
         }
     }
 
-    /// Whether enough was applied since the last one, here and where the limits ask for it, and no follower is getting
-    /// that one.
+    /// Whether enough was applied since the last one was begun, here and where the limits ask for it, and no follower is
+    /// getting that one.
     pub(super) fn is_snapshot_due(&self) -> bool {
-        let every = self.limits.snapshot_every_bytes;
-        !self.is_halted()
-            && !self.node.is_sending_snapshot()
-            && every.is_some_and(|every| self.applied_bytes >= every.max(1))
+        !self.is_halted() && self.taking.is_none() && !self.node.is_sending_snapshot() && self.is_log_long()
+    }
+
+    fn is_log_long(&self) -> bool {
+        self.limits.snapshot_every_bytes.is_some_and(|every| self.applied_bytes >= every.max(1))
+    }
+
+    /// Whether the last piece is durable, and a tick has passed since. Where the log has grown by as much as the next
+    /// snapshot waits for, that is not waited for: the log must not grow faster than a snapshot is written.
+    pub(super) fn is_piece_due(&self) -> bool {
+        let Some(taking) = self.taking.as_ref().filter(|taking| taking.write <= self.durable) else { return false };
+        mark!(TakingHurried, !taking.is_paced && self.is_log_long());
+        taking.is_paced || self.is_log_long()
+    }
+
+    /// Writes the next piece down, of as many bytes as a chunk that is sent has.
+    pub(super) fn write_piece(&mut self) {
+        let Some(taking) = &mut self.taking else { return };
+        let bytes = self.node.max_chunk_bytes();
+        // One byte more than the piece, so as to know whether it is the last.
+        while taking.rest.len() <= bytes
+            && let Some(more) = self.machine.snapshot_piece(bytes)
+        {
+            taking.rest = if taking.rest.is_empty() { more } else { [&taking.rest[..], &more].concat().into() };
+        }
+        let data = taking.rest.split_to(taking.rest.len().min(bytes));
+        if !self.node.storage().has_room_for_snapshot(length_of(data.len())) {
+            self.end_snapshot();
+            // Tried again when half as much again was applied.
+            self.applied_bytes = self.limits.snapshot_every_bytes.unwrap_or(0) / 2;
+            self.notice(Action::SnapshotRefused(Refusal::DiskFull));
+            return;
+        }
+        let (meta, offset, done) = (taking.meta.clone(), taking.offset, taking.rest.is_empty());
+        taking.offset = offset.saturating_add(length_of(data.len()));
+        taking.is_paced = false;
+        self.handle(Event::SnapshotPiece(SnapshotChunk { meta, offset, data, done }.into()));
+        if let Some(taking) = &mut self.taking {
+            taking.write = self.begun;
+        }
+    }
+
+    /// It is installed, or will not be.
+    pub(super) fn end_snapshot(&mut self) {
+        if self.taking.take().is_some() {
+            self.machine.end_snapshot();
+        }
     }
 
     /// The state machine becomes what a leader's snapshot holds, where that is a snapshot of it.

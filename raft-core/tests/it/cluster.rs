@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Entry, Event, HardState, Incarnation, LogIndex, MemStorage, Message,
-    Node, NodeId, Payload, Refusal, RoleName, Snapshot, SnapshotMeta, Status, Storage, StorageError, Term, Write,
-    WriteId, WriteOp,
+    Node, NodeId, Payload, Refusal, RoleName, Snapshot, SnapshotChunk, SnapshotMeta, Status, Storage, StorageError,
+    Term, Write, WriteId, WriteOp,
 };
 
 use crate::safety::Safety;
@@ -363,7 +363,8 @@ impl Cluster {
     pub fn take_snapshot(&mut self, id: u32) -> Vec<Action> {
         let state = state_of(&self.applied[id as usize - 1]);
         let meta = self.node(id).describe_snapshot(state_digest(&state)).unwrap();
-        self.step(id, Event::SnapshotTaken(Snapshot { meta, state }.into()))
+        let bytes = self.configs[id as usize - 1].max_chunk_bytes;
+        pieces(Snapshot { meta, state }, bytes).into_iter().flat_map(|piece| self.step(id, piece)).collect()
     }
 
     pub fn crash(&mut self, id: u32, also: usize) {
@@ -524,4 +525,15 @@ pub fn sent_to(actions: &[Action], to: u32) -> Vec<Body> {
         _ => None,
     };
     actions.iter().filter_map(sent).collect()
+}
+
+/// What is given to a node for it to write this snapshot down, so many bytes at a time.
+pub fn pieces(Snapshot { meta, state }: Snapshot, bytes: usize) -> Vec<Event> {
+    let starts = (0..state.len().max(1)).step_by(bytes);
+    let piece = |start: usize| {
+        let end = state.len().min(start.saturating_add(bytes));
+        let (offset, data, done) = (start as u64, state.slice(start..end), end == state.len());
+        Event::SnapshotPiece(SnapshotChunk { meta: meta.clone(), offset, data, done }.into())
+    };
+    starts.map(piece).collect()
 }

@@ -18,7 +18,7 @@ fn compacting() -> Group {
 }
 
 /// So many commands, one after the other, to the server that leads; what they add up to.
-fn add(group: &mut Group, leader: u32, count: u64) -> u64 {
+pub fn add(group: &mut Group, leader: u32, count: u64) -> u64 {
     for _ in 0..count {
         let request = group.submit(leader, &[1]);
         group.settle();
@@ -162,7 +162,7 @@ fn a_snapshot_is_taken_when_asked_for() {
     assert_eq!(add(&mut group, 1, 1), 4);
 }
 
-fn last_notice(server: &mut Server) -> Option<Action> {
+pub fn last_notice(server: &mut Server) -> Option<Action> {
     let mut last = None;
     while let Some(notice) = server.next_notice() {
         last = Some(notice);

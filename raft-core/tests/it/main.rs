@@ -28,6 +28,7 @@ mod snapshots;
 mod state_digests;
 mod suite_catches;
 mod suite_passes;
+mod taking;
 mod toy;
 mod transfer;
 mod watched;

@@ -46,8 +46,8 @@ impl StateMachine for Sum {
 /// A storage that reports writes as durable only when told, and can be made to fail.
 pub struct Slow {
     pub inner: MemStorage,
-    held: bool,
-    fail: bool,
+    pub held: bool,
+    pub fail: bool,
     /// The sync behind an earlier write has failed.
     poisoned: bool,
     reported: raft_core::WriteId,

@@ -12,7 +12,7 @@ use raft_core::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::cluster::{Disk, entries, message, toy_link};
+use crate::cluster::{Disk, entries, message, pieces, toy_link};
 
 /// One node whose writes are durable, and whose state machine is done, at once or when the test says so.
 pub struct Solo {
@@ -79,10 +79,15 @@ impl Solo {
 
     pub fn take_snapshot(&mut self, state: &'static str) -> Vec<Action> {
         let snapshot = self.describe(state);
-        self.step(Event::SnapshotTaken(snapshot.into()))
+        self.give_pieces(snapshot)
     }
 
-    fn describe(&self, state: &'static str) -> Snapshot {
+    /// A snapshot, piece after piece of four bytes.
+    fn give_pieces(&mut self, snapshot: Snapshot) -> Vec<Action> {
+        pieces(snapshot, 4).into_iter().flat_map(|piece| self.step(piece)).collect()
+    }
+
+    pub fn describe(&self, state: &'static str) -> Snapshot {
         Snapshot { meta: self.node.describe_snapshot(digest(state)).unwrap(), state: state.into() }
     }
 
@@ -107,7 +112,7 @@ fn storage(terms: &[u64], term: u64) -> MemStorage {
 }
 
 /// Toy digest of a state.
-fn digest(state: &str) -> Digest {
+pub fn digest(state: &str) -> Digest {
     let mut digest = Digest([0; 32]);
     digest.0[..state.len().min(32)].copy_from_slice(&state.as_bytes()[..state.len().min(32)]);
     digest
@@ -128,7 +133,7 @@ pub fn chunk(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -
 }
 
 /// From the leader of term 2, which is node 2.
-fn install(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> Message {
+pub fn install(meta: &SnapshotMeta, offset: u64, data: &'static str, done: bool) -> Message {
     message(2, 1, 2, Body::InstallSnapshot(chunk(meta, offset, data, done).into()))
 }
 
@@ -140,7 +145,7 @@ fn commits(terms: &[u64], commit: u64) -> Message {
 }
 
 /// Entries after the one at (index, term).
-fn appended((index, term): (u64, u64), commit: u64, entries: Vec<Entry>) -> AppendEntries {
+pub fn appended((index, term): (u64, u64), commit: u64, entries: Vec<Entry>) -> AppendEntries {
     AppendEntries {
         prev_log_index: LogIndex(index),
         prev_log_term: Term(term),
@@ -150,7 +155,7 @@ fn appended((index, term): (u64, u64), commit: u64, entries: Vec<Entry>) -> Appe
     }
 }
 
-fn noops(indexes: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
+pub fn noops(indexes: std::ops::RangeInclusive<u64>, term: u64) -> Vec<Entry> {
     indexes.map(|index| Entry { index: LogIndex(index), term: Term(term), payload: Payload::Noop }).collect()
 }
 
@@ -171,7 +176,7 @@ fn send(from: u32, to: u32, term: u64, body: Body) -> Action {
     Action::Send(message(from, to, term, body))
 }
 
-fn write(id: u64, op: WriteOp) -> Action {
+pub fn write(id: u64, op: WriteOp) -> Action {
     Action::Persist(Write { id: WriteId(id), op })
 }
 
@@ -267,7 +272,7 @@ fn compaction_keeps_a_tail_for_followers_that_lag_a_little() {
 fn s5_a_snapshot_of_what_was_not_applied_is_refused() {
     let refused = |solo: &mut Solo, snapshot: Snapshot, refusal| {
         let before = solo.node.status();
-        assert_eq!(solo.step(Event::SnapshotTaken(snapshot.into())), [Action::SnapshotRefused(refusal)]);
+        assert_eq!(solo.give_pieces(snapshot), [Action::SnapshotRefused(refusal)]);
         assert_eq!(solo.node.status(), before);
     };
     let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
@@ -286,12 +291,12 @@ fn s5_a_snapshot_of_what_was_not_applied_is_refused() {
     // A state written down earlier is taken, as long as nothing newer is.
     let earlier = Solo::follower(&[1, 1, 2, 2], 2).describe("e");
     let mut solo = Solo::follower(&[1, 1, 2, 2], 3);
-    solo.step(Event::SnapshotTaken(earlier.into()));
+    solo.give_pieces(earlier);
     assert_eq!((solo.node.status().snapshot_index, solo.terms()), (LogIndex(2), vec![2, 2]));
     // A node that halts for it answers, and so does a halted one.
     let mut unreadable = Solo::follower(&[1, 1, 2, 2], 3);
     *unreadable.node.storage_mut() = MemStorage::new(three());
-    let actions = unreadable.step(Event::SnapshotTaken(right.clone().into()));
+    let actions = unreadable.give_pieces(right.clone());
     assert!(matches!(actions[..], [Action::SnapshotRefused(Refusal::Halted), Action::Halt(_)]), "{actions:?}");
     solo.step(Event::WriteFailed(StorageError::Io { what: "gone".into() }));
     refused(&mut solo, right, Refusal::Halted);
@@ -614,7 +619,7 @@ fn nothing_is_applied_while_a_state_is_restored() {
     assert_eq!((solo.node.commit_index(), solo.node.last_applied()), (LogIndex(2), LogIndex(1)));
     let refused = solo.describe("mine");
     assert_eq!(
-        solo.step(Event::SnapshotTaken(refused.into())),
+        solo.give_pieces(refused),
         [Action::SnapshotRefused(Refusal::SnapshotInProgress)].to_vec(),
         "entry 1 may be taken down later"
     );

@@ -4,8 +4,7 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 use raft_core::{
     Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, Incarnation, MemStorage,
-    MembershipChange, Message, Node, NodeId, ReadId, RoleName, Snapshot, SnapshotChunk, Storage, Write, WriteId,
-    WriteOp,
+    MembershipChange, Message, Node, NodeId, ReadId, RoleName, SnapshotChunk, Storage, Write, WriteId, WriteOp,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -185,7 +184,12 @@ impl Group {
     /// Of what is applied, where that can be read.
     fn take_snapshot(&mut self, at: usize, state: Digest, len: usize) {
         if let Ok(meta) = self.nodes[at].describe_snapshot(state) {
-            self.step(at, Event::SnapshotTaken(Box::new(Snapshot { meta, state: vec![9; len].into() })));
+            for offset in (0..len.max(1)).step_by(200) {
+                let part = (len - offset).min(200);
+                let (data, done) = (vec![9; part].into(), offset + part == len);
+                let piece = SnapshotChunk { meta: meta.clone(), offset: offset as u64, data, done };
+                self.step(at, Event::SnapshotPiece(piece.into()));
+            }
         }
     }
 
@@ -765,9 +769,9 @@ fn the_bytes_of_a_recording_are_fixed() {
     let named = [9, 3, 0, 1, 1, 0, 0, 0, 0];
     let chunk = SnapshotChunk { meta: meta.clone(), offset: 5, data: Bytes::from_static(b"ab"), done: true };
     bytes.clear();
-    let taken = Event::SnapshotTaken(Snapshot { meta: meta.clone(), state: Bytes::from_static(b"c") }.into());
-    encode_compact_into(&(taken, Event::Restored(LogIndex(9)), Event::RestoreFailed(LogIndex(9))), &mut bytes);
-    assert_eq!(bytes, [&[11][..], &named, &[1, b'c', 12, 9, 13, 9]].concat());
+    let piece = Event::SnapshotPiece(chunk.clone().into());
+    encode_compact_into(&(piece, Event::Restored(LogIndex(9)), Event::RestoreFailed(LogIndex(9))), &mut bytes);
+    assert_eq!(bytes, [&[11][..], &named, &[5, 2, b'a', b'b', 1, 12, 9, 13, 9]].concat());
     bytes.clear();
     encode_compact_into(
         &(Body::InstallSnapshot(chunk.clone().into()), WriteOp::SnapshotChunk(chunk.into())),

@@ -53,7 +53,7 @@ fn event(event: &Event) -> String {
         Event::Persisted(write) => format!("write {} is durable", write.0),
         Event::WriteFailed(error) => format!("a write failed: {error}"),
         Event::Applied(index) => format!("applied up to {index}"),
-        Event::SnapshotTaken(taken) => format!("taken: {}, {} bytes", snapshot(&taken.meta), taken.state.len()),
+        Event::SnapshotPiece(piece) => format!("taken: {}", chunk(piece)),
         Event::Restored(index) => format!("the snapshot of entry {index} is restored"),
         Event::RestoreFailed(index) => format!("the snapshot of entry {index} cannot be restored"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
@@ -260,7 +260,7 @@ const TEXT_CHARS_MAX: usize = 160;
 mod tests {
     use raft_core::{
         Config, Digest, InstallSnapshotResponse, MemStorage, PeerFault, ReadId, ReadIndex, ReadIndexResponse, Refusal,
-        RequestVote, Snapshot, Term, Write, WriteId,
+        RequestVote, Term, Write, WriteId,
     };
 
     use super::*;
@@ -343,8 +343,6 @@ mod tests {
             state: None,
         };
         let named = "the snapshot of entry 9 of term 3, members 1,4, learners 5";
-        let taken = Snapshot { meta: meta.clone(), state: Bytes::from_static(b"state") };
-        assert_eq!(event(&Event::SnapshotTaken(Box::new(taken))), format!("taken: {named}, 5 bytes"));
         assert_eq!(event(&Event::Restored(LogIndex(9))), "the snapshot of entry 9 is restored");
         assert_eq!(event(&Event::RestoreFailed(LogIndex(9))), "the snapshot of entry 9 cannot be restored");
         assert_eq!(action(&Action::Restore(Box::new(meta.clone()))), format!("restore: {named}"));
@@ -352,13 +350,14 @@ mod tests {
         assert_eq!(action(&installed), "the log follows the snapshot of entry 9, and begins at 7");
         assert_eq!(
             action(&Action::SnapshotRefused(Refusal::SnapshotInProgress)),
-            "the snapshot is refused: a snapshot is being received: take one once it is installed"
+            "the snapshot is refused: another snapshot is under way: take one once it is installed"
         );
         let dropped = Action::MessageDropped { from: NodeId(2), reason: PeerFault::BadSnapshot };
         assert!(action(&dropped).ends_with("the snapshot is none of this state machine"), "{}", action(&dropped));
         let part = |done| SnapshotChunk { meta: meta.clone(), offset: 4, data: Bytes::from_static(b"e"), done };
         let message = |body| content(&Message { from: NodeId(1), to: NodeId(2), term: Term(4), body });
         let (first, last) = (format!("1 bytes from 4 on: {named}"), format!("1 bytes from 4 on, the last: {named}"));
+        assert_eq!(event(&Event::SnapshotPiece(part(true).into())), format!("taken: {last}"));
         assert_eq!(message(Body::InstallSnapshot(Box::new(part(false)))), format!("[term 4] install {first}"));
         let heard = InstallSnapshotResponse { last_included_index: LogIndex(9), offset: 0, next_offset: 5 };
         assert_eq!(

@@ -150,6 +150,18 @@ impl<M: StateMachine> StateMachine for WatchedMachine<M> {
         self.inner.snapshot()
     }
 
+    fn begin_snapshot(&mut self) -> Bytes {
+        self.inner.begin_snapshot()
+    }
+
+    fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
+        self.inner.snapshot_piece(bytes)
+    }
+
+    fn end_snapshot(&mut self) {
+        self.inner.end_snapshot();
+    }
+
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
         self.inner.restore(snapshot)?;
         self.stride = None;

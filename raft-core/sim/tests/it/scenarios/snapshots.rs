@@ -60,7 +60,9 @@ fn s2_what_conflicts_with_a_snapshot_is_discarded() {
     let world = |lasts| {
         let mut plan = compacting(world(3));
         (plan.shape.clients, plan.shape.think, plan.shape.duration) = (10, Time::millis(20), Time::secs(4));
-        plan.shape.limits.snapshot_every_bytes = Some(300);
+        // In one piece: its successor is to have taken one soon.
+        let limits = &mut plan.shape.limits;
+        (limits.snapshot_every_bytes, limits.max_chunk_bytes) = (Some(300), 256 << 10);
         plan.with(cut, Fault::Isolate { target: Target::Leader, lasts })
     };
     let taken = |told: &Told| {
@@ -107,6 +109,40 @@ fn s3_a_restart_in_the_middle_of_a_transfer_begins_again() {
     assert!(again.iter().any(|(at, _)| *at > middle && *at < done), "it does not begin again");
 }
 
+/// It takes one of what it had when it was cut off, and a leader's comes in between: of what it lacks.
+#[test]
+fn s4_a_leaders_snapshot_ends_the_one_that_is_being_taken() {
+    let mut plan = away();
+    plan.shape.limits.snapshot_every_bytes = None;
+    for id in 1..=2 {
+        plan = plan.with(Time::secs(3), Fault::Snapshot { target: server(id) });
+    }
+    let calm = run(plan.clone());
+    let began = calm.sent_to(AWAY, |words| words.starts_with("InstallSnapshot "));
+    let began = began.first().expect("a snapshot is sent").0;
+    let told = run(plan.with(began - Time::millis(60), Fault::Snapshot { target: server(3) }));
+    let given_up = told.notices(AWAY, "SnapshotRefused").into_iter().find(|(at, _)| *at > began);
+    let (at, words) = given_up.expect("its own is given up");
+    assert!(words.contains("SnapshotInProgress"), "{words}");
+    assert!(installed(&told, began) > at);
+}
+
+/// It dies while it takes one: it comes back as if it had taken none.
+#[test]
+fn s3_a_crash_in_the_middle_of_taking_one_leaves_nothing() {
+    let mut plan = away();
+    plan.shape.limits.snapshot_every_bytes = None;
+    let begun = Time::secs(4);
+    let plan = plan.with(begun, Fault::Snapshot { target: server(1) });
+    let calm = run(plan.clone());
+    let done = |told: &Told| told.notices(NodeId(1), "SnapshotInstalled").first().map(|(at, _)| *at);
+    let lasts = done(&calm).expect("it takes one") - begun;
+    assert!(lasts > plan.shape.tick.times(3), "in one piece");
+    let middle = Time((begun.0 + lasts.0 / 2).max(begun.0 + 1));
+    let told = run(plan.with(middle, Fault::Crash { target: server(1), down: Time::millis(50) }));
+    assert_eq!(done(&told), None, "it was not given up");
+}
+
 #[test]
 fn s4_chunks_of_two_snapshots_are_not_mixed() {
     let mut plan = away();
@@ -144,6 +180,7 @@ fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
     let mut plan = away();
     // Its clients use several keys.
     plan.seed = 1;
+    plan.shape.limits.max_chunk_bytes = 256 << 10;
     let told = run(plan);
     let last = |key: &str, from, until| {
         let done = |what: &What| match what {
@@ -171,6 +208,7 @@ fn s7_who_waits_when_a_snapshot_is_installed_is_answered() {
     // So that some are always waiting. Whether the leader's disk is idle when it goes on, so that what arrived
     // meanwhile is proposed at once and not only queued, is drawn.
     plan.seed = 1;
+    plan.shape.limits.max_chunk_bytes = 256 << 10;
     (plan.shape.clients, plan.shape.think, plan.shape.duration) = (8, Time::millis(5), Time::secs(6));
     let (told, seen) = watched(plan.with(Time::secs(2), Fault::Pause { target: Target::Leader, lasts: Time::secs(3) }));
     let old = told.leader_at(Time::secs(2));
