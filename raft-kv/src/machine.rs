@@ -20,8 +20,10 @@ use crate::command::{
 };
 use crate::session::{Admission, Session, SessionLimits, SessionRecord, Sessions};
 
+mod frozen;
 mod sum;
 
+use frozen::Frozen;
 use sum::PairSum;
 
 /// A key-value store with sessions, as a replicated state machine.
@@ -125,34 +127,21 @@ impl KvMachine {
         }
     }
 
-    /// The snapshot, piece by piece. Equal states have equal pieces: everything is in order, and nothing depends on
-    /// how the state came about.
-    fn each_piece(&self, mut piece: impl FnMut(&[u8])) {
-        self.each_head_piece(&mut piece);
-        let mut buffer = Vec::new();
-        for (canonical, stored) in &self.store.pairs {
-            buffer.clear();
-            codec::encode_into(&(pair((canonical, stored)), stored.written), &mut buffer);
-            piece(&buffer);
-        }
-    }
-
-    /// All but the pairs.
-    fn each_head_piece(&self, mut piece: impl FnMut(&[u8])) {
-        let header = Header {
+    /// What a snapshot begins with.
+    fn header(&self) -> Vec<u8> {
+        codec::encode(&Header {
             format: FORMAT,
             limits: self.sessions.limits(),
             opened: self.sessions.opened(),
             sessions: if raft_core::bug!(SessionsNotInSnapshot) { 0 } else { count(self.sessions.len()) },
             pairs: count(self.len()),
-        };
-        let mut buffer = codec::encode(&header);
-        piece(&buffer);
-        for record in self.sessions.records().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)) {
-            buffer.clear();
-            codec::encode_into(&record, &mut buffer);
-            piece(&buffer);
-        }
+        })
+    }
+
+    /// The state as it is now. Equal states are written down alike: everything is in order, and nothing depends on how
+    /// the state came about.
+    fn frozen(&self) -> Frozen {
+        Frozen::new(self.sessions.shared().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)))
     }
 }
 
@@ -193,9 +182,24 @@ impl StateMachine for KvMachine {
     }
 
     fn snapshot(&self) -> Vec<u8> {
-        let mut snapshot = Vec::new();
-        self.each_piece(|piece| snapshot.extend_from_slice(piece));
+        let mut snapshot = self.header();
+        self.frozen().write(&self.store.pairs, usize::MAX, &mut snapshot);
         snapshot
+    }
+
+    fn begin_snapshot(&mut self) -> Bytes {
+        self.store.frozen = Some(self.frozen());
+        self.header().into()
+    }
+
+    fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
+        let mut piece = Vec::new();
+        self.store.frozen.as_mut()?.write(&self.store.pairs, bytes.max(1), &mut piece);
+        (!piece.is_empty()).then(|| piece.into())
+    }
+
+    fn end_snapshot(&mut self) {
+        self.store.frozen = None;
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
@@ -217,7 +221,13 @@ impl StateMachine for KvMachine {
     /// many pairs there are.
     fn digest(&self) -> Digest {
         let mut hasher = Sha256::new();
-        self.each_head_piece(|piece| hasher.update(piece));
+        hasher.update(self.header());
+        let mut buffer = Vec::new();
+        for record in self.sessions.records().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)) {
+            buffer.clear();
+            codec::encode_into(&record, &mut buffer);
+            hasher.update(&buffer);
+        }
         hasher.update(self.store.sum.to_bytes());
         Digest(hasher.finalize().into())
     }
@@ -229,6 +239,8 @@ struct Store {
     pairs: BTreeMap<Bytes, Stored>,
     /// Invariant: the sum of `pairs`.
     sum: PairSum,
+    /// For a snapshot that was begun and has not ended.
+    frozen: Option<Frozen>,
 }
 
 #[derive(Clone, Debug)]
@@ -242,6 +254,9 @@ struct Stored {
 impl Store {
     /// Does what the block at this height asks for.
     fn perform(&mut self, operation: Operation, at: LogIndex, same: SameValue) -> Outcome {
+        if let (Some(frozen), Some(Key { canonical, .. })) = (&mut self.frozen, operation.key()) {
+            frozen.keep(canonical, self.pairs.get(canonical));
+        }
         match operation {
             Operation::Put { key: Key { canonical, literal }, value } => {
                 if let Some(stored) = self.pairs.get_mut(&canonical) {
@@ -353,7 +368,7 @@ struct Header {
 /// "kvstate" and the version of the snapshot's format.
 const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x02");
 
-/// The state that a snapshot is of. Only what [`KvMachine::each_piece`] can give is taken.
+/// The state that a snapshot is of. Only what [`StateMachine::snapshot`] can give is taken.
 fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let mut rest = snapshot;
     let header: Header = next(&mut rest)?;

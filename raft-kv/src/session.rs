@@ -10,6 +10,7 @@
 //! * A number that was applied is remembered until it is acknowledged, even if its reply was too large to keep.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::Position;
@@ -57,7 +58,8 @@ pub(crate) struct Sessions {
     limits: SessionLimits,
     /// Names are handed out from 1 and never again.
     opened: u64,
-    open: BTreeMap<u64, Session>,
+    /// Shared with a snapshot that is being taken, until they change.
+    open: BTreeMap<u64, Arc<Session>>,
     /// Writes since this life began: what no server may decide by, and a seeded bug does.
     #[cfg(feature = "seeded-bugs")]
     seen: u64,
@@ -146,7 +148,7 @@ impl Sessions {
         }
         self.opened = self.opened.saturating_add(1);
         let session = Session { client, used: place(at), acknowledged: 0, replies: BTreeMap::new(), reply_bytes: 0 };
-        self.open.insert(self.opened, session);
+        self.open.insert(self.opened, Arc::new(session));
         self.opened
     }
 
@@ -160,6 +162,7 @@ impl Sessions {
             raft_core::mark!(SessionExpired);
             return Admission::Expired;
         };
+        let session = Arc::make_mut(session);
         session.used = place(at);
         session.acknowledge(acknowledged);
         if request.number <= session.acknowledged && !raft_core::bug!(AcknowledgedAppliedAgain) {
@@ -209,23 +212,17 @@ impl Sessions {
 
     /// By name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Session)> {
-        self.open.iter().map(|(name, session)| (*name, session))
+        self.open.iter().map(|(name, session)| (*name, &**session))
+    }
+
+    /// By name, as they are now.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = (u64, Arc<Session>)> {
+        self.open.iter().map(|(name, session)| (*name, Arc::clone(session)))
     }
 
     /// By name.
     pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> {
-        self.iter().map(|(name, session)| SessionRecord {
-            session: name,
-            client: session.client,
-            used: session.used,
-            acknowledged: session.acknowledged,
-            replies: session
-                .replies
-                .iter()
-                .filter(|_| !raft_core::bug!(RepliesNotInSnapshot))
-                .map(|(number, reply)| (*number, reply.clone()))
-                .collect(),
-        })
+        self.iter().map(|(name, session)| SessionRecord::of(name, session))
     }
 
     /// The sessions that gave these limits, `opened` and `records`.
@@ -244,12 +241,29 @@ impl Sessions {
             if record.session <= above || record.session > opened {
                 return Err(format!("session {} is out of place", record.session));
             }
-            sessions.open.insert(record.session, Session::from_record(limits, record)?);
+            sessions.open.insert(record.session, Arc::new(Session::from_record(limits, record)?));
         }
         if sessions.open.len() > sessions_max(limits) {
             return Err("more sessions than may be open".into());
         }
         Ok(sessions)
+    }
+}
+
+impl SessionRecord {
+    pub(crate) fn of(name: u64, session: &Session) -> Self {
+        Self {
+            session: name,
+            client: session.client,
+            used: session.used,
+            acknowledged: session.acknowledged,
+            replies: session
+                .replies
+                .iter()
+                .filter(|_| !raft_core::bug!(RepliesNotInSnapshot))
+                .map(|(number, reply)| (*number, reply.clone()))
+                .collect(),
+        }
     }
 }
 

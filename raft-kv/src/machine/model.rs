@@ -311,6 +311,47 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_in_pieces_is_of_the_state_at_its_beginning_whatever_is_applied_meanwhile(
+        steps in steps(), begun in any::<prop::sample::Index>(), given_up in any::<prop::sample::Index>(),
+        sizes in proptest::collection::vec(prop_oneof![Just(0_usize), 1..40_usize, 100..2000_usize], 1..40)
+    ) {
+        let log = log(&steps);
+        let [begun, given_up] = [begun, given_up].map(|place| place.index(log.len().max(1)));
+        let mut machine = machine(3, 300);
+        let mut plain = machine.clone();
+        let mut sizes = sizes.into_iter().cycle();
+        // What it should be, and what there is of it.
+        let mut taken: Option<(Vec<u8>, Vec<u8>)> = None;
+        for (place, command) in log.iter().enumerate() {
+            if place == given_up {
+                taken = None;
+                machine.end_snapshot();
+                prop_assert_eq!(machine.snapshot_piece(1), None);
+            }
+            // One that was begun before is given up.
+            if place == begun || place == log.len() / 2 {
+                taken = Some((machine.snapshot(), machine.begin_snapshot().to_vec()));
+            }
+            if let Some((_, given)) = &mut taken
+                && let Some(size) = sizes.next().filter(|size| *size > 0)
+                && let Some(piece) = machine.snapshot_piece(size)
+            {
+                prop_assert!(!piece.is_empty());
+                given.extend_from_slice(&piece);
+            }
+            prop_assert_eq!(machine.apply(&at(place), command), plain.apply(&at(place), command));
+        }
+        if let Some((expected, mut given)) = taken {
+            while let Some(piece) = machine.snapshot_piece(sizes.next().unwrap_or(1)) {
+                given.extend_from_slice(&piece);
+            }
+            prop_assert_eq!(machine.snapshot_piece(100), None);
+            prop_assert_eq!(given, expected);
+        }
+        prop_assert_eq!(machine.snapshot(), plain.snapshot());
+    }
+
+    #[test]
     fn n2_a_damaged_snapshot_is_refused_or_is_another_state(
         steps in steps(), at_byte in any::<prop::sample::Index>(), bits in 1_u8..
     ) {
