@@ -140,6 +140,10 @@ fn membership_changes() -> impl Strategy<Value = Story> {
     (any::<u64>(), events(event_or_change(6))).prop_map(|(seed, events)| Story::new(start(6, 3, seed, true), events))
 }
 
+/// So many reports until nothing is left to apply: of what was handed out, then what is in the storage, then what is in
+/// memory.
+const ALL_APPLIED: usize = 3;
+
 /// Machines are slow: they restore a snapshot, and say what they have applied, long after they were told to. Meanwhile
 /// leaders, members and logs change.
 fn slow_machines() -> impl Strategy<Value = Story> {
@@ -151,15 +155,15 @@ fn slow_machines() -> impl Strategy<Value = Story> {
             .prop_map(move |event| some(vec![event])),
         2 => (1_u32..=4).prop_map(move |node| some(vec![applied(node)])),
         1 => (1_u32..=4).prop_map(move |node| some(vec![restored(node)])),
-        // Once all that is committed is applied: twice, for more may be handed out the first time.
-        2 => (1_u32..=4).prop_map(move |node| some(vec![applied(node), applied(node), Command::Snapshot(node)])),
+        // Once all that is committed is applied.
+        2 => (1_u32..=4).prop_map(move |node| some([vec![applied(node); ALL_APPLIED], vec![Command::Snapshot(node)]].concat())),
         1 => Just(some(vec![Command::Settle])),
     ];
     (any::<u64>(), 0_u64..3, prop::collection::vec(often, 1..250)).prop_map(move |(seed, tail, events)| {
         let mut start = start(4, 3, seed, true);
         start[2] = limits([("chunk", 3), ("tail", tail)]);
         start.extend([Command::Apply(false), Command::Isolate(3)]);
-        let prompt = (1..=4).flat_map(|node| [restored(node), applied(node), applied(node)]);
+        let prompt = (1..=4).flat_map(|node| [vec![restored(node)], vec![applied(node); ALL_APPLIED]].concat());
         let end = std::iter::once(Command::Apply(true)).chain(prompt);
         Story::new(start, events.into_iter().flatten().chain(end).collect())
     })
