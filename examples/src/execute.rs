@@ -235,6 +235,9 @@ pub fn status_text(status: &ServerStatus) -> String {
     for id in disks_lost(status) {
         text.push_str(&format!("\n  server {id} has lost its disk: remove it, then add it again"));
     }
+    for remark in &status.remarks {
+        text.push_str(&format!("\n  {remark}"));
+    }
     if !status.has_room {
         text.push_str("\n  its disk is full: no writes until there is room");
     }
@@ -262,6 +265,7 @@ fn status_json(status: &ServerStatus) -> Json {
         "applied": status.last_applied.0,
         "head": hash(status.head),
         "followers": status.followers.iter().map(follower).collect::<Vec<Json>>(),
+        "remarks": status.remarks,
         "disk_full": !status.has_room,
         "disks_lost": disks_lost(status).map(|id| id.0).collect::<Vec<u32>>(),
         "fault": status.fault.as_ref().map(ToString::to_string),

@@ -3,18 +3,16 @@
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use raft_core::{Configuration, LogIndex, NodeId, Replica, StateMachine, Storage, Transport};
-use raft_kv::recording::Recorder;
-use raft_kv::{BlockLog, FileDisk, KvMachine, LogOptions};
+use raft_kv::{Genesis, KvMachine, LogOptions};
+use raft_net_tcp::mend::Patient;
 use raft_net_tcp::protocol::MemberStatus;
-use raft_net_tcp::{Control, Link, Server, ServerConfig, ServerHandle, Stopped, Waker, draw_incarnation};
+use raft_net_tcp::{Control, Link, Stopped};
 use rustix::process::{Signal, getpid, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{self, Console, Print};
-use crate::notices;
+use crate::life::{Ended, Handle, Log, Prompt, mend, serve};
 use crate::options::{CLIENT_MAX, ClusterArgs};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
@@ -22,45 +20,41 @@ use crate::options::{CLIENT_MAX, ClusterArgs};
 #[command(name = "server", version, args_override_self = true)]
 pub struct Args {
     /// This server: 1 to N, or above with --join
-    id: u16,
+    pub(crate) id: u16,
     #[command(flatten)]
-    cluster: ClusterArgs,
+    pub(crate) cluster: ClusterArgs,
     /// This server is no founder, or one that has lost its files: it waits until a client adds it (add ID
     /// 127.0.0.1:PORT). To be given at every start
     #[arg(long)]
-    join: bool,
+    pub(crate) join: bool,
     /// Its files are under DIR/server-ID
     #[arg(long, value_name = "DIR", default_value = "data")]
-    data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Client N is known as this port plus N to failLink and fixLink
     #[arg(long, value_name = "PORT", default_value_t = 7000)]
-    client_base_port: u16,
+    pub(crate) client_base_port: u16,
     /// Delays every message by so much, for watching: 0 to 500, the same on every server. Elections take longer then
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=DELAY_MS_MAX))]
-    delay_ms: u64,
+    pub(crate) delay_ms: u64,
     /// Takes a snapshot after so much of the log, which is then given back
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    snapshot_mib: u32,
+    pub(crate) snapshot_mib: u32,
     /// Keeps what snapshots make needless of the log, in the directory archive beside it
     #[arg(long)]
-    archive: bool,
+    pub(crate) archive: bool,
+    /// Reads its files again, so many MiB a second, and mends them where they are damaged; 0 does not
+    #[arg(long, value_name = "MIB", default_value_t = 4)]
+    pub(crate) scrub_mib_s: u32,
     /// Records every step into a new file of DIR, for `replay`; the file holds clients' data
     #[arg(long, value_name = "DIR")]
-    record: Option<PathBuf>,
+    pub(crate) record: Option<PathBuf>,
     /// The recording ends at this size
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    record_max_mib: u64,
+    pub(crate) record_max_mib: u64,
 }
-
-/// How much longer a tick is for a delay: an election timeout of 15 ticks is 6 delays longer, and an election takes 4 of
-/// them (a message and its answer, for the pre-vote and for the vote).
-const TICK_PER_DELAY: f32 = 0.4;
 
 /// The longest delay, in milliseconds. With a longer one clients would give every answer up.
 const DELAY_MS_MAX: u64 = 500;
-
-type Log = Recorder<BlockLog<FileDisk>>;
-type Handle = ServerHandle<Log, KvMachine>;
 
 /// Runs a server until it is told to stop; reports on standard error why it could not.
 #[must_use]
@@ -81,51 +75,19 @@ fn run(args: &Args) -> Result<(), String> {
     let listen = args.cluster.address(args.id)?;
     let directory = args.data_dir.join(format!("server-{id}"));
 
-    let waker = Waker::new();
-    let notify = waker.clone();
-    let disk = FileDisk::open(&directory, move || notify.wake()).map_err(|error| error.to_string())?;
-    let members = Configuration::new(addresses.keys().copied());
+    let genesis =
+        Genesis { cluster: args.cluster.cluster_id(), configuration: Configuration::new(addresses.keys().copied()) };
     let options = LogOptions { archive: args.archive, ..LogOptions::default() };
-    let log = BlockLog::open_or_create(disk, args.cluster.cluster_id(), members, draw_incarnation(), options)
-        .map_err(|error| error.to_string())?;
-
-    let is_new = log.last_index() == LogIndex(0);
-    let mut config = ServerConfig::new(id, args.cluster.cluster_id().0, listen, addresses);
-    config.raft.is_founder = !args.join;
-    config.delay = Duration::from_millis(args.delay_ms);
-    config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
-    config.requests.snapshot_every_bytes = usize::try_from(u64::from(args.snapshot_mib) << 20).ok();
-    let held = held(&log);
-    let (notices, printer) = notices::printer(format!("server {id}"));
-    let log = match &args.record {
-        Some(directory) => {
-            let max_bytes = args.record_max_mib.saturating_mul(1 << 20);
-            Recorder::start(log, &config.raft, directory, max_bytes, printer.one_line())
-                .map_err(|error| error.to_string())?
-        }
-        None => Recorder::off(log),
-    };
-    let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
-    let server = Server::bind(config, log, KvMachine::default(), waker, notices).map_err(|error| error.to_string())?;
-    let server = server.proving(|log| log.inner_mut());
-    say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
-    if is_new && args.join {
-        say(&format!("it waits until a client adds it: add {id} {listen}"));
+    let peers = addresses.iter().filter(|(peer, _)| **peer != id).map(|(peer, at)| (*peer, *at)).collect();
+    let patient = Patient { id, dir: directory.clone(), genesis, options, peers };
+    let (prompt, mut remarks) = (Prompt::default(), Vec::new());
+    let (commands, slot) = (args.clone(), prompt.clone());
+    std::thread::spawn(move || read_commands(&commands, &slot));
+    while let Ended::Damaged = serve(args, &patient, listen, addresses.clone(), remarks.clone(), &prompt)? {
+        let Some(mended) = mend(&patient)? else { return Ok(()) };
+        remarks.push(mended);
     }
-    let (handle, prompt) = (server.handle(), args.clone());
-    std::thread::spawn(move || read_commands(&prompt, &handle));
-    let ran = server.run_blocking(asked_to_stop()).map_err(|error| format!("cannot run: {error}"));
-    printer.finish();
-    ran
-}
-
-/// `blocks 1 to 70 in 2 segments`, with the snapshot that they follow.
-fn held(log: &BlockLog<FileDisk>) -> String {
-    let (first, last, segments) = (log.first_index(), log.last_index(), log.segment_count());
-    let blocks = if first > last { String::from("no blocks") } else { format!("blocks {first} to {last}") };
-    let snapshot = log.snapshot_meta().map(|meta| meta.last_included_index).unwrap_or_default();
-    let of = if snapshot > LogIndex(0) { format!(", a snapshot of block {snapshot}") } else { String::new() };
-    format!("{blocks} in {segments} segment{}{of}", if segments == 1 { "" } else { "s" })
+    Ok(())
 }
 
 fn check_id(args: &Args) -> Result<(), String> {
@@ -139,31 +101,22 @@ fn check_id(args: &Args) -> Result<(), String> {
     ))
 }
 
-/// SIGINT or SIGTERM.
-async fn asked_to_stop() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
 /// Until standard input ends, which ends nothing else: a server without a terminal lives on.
-fn read_commands(args: &Args, handle: &Handle) {
+fn read_commands(args: &Args, prompt: &Prompt) {
     for line in std::io::stdin().lock().split(b'\n') {
         let Ok(line) = line else { return };
         let answered = match Console::parse(&String::from_utf8_lossy(&line)) {
             Ok(None) => continue,
-            Ok(Some(command)) => answer(args, handle, command),
+            Ok(Some(command)) => match prompt.lock().ok().and_then(|handle| handle.clone()) {
+                Some(handle) => answer(args, &handle, command),
+                None => Err(Stopped),
+            },
             Err(error) => Ok(error),
         };
         match answered {
             Ok(text) if text.is_empty() => {}
             Ok(text) => say(&text),
-            Err(Stopped) => return,
+            Err(Stopped) => say("the server does not run: its files are being mended"),
         }
     }
 }
@@ -305,7 +258,7 @@ fn request_queue(control: &mut Control<'_, Log, KvMachine>) -> String {
 }
 
 /// Prints to standard output; nobody may be listening there any more.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

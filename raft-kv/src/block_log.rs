@@ -27,6 +27,8 @@
 //! log is not taken for the one that voted (fault M10). A directory that is copied or put back takes its incarnation
 //! along.
 //!
+//! [`repair`] mends such a directory with its peers' help, or has its server start over.
+//!
 //! # Snapshots
 //!
 //! Chunks go to a file of their own. When a snapshot is installed, that is synced and named by its height, and only
@@ -75,8 +77,10 @@ mod index;
 pub mod inspect;
 mod reclaim;
 mod recovery;
+pub mod repair;
 mod replay;
 mod room;
+mod scrub;
 mod segments;
 mod snapshot;
 mod snapshot_file;
@@ -84,6 +88,7 @@ mod window;
 mod write;
 
 pub use error::OpenError;
+pub use scrub::{Scrubbed, scrub};
 
 use archive::Archive;
 use contents::Contents;

@@ -27,7 +27,7 @@ pub mod recording;
 mod session;
 
 pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
-pub use block_log::{BlockLog, LogOptions, OpenError, inspect};
+pub use block_log::{BlockLog, LogOptions, OpenError, Scrubbed, inspect, repair, scrub};
 pub use codec::CodecError;
 pub use command::{
     Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{Digest, LogIndex, NodeId, Refusal, Term};
+use raft_core::{Digest, Entry, LogIndex, NodeId, Refusal, Term};
 use raft_kv::proof::Head;
 use tokio::time::timeout;
 
@@ -155,6 +155,21 @@ impl Client {
         }
     }
 
+    /// The committed entries from `first` to `last`, as many as one server sends at once; none where it does not hold
+    /// the first. For an [`operator`](Self::operator).
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn blocks(&mut self, server: NodeId, first: LogIndex, last: LogIndex) -> Result<Vec<Entry>, ClientError> {
+        let body = RequestBody::Blocks { first, last };
+        match self.attempt(server, body, self.options.attempt_max, self.deadline()).await {
+            Attempt::Answered(ResponseBody::Blocks(entries)) => Ok(entries),
+            Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
+            Attempt::Distrusted(error) => Err(error.into()),
+            Attempt::Answered(_) | Attempt::Lost => Err(ClientError::Timeout { unknown: false }),
+        }
+    }
+
     /// Asks one server how it is, and is done with it at `deadline`.
     async fn status_by(&mut self, server: NodeId, deadline: Instant) -> Result<ServerStatus, ClientError> {
         match self.attempt(server, RequestBody::Status, self.options.attempt_max, deadline).await {
@@ -214,7 +229,8 @@ impl Client {
                 }
                 Attempt::Answered(_) | Attempt::Lost => {
                     search.patience = search.patience.saturating_mul(2);
-                    search.unknown |= !matches!(body, RequestBody::Query(_) | RequestBody::Status);
+                    search.unknown |=
+                        !matches!(body, RequestBody::Query(_) | RequestBody::Status | RequestBody::Blocks { .. });
                     search.error = ClientError::Timeout { unknown: false };
                     if search.unknown && copies == Copies::One {
                         return Err(search.give_up());

@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub delay: Duration,
     /// What connections may cost.
     pub connections: ConnectionLimits,
+    /// What to say in every status beside how the server is: of damage that was mended, for one.
+    pub remarks: Vec<String>,
 }
 
 /// What a storage is founded with: drawn from the operating system's entropy, so that no other has it (fault M10).
@@ -83,6 +85,7 @@ impl ServerConfig {
             tick: Duration::from_millis(20),
             delay: Duration::ZERO,
             connections: ConnectionLimits::default(),
+            remarks: Vec::new(),
         }
     }
 }

@@ -111,6 +111,12 @@ impl<'a, S: Storage, M: StateMachine> Control<'a, S, M> {
         self.hub.change_members(change).map(|(index, _)| index)
     }
 
+    /// What every status says from now on, in place of what it said about the same.
+    pub fn remark(&mut self, about: &str, words: &str) {
+        self.hub.config.remarks.retain(|remark| !remark.starts_with(about));
+        self.hub.config.remarks.push(format!("{about}: {words}"));
+    }
+
     /// How the server is.
     pub fn status(&mut self) -> ServerStatus {
         self.hub.status()

@@ -14,7 +14,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{NodeId, Outcome, Refusal, Replica, Reply, StateMachine, Storage};
+use raft_core::{LogIndex, NodeId, Outcome, Refusal, Replica, Reply, StateMachine, Storage};
 
 use crate::clients::{Clients, Closed};
 use crate::codec;
@@ -72,7 +72,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         let status = self.replica.status();
         let peers = self.replica.transport_mut();
         let (connected, cut) = (peers.connected().collect(), peers.links().iter().collect());
-        ServerStatus::new(&status, self.members.carried(), connected, cut, |id| {
+        ServerStatus::new(&status, self.members.carried(), connected, cut, self.config.remarks.clone(), |id| {
             self.address_of(&status.configuration, id)
         })
     }
@@ -223,6 +223,8 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         }
         let response = match body {
             RequestBody::Status => ResponseBody::Status(Box::new(self.status())),
+            RequestBody::Blocks { first, last } if matches!(guest, Guest::Admin(_)) => self.blocks(first, last),
+            RequestBody::Blocks { .. } => return Err(CloseReason::NotAllowed),
             RequestBody::AddMember { .. } | RequestBody::RemoveMember { .. } => self.on_change(guest, &body)?,
             RequestBody::Submit(command) => match self.clients.begin(id, number) {
                 Some(request) => {
@@ -251,6 +253,14 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         let closed = self.clients.respond(id, number, response, self.replica.transport_mut().links());
         self.notice_closed(closed);
         Ok(())
+    }
+
+    /// Committed entries, for a server that mends its log. One that has halted may be damaged itself.
+    fn blocks(&self, first: LogIndex, last: LogIndex) -> ResponseBody {
+        let node = self.replica.node();
+        let last = last.min(node.commit_index());
+        let held = node.storage().entries(first, last, BLOCKS_BYTES).ok();
+        ResponseBody::Blocks(held.filter(|_| !self.replica.is_halted()).unwrap_or_default())
     }
 
     /// One tick has passed, or more while the process was stopped: those are not made up for.
@@ -338,6 +348,9 @@ fn malformed(error: impl std::fmt::Display) -> CloseReason {
 /// Replies of one turn, in bytes: more of them wait for the next, so that clients who ask for much at once do not keep
 /// the loop from its heartbeats.
 const TURN_BYTES_MAX: usize = 4 << 20;
+
+/// Blocks in one response, in bytes: with one more of the largest there are they fit into a frame.
+const BLOCKS_BYTES: usize = 512 << 10;
 
 /// How often clients are looked at for those who are gone.
 const CLIENT_CHECK_TICKS: u64 = 25;

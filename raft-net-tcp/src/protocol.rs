@@ -4,7 +4,7 @@
 //! closes leaves its requests without an answer: each may have happened or not.
 
 use bytes::Bytes;
-use raft_core::{Digest, Fault, LogIndex, MembershipChange, NodeId, Refusal, RoleName, Status, Term};
+use raft_core::{Digest, Entry, Fault, LogIndex, MembershipChange, NodeId, Refusal, RoleName, Status, Term};
 use raft_kv::proof::{BlockProof, Head, NoProof, PrefixProof};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,14 @@ pub enum RequestBody<'a> {
     Query(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// Say how this server is.
     Status,
+    /// Say what the blocks of these heights hold, as far as they are committed here. For servers that mend their logs, and
+    /// operators.
+    Blocks {
+        /// The first.
+        first: LogIndex,
+        /// The last.
+        last: LogIndex,
+    },
     /// Have this server take part, as a voter once it has caught up. For operators ([`Role::Admin`]) only.
     ///
     /// [`Role::Admin`]: crate::handshake::Role::Admin
@@ -101,6 +109,9 @@ pub enum ResponseBody {
     Unknown,
     /// How the server is.
     Status(Box<ServerStatus>),
+    /// The committed entries from the first that was asked for on, as many as travel at once; none where this server does
+    /// not hold it.
+    Blocks(Vec<Entry>),
     /// The change of the members stands in the log: [`ServerStatus::is_changing`] tells when it is done.
     ChangeBegun {
         /// Its first entry.
@@ -227,6 +238,8 @@ pub struct ServerStatus {
     pub cut: Vec<Link>,
     /// Whether its disk has room for commands: no writes are taken until it has (fault D6).
     pub has_room: bool,
+    /// What its shell has to say: what was mended, and when.
+    pub remarks: Vec<String>,
     /// Why it has halted, if it has.
     pub fault: Option<Fault>,
 }
@@ -269,6 +282,7 @@ impl ServerStatus {
         carried: Option<&MembershipChange>,
         connected: Vec<NodeId>,
         cut: Vec<Link>,
+        remarks: Vec<String>,
         address: impl Fn(NodeId) -> Option<String>,
     ) -> Self {
         let ids = status.configuration.members().into_iter();
@@ -292,6 +306,7 @@ impl ServerStatus {
             connected,
             cut,
             has_room: status.has_room,
+            remarks,
             fault: status.fault.clone(),
         }
     }

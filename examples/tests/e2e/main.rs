@@ -10,6 +10,7 @@
 
 mod chain;
 mod commands;
+mod damage;
 mod demo;
 mod failures;
 mod history;

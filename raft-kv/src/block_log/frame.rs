@@ -152,6 +152,9 @@ pub(super) struct Checkpoint {
     pub configurations: Vec<(LogIndex, Bytes)>,
 }
 
+/// The length of a hard state's body: the only one so short.
+pub(super) const HARD_STATE_LEN: usize = 14;
+
 /// Where a checkpoint's incarnation stands in its body.
 pub(super) const INCARNATION_AT: usize = 1;
 

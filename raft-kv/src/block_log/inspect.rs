@@ -11,17 +11,17 @@ use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
-use raft_core::{Digest, LogIndex, SnapshotMeta, StorageError, Term};
+use raft_core::{Digest, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError, Term};
 
 use super::OpenError;
-use super::frame::{BLOCK_HEADER_LEN, BlockHeader};
+use super::frame::{BLOCK_HEADER_LEN, BlockHeader, Point};
 use super::segments::{ARCHIVE, OLD_FILE, Segment};
 use crate::block::{Block, Genesis};
 use crate::disk::{Disk, ReadOnlyDisk};
 
 mod map;
 mod scan;
-mod snapshots;
+pub(super) mod snapshots;
 mod walk;
 
 use map::BlockMap;
@@ -38,6 +38,20 @@ pub struct Inspection {
     snapshot: Option<SnapshotMeta>,
     findings: Vec<Finding>,
     counts: Counts,
+    salvage: Salvage,
+}
+
+/// What the end of a log says of the server, as far as damage leaves that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Salvage {
+    pub incarnation: Option<Incarnation>,
+    /// None where the last one may have been lost.
+    pub hard_state: Option<HardState>,
+    /// The last block; none where a later one may have been lost.
+    pub last: Option<Point>,
+    /// The number of the last segment, and a position that nothing in the stream has reached.
+    pub number: u64,
+    pub beyond: u64,
 }
 
 /// How much a directory holds.
@@ -103,16 +117,30 @@ impl Inspection {
     /// There is no log, or one of another version; a server has the directory open; or it cannot be read at all. What
     /// is wrong inside it is no error: see [`findings`](Self::findings).
     pub fn of(dir: impl AsRef<Path>, progress: impl FnMut(u64, u64)) -> Result<Self, OpenError> {
-        let disk = ReadOnlyDisk::open(dir.as_ref(), ARCHIVE).map_err(OpenError::Disk)?;
+        Self::look(dir.as_ref(), Some(ARCHIVE), progress)
+    }
+
+    /// The same, with or without the archive.
+    pub(super) fn look(dir: &Path, archive: Option<&str>, progress: impl FnMut(u64, u64)) -> Result<Self, OpenError> {
+        let disk = ReadOnlyDisk::open(dir, archive).map_err(OpenError::Disk)?;
         if disk.holds(OLD_FILE) {
             return Err(OpenError::OldFormat { place: disk.place_of(OLD_FILE) });
         }
         let mut walk = Walk::new(&disk, progress);
         walk.segments()?;
         walk.snapshots();
+        let salvage = walk.salvage();
         let Walk { findings, all: segments, map, genesis, installed: snapshot, counts, .. } = walk;
         disk.recheck().map_err(OpenError::Disk)?;
-        Ok(Self { segments, map, genesis, snapshot, findings, counts, disk })
+        Ok(Self { segments, map, genesis, snapshot, findings, counts, salvage, disk })
+    }
+
+    pub(super) const fn salvage(&self) -> Salvage {
+        self.salvage
+    }
+
+    pub(super) const fn disk(&self) -> &ReadOnlyDisk {
+        &self.disk
     }
 
     /// What is wrong, in the order in which it was found.

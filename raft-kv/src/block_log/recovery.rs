@@ -86,11 +86,17 @@ pub(super) fn is_torn_founding(disk: &impl Disk, genesis: &Genesis) -> Result<bo
 
 /// Reads the whole directory; `None` where it holds no log.
 pub(super) fn recover<D: Disk>(disk: &D, asked: &Genesis) -> Result<Option<Recovered>, OpenError> {
+    recover_from(disk, asked, 0)
+}
+
+/// The same as if there were no segments before this number.
+pub(super) fn recover_from<D: Disk>(disk: &D, asked: &Genesis, from: u64) -> Result<Option<Recovered>, OpenError> {
     let files = disk.files();
     if disk.holds(OLD_FILE) {
         return Err(OpenError::OldFormat { place: disk.place_of(OLD_FILE) });
     }
     let mut numbers: Vec<u64> = files.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.retain(|number| *number >= from);
     numbers.sort_unstable();
     let Some((first, later)) = numbers.split_first() else {
         return match files.iter().find(|name| is_snapshot(name)) {

@@ -20,7 +20,7 @@ const LOCK_NAME: &str = "LOCK";
 #[derive(Debug)]
 pub(crate) struct ReadOnlyDisk {
     dir: PathBuf,
-    below: PathBuf,
+    below: Option<PathBuf>,
     files: BTreeMap<String, PathBuf>,
     lock: Option<File>,
     /// The file that was read last: they are read one after the other.
@@ -28,21 +28,30 @@ pub(crate) struct ReadOnlyDisk {
 }
 
 impl ReadOnlyDisk {
-    /// Looks at this directory, and at the one of this name below it.
+    /// Looks at this directory, and at the one of this name below it, where one is given.
     ///
     /// # Errors
     /// [`DiskError::InUse`] where a server has it open; or the system's refusal.
-    pub(crate) fn open(dir: &Path, below: &str) -> Result<Self, DiskError> {
+    pub(crate) fn open(dir: &Path, below: Option<&str>) -> Result<Self, DiskError> {
         let lock = lock(dir)?;
-        let below = dir.join(below);
-        let mut files = if below.is_dir() { list(&below)? } else { BTreeMap::new() };
+        let below = below.map(|below| dir.join(below)).filter(|below| below.is_dir());
+        let mut files = below.as_deref().map_or_else(|| Ok(BTreeMap::new()), list)?;
         files.extend(list(dir)?);
         Ok(Self { dir: dir.into(), below, files, lock, open: RefCell::new(None) })
     }
 
+    /// Looks at a directory whose server may run: its files change meanwhile.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    pub(crate) fn unlocked(dir: &Path) -> Result<Self, DiskError> {
+        Ok(Self { dir: dir.into(), below: None, files: list(dir)?, lock: None, open: RefCell::new(None) })
+    }
+
     /// Whether this file is in the directory below.
     pub(crate) fn is_below(&self, file: &str) -> bool {
-        self.files.get(file).is_some_and(|path| path.parent() == Some(&self.below))
+        let holder = self.files.get(file).and_then(|path| path.parent());
+        self.below.as_deref().is_some_and(|below| holder == Some(below))
     }
 
     /// That no server has come in the meantime.

@@ -10,6 +10,18 @@ use super::Severity;
 use super::walk::Walk;
 use crate::disk::Disk;
 
+/// What a snapshot's file holds, where every byte of it is as it was written.
+pub(in super::super) fn intact(disk: &impl Disk, file: &str) -> Option<SnapshotMeta> {
+    let Layout { meta, state_at, pieces } = snapshot_file::read(disk, file).ok()?;
+    let is_intact = |piece: &snapshot_file::Piece| {
+        let mut bytes = vec![0; piece.len];
+        let read = disk.read_at(file, state_at.saturating_add(piece.offset), &mut bytes);
+        read.is_ok() && crc32c(&bytes) == piece.crc
+    };
+    let is_named = snapshot_name(meta.last_included_index) == file;
+    (is_named && pieces.iter().all(is_intact)).then_some(meta)
+}
+
 impl<P: FnMut(u64, u64)> Walk<'_, P> {
     /// Reads every snapshot, installed or not, and compares it with the log.
     pub(super) fn snapshots(&mut self) {

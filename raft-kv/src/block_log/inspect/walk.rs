@@ -1,15 +1,18 @@
 //! Reading every segment, and going on behind what is bad.
 
-use raft_core::{Digest, Entry, LogIndex, SnapshotMeta, StorageError, Term};
+use raft_core::{Digest, Entry, HardState, Incarnation, LogIndex, SnapshotMeta, StorageError, Term};
 
 use super::super::OpenError;
-use super::super::frame::{Blocks, Body, Checkpoint, FRAME_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, VERSION};
+use super::super::frame::{
+    Blocks, Body, Checkpoint, FRAME_HEADER_LEN, FrameHeader, HARD_STATE_LEN, Point, SEGMENT_HEADER_LEN, SegmentHeader,
+    VERSION,
+};
 use super::super::replay::{Replay, ReplayFault};
 use super::super::segments::{Segment, Segments, is_snapshot, segment_name, segment_number};
 use super::super::window::Window;
 use super::map::BlockMap;
 use super::scan::{header_at, next_frame};
-use super::{Counts, Finding, Severity};
+use super::{Counts, Finding, Salvage, Severity};
 use crate::block::{Genesis, link};
 use crate::disk::{Disk, ReadOnlyDisk};
 
@@ -28,6 +31,9 @@ pub(super) struct Walk<'a, P> {
     /// The log as it follows from its frames, since the last checkpoint before which something was bad; `None` from
     /// damage on, up to the next checkpoint.
     followed: Option<(Segments, Replay<'a, ReadOnlyDisk>)>,
+    pub incarnation: Option<Incarnation>,
+    /// Term and vote; `None` where damage may hide later ones.
+    hard_state: Option<HardState>,
     /// The last block; `None` where damage hides it.
     last: Option<(LogIndex, Term, Digest)>,
     /// Where the frames of the segment before ended, where they ended as they should.
@@ -58,6 +64,8 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
             genesis: None,
             installed: None,
             followed: None,
+            incarnation: None,
+            hard_state: None,
             last: None,
             end: None,
         }
@@ -216,6 +224,7 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
         let is_equal = self.followed.as_ref().map(|(_, replay)| replay.checkpoint() == checkpoint);
         self.installed.clone_from(&checkpoint.snapshot);
         self.last = Some((checkpoint.last.height, checkpoint.last.term, checkpoint.last.hash));
+        (self.incarnation, self.hard_state) = (Some(checkpoint.incarnation), Some(checkpoint.hard_state));
         match &mut self.followed {
             Some((segments, _)) if is_equal == Some(true) => return segments.push(segment),
             Some(_) => {
@@ -295,7 +304,12 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
             None => what.push_str("; nothing behind it in this file can be read"),
         }
         self.find(Severity::Damage, &file, byte, what);
+        // What a frame was is not known, and how long it was is, where its header is as it was written.
+        let end = |header: FrameHeader| at.saturating_add(FRAME_HEADER_LEN as u64).saturating_add(header.len as u64);
+        let was_other = |header: FrameHeader| header.len != HARD_STATE_LEN && behind == Some(end(header));
+        let hard_state = self.hard_state.filter(|_| held.is_some_and(was_other));
         self.lose();
+        self.hard_state = hard_state;
         Ok(behind)
     }
 
@@ -322,7 +336,8 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
                 self.last = Some((before.height, before.term, before.hash));
             }
             Some(Body::Install { meta, keep_from }) => self.install(*meta, keep_from),
-            _ => {}
+            Some(Body::HardState(hard_state)) => self.hard_state = Some(hard_state),
+            Some(Body::Checkpoint(_)) | None => {}
         }
     }
 
@@ -363,7 +378,16 @@ impl<'a, P: FnMut(u64, u64)> Walk<'a, P> {
 
     /// Nothing is known of the log any more, up to the next checkpoint.
     fn lose(&mut self) {
-        (self.followed, self.last, self.end) = (None, None, None);
+        (self.followed, self.last, self.end, self.hard_state) = (None, None, None, None);
+    }
+
+    /// See [`Salvage`].
+    pub(super) fn salvage(&self) -> Salvage {
+        let number = self.disk.files().iter().filter_map(|name| segment_number(name)).max().unwrap_or(0);
+        let start = self.all.iter().map(|segment| segment.start).max().unwrap_or(0);
+        let beyond = start.saturating_add(self.counts.bytes).saturating_add(1);
+        let last = self.last.map(|(height, term, hash)| Point { height, term, hash });
+        Salvage { incarnation: self.incarnation, hard_state: self.hard_state, last, number, beyond }
     }
 
     /// Every block behind the installed snapshot is there, and where the server looks for it.

@@ -1,0 +1,212 @@
+//! A server's lives: it opens its files, serves, and where they are damaged closes, has them mended, and serves again.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use raft_core::{Action, Fault, LogIndex, NodeId, StartError, Storage, StorageError};
+use raft_kv::recording::Recorder;
+use raft_kv::{BlockLog, FileDisk, Genesis, KvMachine, OpenError, repair};
+use raft_net_tcp::mend::Patient;
+use raft_net_tcp::{BindError, Notice, Server, ServerConfig, ServerHandle, Waker, draw_incarnation};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::notices;
+use crate::scrub::Scrubber;
+use crate::server::{Args, say};
+
+pub(crate) type Log = Recorder<BlockLog<FileDisk>>;
+pub(crate) type Handle = ServerHandle<Log, KvMachine>;
+
+/// How much longer a tick is for a delay: an election timeout of 15 ticks is 6 delays longer, and an election takes 4 of
+/// them (a message and its answer, for the pre-vote and for the vote).
+const TICK_PER_DELAY: f32 = 0.4;
+
+/// How a server's life ends.
+pub(crate) enum Ended {
+    AskedTo,
+    /// Its files are damaged: they are to be mended before the next one.
+    Damaged,
+}
+
+/// The server that runs, for the prompt.
+pub(crate) type Prompt = Arc<Mutex<Option<Handle>>>;
+
+/// What was done, in words; `None` where the server is told to stop meanwhile.
+pub(crate) fn mend(patient: &Patient) -> Result<Option<String>, String> {
+    let id = patient.id;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot mend its files: {error}"))?;
+    let mended = runtime.block_on(async {
+        tokio::select! {
+            mended = patient.mend(|line| say(&format!("server {id}: {line}"))) => Some(mended),
+            () = asked_to_stop() => None,
+        }
+    });
+    let mended = mended.transpose().map_err(|error| error.to_string())?.map(|mended| mended.to_string());
+    if let Some(mended) = &mended {
+        say(&format!("server {id}: {mended}"));
+    }
+    Ok(mended)
+}
+
+/// Serves until it is told to stop, or finds that its files are damaged.
+pub(crate) fn serve(
+    args: &Args,
+    patient: &Patient,
+    listen: SocketAddr,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    remarks: Vec<String>,
+    prompt: &Prompt,
+) -> Result<Ended, String> {
+    let (id, directory, waker) = (patient.id, &patient.dir, Waker::new());
+    let Some(log) = open(patient, &waker)? else { return Ok(Ended::Damaged) };
+    let (is_new, held) = (log.last_index() == LogIndex(0), held(&log));
+    let is_rejoining = repair::is_rejoining(directory);
+    let mut config = ServerConfig { remarks, ..ServerConfig::new(id, patient.genesis.cluster.0, listen, addresses) };
+    config.raft.is_founder = !args.join && !is_rejoining;
+    config.delay = Duration::from_millis(args.delay_ms);
+    config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
+    config.requests.snapshot_every_bytes = usize::try_from(u64::from(args.snapshot_mib) << 20).ok();
+    let (notices, printer) = notices::printer(format!("server {id}"));
+    let log = match &args.record {
+        Some(directory) => {
+            let max_bytes = args.record_max_mib.saturating_mul(1 << 20);
+            Recorder::start(log, &config.raft, directory, max_bytes, printer.one_line())
+                .map_err(|error| error.to_string())?
+        }
+        None => Recorder::off(log),
+    };
+    let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
+    let damaged = Arc::new(Notify::new());
+    let watched = watched(notices, damaged.clone());
+    let server = match Server::bind(config, log, KvMachine::default(), waker, watched) {
+        Ok(server) => server,
+        Err(BindError::Start(StartError::Storage(error))) => return is_damaged(id, error).map(|()| Ended::Damaged),
+        Err(error) => return Err(error.to_string()),
+    };
+    let server = server.proving(|log| log.inner_mut());
+    say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
+    if is_new && args.join {
+        say(&format!("it waits until a client adds it: add {id} {listen}"));
+    }
+    if let Ok(mut slot) = prompt.lock() {
+        *slot = Some(server.handle());
+    }
+    if is_rejoining {
+        rejoin(patient.clone(), listen);
+    }
+    let scrubber = scrubber(args, patient, server.handle(), damaged.clone());
+    let ran = run_until(server, damaged);
+    drop(scrubber);
+    printer.finish();
+    ran
+}
+
+/// Opens the log, or founds it; `None` where it is damaged, which is said.
+fn open(patient: &Patient, waker: &Waker) -> Result<Option<BlockLog<FileDisk>>, String> {
+    if repair::is_starting_over(&patient.dir) {
+        return Ok(None);
+    }
+    let notify = waker.clone();
+    let disk = FileDisk::open(&patient.dir, move || notify.wake()).map_err(|error| error.to_string())?;
+    let Genesis { cluster, configuration } = patient.genesis.clone();
+    match BlockLog::open_or_create(disk, cluster, configuration, draw_incarnation(), patient.options) {
+        Ok(log) => Ok(Some(log)),
+        Err(OpenError::Storage(error)) => is_damaged(patient.id, error).map(|()| None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Says that the files are damaged.
+///
+/// # Errors
+/// Another error.
+fn is_damaged(id: NodeId, error: StorageError) -> Result<(), String> {
+    match error {
+        // What is wrong, and all of it, is said when it is mended.
+        StorageError::Damaged { place, .. } => {
+            say(&format!("server {id}: its files are damaged at {place}: they are to be mended"));
+            Ok(())
+        }
+        error => Err(error.to_string()),
+    }
+}
+
+/// Hands notices on; a halt because the files are not what was written is told to whoever ends this life.
+fn watched(mut notices: impl FnMut(Notice) + Send, damaged: Arc<Notify>) -> impl FnMut(Notice) + Send {
+    move |notice| {
+        if matches!(notice, Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { .. })))) {
+            damaged.notify_one();
+        }
+        notices(notice);
+    }
+}
+
+fn scrubber(args: &Args, patient: &Patient, handle: Handle, damaged: Arc<Notify>) -> Scrubber {
+    let id = patient.id;
+    Scrubber::start(patient.dir.clone(), args.scrub_mib_s, move |words, is_damage| {
+        if is_damage {
+            say(&format!("server {id}: scrub: {words}"));
+            damaged.notify_one();
+        }
+        // It may have stopped meanwhile.
+        let _ = handle.with_blocking(move |control| control.remark("scrub", &words));
+    })
+}
+
+fn run_until(server: Server<Log, KvMachine>, damaged: Arc<Notify>) -> Result<Ended, String> {
+    let found = Arc::new(AtomicBool::new(false));
+    let is_found = found.clone();
+    let ran = server.run_blocking(async move {
+        tokio::select! {
+            () = asked_to_stop() => {}
+            () = damaged.notified() => is_found.store(true, Ordering::Relaxed),
+        }
+    });
+    ran.map_err(|error| format!("cannot run: {error}"))?;
+    Ok(if found.load(Ordering::Relaxed) { Ended::Damaged } else { Ended::AskedTo })
+}
+
+/// Has the cluster take this server's new log for its own, while it runs.
+fn rejoin(patient: Patient, listen: SocketAddr) {
+    // One asks through all lives of this process.
+    static ASKS: AtomicBool = AtomicBool::new(false);
+    if ASKS.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let id = patient.id;
+        runtime.block_on(patient.rejoin(listen, |line| say(&format!("server {id}: {line}"))));
+        match repair::rejoined(&patient.dir) {
+            Ok(()) => say(&format!("server {id}: it is a member again, and votes")),
+            Err(error) => say(&format!("server {id}: it is a member again, and will ask to be one anew: {error}")),
+        }
+        ASKS.store(false, Ordering::Relaxed);
+    });
+}
+
+/// `blocks 1 to 70 in 2 segments`, with the snapshot that they follow.
+fn held(log: &BlockLog<FileDisk>) -> String {
+    let (first, last, segments) = (log.first_index(), log.last_index(), log.segment_count());
+    let blocks = if first > last { String::from("no blocks") } else { format!("blocks {first} to {last}") };
+    let snapshot = log.snapshot_meta().map(|meta| meta.last_included_index).unwrap_or_default();
+    let of = if snapshot > LogIndex(0) { format!(", a snapshot of block {snapshot}") } else { String::new() };
+    format!("{blocks} in {segments} segment{}{of}", if segments == 1 { "" } else { "s" })
+}
+
+/// SIGINT or SIGTERM.
+async fn asked_to_stop() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

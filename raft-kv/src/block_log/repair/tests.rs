@@ -1,0 +1,226 @@
+//! A directory that is harmed at one place after the other: it is mended, or starts over, and never forgets in silence.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use raft_core::{Configuration, NodeId, Payload, SnapshotChunk, Storage, StorageError, Term, Write, WriteId, WriteOp};
+
+use super::*;
+use crate::block::ClusterId;
+use crate::block_log::{BlockLog, LogOptions};
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 900, archive: false };
+const DISK: Incarnation = Incarnation(7);
+
+fn asked() -> Genesis {
+    Genesis { cluster: ClusterId::from_name("mend"), configuration: Configuration::new([1, 2, 3].map(NodeId)) }
+}
+
+fn open(dir: &Path) -> Result<BlockLog<FileDisk>, OpenError> {
+    let disk = FileDisk::open(dir, || ()).unwrap();
+    BlockLog::open_or_create(disk, asked().cluster, asked().configuration, DISK, OPTIONS)
+}
+
+/// All that a log has to say.
+#[derive(Clone, Debug, PartialEq)]
+struct Held {
+    incarnation: Incarnation,
+    hard_state: HardState,
+    snapshot: SnapshotMeta,
+    /// The blocks behind the snapshot.
+    blocks: Vec<crate::Block>,
+}
+
+fn read(log: &BlockLog<FileDisk>) -> Held {
+    let snapshot = log.snapshot_meta().unwrap();
+    let blocks = log.blocks(snapshot.last_included_index.next()).map(Result::unwrap).collect();
+    Held { incarnation: log.incarnation(), hard_state: log.hard_state().unwrap(), snapshot, blocks }
+}
+
+/// Three terms, a snapshot of block 9, and blocks up to 24 behind it, in several segments; all that a peer holds as well.
+fn written(dir: &Path) -> (Held, Vec<Entry>) {
+    let mut log = open(dir).unwrap();
+    let (mut id, mut entries) = (0, Vec::new());
+    let mut write = |log: &mut BlockLog<FileDisk>, op| {
+        id += 1;
+        log.write(Write { id: WriteId(id), op }).unwrap();
+        while log.persisted().unwrap() < WriteId(id) {
+            std::thread::yield_now();
+        }
+    };
+    for height in 1..=24_u64 {
+        let term = Term(1 + height / 9);
+        if height == 1 || height.is_multiple_of(9) {
+            write(&mut log, WriteOp::HardState(HardState { current_term: term, voted_for: Some(NodeId(2)) }));
+        }
+        let payload = Payload::Command(Bytes::from(format!("what block {height} says ").repeat(4)));
+        let entry = Entry { index: LogIndex(height), term, payload };
+        entries.push(entry.clone());
+        write(&mut log, WriteOp::Append { entries: [entry].into(), digests: None });
+        if height == 12 {
+            let meta = SnapshotMeta {
+                last_included_index: LogIndex(9),
+                last_included_term: log.term(LogIndex(9)).unwrap(),
+                digest: log.digest(LogIndex(9)).unwrap(),
+                configuration: asked().configuration,
+                state: None,
+            };
+            let chunk = SnapshotChunk { meta, offset: 0, data: Bytes::from_static(b"the state"), done: true };
+            write(&mut log, WriteOp::SnapshotChunk(chunk.into()));
+            write(&mut log, WriteOp::InstallSnapshot { index: LogIndex(9), keep_from: Some(LogIndex(8)) });
+        }
+    }
+    let held = read(&log);
+    log.into_disk().shutdown().unwrap();
+    (held, entries)
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file() && !path.ends_with("LOCK")).collect();
+    files.sort();
+    files
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files(from) {
+        std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+/// Gives what is missing as a peer does, which has blocks from this height on; `None` where that is not enough.
+fn fetch(repair: &mut Repair, entries: &[Entry], from: u64) -> Option<usize> {
+    let mut fetched = 0;
+    while let Some((first, last)) = repair.missing() {
+        if first < LogIndex(from) {
+            return None;
+        }
+        // Two at a time.
+        let part: Vec<Entry> =
+            entries.iter().filter(|entry| entry.index >= first && entry.index <= last).take(2).cloned().collect();
+        fetched += part.len();
+        repair.take(part).unwrap();
+    }
+    Some(fetched)
+}
+
+/// Faults D2 and D9: a byte of each place of each file.
+#[test]
+fn d2_what_is_damaged_is_mended_from_peers_or_the_server_starts_over() {
+    let whole = tempfile::tempdir().unwrap();
+    let (held, entries) = written(whole.path());
+    let (mut mended, mut fetched, mut over) = (0, 0, 0);
+    for file in files(whole.path()) {
+        let bytes = std::fs::read(&file).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+        for at in (0..used).step_by(23) {
+            let dir = copy(whole.path());
+            let mut harmed = bytes.clone();
+            harmed[at] ^= 0x20;
+            std::fs::write(dir.path().join(file.file_name().unwrap()), &harmed).unwrap();
+            let place = format!("byte {at} of {}", file.display());
+            let opened = open(dir.path()).and_then(|log| {
+                log.snapshot_chunk(LogIndex(9), 0, 99)?;
+                Ok(log)
+            });
+            match opened {
+                Ok(log) => {
+                    let found = read(&log);
+                    assert!(found == held || found.blocks.len() + 1 == held.blocks.len(), "{place}");
+                    continue;
+                }
+                Err(OpenError::Storage(StorageError::Damaged { .. })) => {}
+                Err(error) => panic!("{place}: {error}"),
+            }
+            match Diagnosis::of(dir.path(), &asked()).unwrap() {
+                Diagnosis::Mendable(mut repair) => {
+                    assert!(!repair.damage().is_empty(), "{place}");
+                    fetched += fetch(&mut repair, &entries, 1).unwrap();
+                    repair.finish(dir.path()).unwrap();
+                    let found = read(&open(dir.path()).unwrap_or_else(|error| panic!("{place}: {error}")));
+                    let is_snapshot = file.to_string_lossy().contains("snapshot");
+                    assert_eq!((found.incarnation, found.hard_state), (held.incarnation, held.hard_state), "{place}");
+                    assert!(found.blocks.ends_with(&held.blocks), "{place}");
+                    assert_eq!(found.blocks.len() == 24, is_snapshot, "{place}");
+                    mended += 1;
+                }
+                Diagnosis::Lost { .. } => {
+                    std::fs::create_dir(dir.path().join("archive")).unwrap();
+                    let aside = start_over(dir.path(), &asked(), Incarnation(99), OPTIONS).unwrap();
+                    assert!(is_rejoining(dir.path()) && !is_starting_over(dir.path()));
+                    assert!(aside.join(file.file_name().unwrap()).exists() && aside.join("archive").exists());
+                    assert!(!dir.path().join("archive").exists());
+                    let log = open(dir.path()).unwrap();
+                    assert_eq!((log.incarnation(), log.last_index()), (Incarnation(99), LogIndex(0)), "{place}");
+                    rejoined(dir.path()).unwrap();
+                    assert!(!is_rejoining(dir.path()));
+                    over += 1;
+                }
+            }
+        }
+    }
+    assert!(mended > 40 && fetched > 25 && over > 1, "{mended} mended, {fetched} fetched, {over} over");
+}
+
+/// One frame in the middle of the log: its block is asked for alone, what is wrong is not taken, and the files are kept.
+#[test]
+fn d2_a_peer_whose_blocks_do_not_fit_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, entries) = written(dir.path());
+    let file = harm(dir.path(), "what block 20 says");
+    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    assert_eq!(repair.missing(), Some((LogIndex(20), LogIndex(20))));
+    assert!(repair.finish(dir.path()).is_err(), "a block is missing");
+    let other = Entry { payload: Payload::Command(Bytes::from_static(b"another history")), ..entries[19].clone() };
+    assert_eq!(repair.take(vec![other]), Err(Misfit { first: LogIndex(20), last: LogIndex(21) }));
+    assert_eq!(repair.take(vec![entries[20].clone()]), Err(Misfit { first: LogIndex(20), last: LogIndex(20) }));
+    assert_eq!(
+        (repair.missing(), repair.take(vec![entries[19].clone()])),
+        (Some((LogIndex(20), LogIndex(20))), Ok(()))
+    );
+    repair.finish(dir.path()).unwrap();
+    assert_eq!(read(&open(dir.path()).unwrap()), held);
+    assert!(dir.path().join(DAMAGED).join(file).exists());
+}
+
+/// Nothing that a crash leaves of mending is taken for a whole log that is shorter.
+#[test]
+fn d2_a_crash_while_the_old_segments_are_moved_is_mended_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, entries) = written(dir.path());
+    harm(dir.path(), "what block 20 says");
+    let before = copy(dir.path());
+    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    fetch(&mut repair, &entries, 1).unwrap();
+    repair.finish(dir.path()).unwrap();
+    let new = files(dir.path()).into_iter().rfind(|path| path.to_string_lossy().contains("segment")).unwrap();
+    std::fs::copy(&new, before.path().join(new.file_name().unwrap())).unwrap();
+    let moved: Vec<PathBuf> =
+        files(before.path()).into_iter().filter(|path| path.to_string_lossy().contains("segment")).collect();
+    for old in &moved[..moved.len() - 1] {
+        let image = copy(before.path());
+        if open(image.path()).is_err() {
+            let Diagnosis::Mendable(repair) = Diagnosis::of(image.path(), &asked()).unwrap() else { panic!() };
+            assert_eq!(repair.missing(), None);
+            repair.finish(image.path()).unwrap();
+        }
+        assert_eq!(read(&open(image.path()).unwrap()), held);
+        std::fs::remove_file(old).unwrap();
+    }
+    assert_eq!(read(&open(before.path()).unwrap()), held);
+}
+
+/// Changes a byte of the block that says this; answers its file's name.
+fn harm(dir: &Path, words: &str) -> String {
+    for file in files(dir) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        if let Some(at) = bytes.windows(words.len()).position(|window| window == words.as_bytes()) {
+            bytes[at + 3] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+            return file.file_name().unwrap().to_string_lossy().into_owned();
+        }
+    }
+    panic!("no block says {words}");
+}

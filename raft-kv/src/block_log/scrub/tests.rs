@@ -1,0 +1,85 @@
+//! A directory whose server runs, harmed at one place after the other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raft_core::{
+    Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, Storage, Term, Write, WriteId, WriteOp,
+};
+
+use super::*;
+use crate::block_log::{BlockLog, LogOptions};
+use crate::{ClusterId, FileDisk};
+
+const OPTIONS: LogOptions = LogOptions { segment_bytes: 900, archive: false };
+
+fn create(dir: &Path) -> BlockLog<FileDisk> {
+    let members = Configuration::new([1, 2, 3].map(NodeId));
+    BlockLog::create(
+        FileDisk::open(dir, || ()).unwrap(),
+        ClusterId::from_name("scrub"),
+        members,
+        Incarnation(7),
+        OPTIONS,
+    )
+    .unwrap()
+}
+
+fn write(log: &mut BlockLog<FileDisk>, id: u64, op: WriteOp) {
+    log.write(Write { id: WriteId(id), op }).unwrap();
+    while log.persisted().unwrap() < WriteId(id) {
+        std::thread::yield_now();
+    }
+}
+
+fn append(log: &mut BlockLog<FileDisk>, ids: std::ops::RangeInclusive<u64>) {
+    for id in ids {
+        let index = log.last_index().next();
+        let payload = Payload::Command(Bytes::from(format!("what block {index} says ").repeat(3)));
+        let entries: Arc<[Entry]> = [Entry { index, term: Term(1), payload }].into();
+        write(log, id, WriteOp::Append { entries, digests: None });
+    }
+}
+
+#[test]
+fn d2_rot_is_found_while_the_server_runs_and_what_is_being_written_is_not_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = create(dir.path());
+    write(&mut log, 1, WriteOp::HardState(HardState { current_term: Term(1), voted_for: None }));
+    append(&mut log, 2..=12);
+    let mut told = 0;
+    let sound = scrub(dir.path(), |bytes| {
+        told += bytes;
+        true
+    });
+    assert!(matches!(sound, Ok(Scrubbed::Sound(read)) if read == told && read > 1_200), "{sound:?}");
+    assert_eq!(scrub(dir.path(), |_| false), Ok(Scrubbed::Stopped));
+    // The last frame is vouched for by none.
+    let (last, end) = (*log.segments.last(), log.segments.last().offset(log.segments.end()));
+    let mut found = 0;
+    for number in 1..=last.number {
+        let path = dir.path().join(segment_name(number));
+        let bytes = std::fs::read(&path).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        for at in (0..used).step_by(13) {
+            let mut harmed = bytes.clone();
+            harmed[at] ^= 2;
+            std::fs::write(&path, &harmed).unwrap();
+            let is_last_frame = number == last.number && at as u64 + 300 > end;
+            match scrub(dir.path(), |_| true).unwrap() {
+                Scrubbed::Damaged { file, .. } => {
+                    assert!(file.ends_with(&segment_name(number)), "byte {at} of {number}: {file}");
+                    found += 1;
+                }
+                other => {
+                    assert!(is_last_frame || number == last.number && at < 250, "byte {at} of {number}: {other:?}")
+                }
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    assert!(found > 60, "{found}");
+    append(&mut log, 13..=20);
+    assert_eq!(log.last_index(), LogIndex(19));
+    assert!(matches!(scrub(dir.path(), |_| true), Ok(Scrubbed::Sound(_))));
+}
