@@ -80,14 +80,6 @@ pub enum Action {
         /// Where it differs.
         index: LogIndex,
     },
-    /// This leader and a peer had different states after the same entry: one of them is not as the log makes it. A majority
-    /// that agrees fences the other; where there is none, that stays open.
-    StateDiffers {
-        /// The peer.
-        peer: NodeId,
-        /// The entry.
-        index: LogIndex,
-    },
     /// The change of this step stands in the log, and is active.
     MembershipAppended {
         /// Where.
@@ -142,6 +134,14 @@ pub enum Action {
     },
     /// The node has stopped for good: every later event is ignored. Start it anew from a storage that can be trusted.
     Halt(Fault),
+    /// This leader and a peer had different states after the same entry: one of them is not as the log makes it. A majority
+    /// that agrees fences the other; where there is none, that stays open.
+    StateDiffers {
+        /// The peer.
+        peer: NodeId,
+        /// The entry.
+        index: LogIndex,
+    },
 }
 
 /// One write to the storage. Writes are begun in the order of their ids and become durable in that order.
