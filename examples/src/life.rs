@@ -1,9 +1,10 @@
-//! A server's lives: it opens its files, serves, and where they are damaged closes, has them mended, and serves again.
+//! A server's lives: it opens its files, serves, and where they are damaged closes, has them mended, and serves again. Where
+//! its state is not what a majority has, it closes, and makes it anew from its files.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use raft_core::{Action, Fault, LogIndex, NodeId, StartError, Storage, StorageError};
@@ -12,7 +13,7 @@ use raft_kv::{BlockLog, FileDisk, Genesis, KvMachine, OpenError, repair};
 use raft_net_tcp::mend::Patient;
 use raft_net_tcp::{BindError, Notice, Server, ServerConfig, ServerHandle, Waker, draw_incarnation};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::notices;
 use crate::scrub::Scrubber;
@@ -26,23 +27,37 @@ pub(crate) type Handle = ServerHandle<Log, KvMachine>;
 const TICK_PER_DELAY: f32 = 0.4;
 
 /// How a server's life ends.
+#[derive(Clone, Copy)]
 pub(crate) enum Ended {
     AskedTo,
     /// Its files are damaged: they are to be mended before the next one.
     Damaged,
+    /// Its state after this entry was another than a majority's (invariant 12).
+    Diverged(LogIndex),
 }
+
+/// Who has found that a life is to end says it here.
+type Ends = watch::Sender<Option<Ended>>;
 
 /// The server that runs, for the prompt.
 pub(crate) type Prompt = Arc<Mutex<Option<Handle>>>;
 
-/// What was done, in words; `None` where the server is told to stop meanwhile.
-pub(crate) fn mend(patient: &Patient) -> Result<Option<String>, String> {
+/// Mends the files, or starts over where there is a reason to trust nothing of them. What was done, in words; `None` where
+/// the server is told to stop meanwhile.
+pub(crate) fn mend(patient: &Patient, distrust: Option<String>) -> Result<Option<String>, String> {
     let id = patient.id;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot mend its files: {error}"))?;
+    let tell = |line| say(&format!("server {id}: {line}"));
+    let mend = async {
+        match distrust {
+            None => patient.mend(tell).await,
+            Some(why) => patient.start_over(why, tell).await,
+        }
+    };
     let mended = runtime.block_on(async {
         tokio::select! {
-            mended = patient.mend(|line| say(&format!("server {id}: {line}"))) => Some(mended),
+            mended = mend => Some(mended),
             () = asked_to_stop() => None,
         }
     });
@@ -53,7 +68,7 @@ pub(crate) fn mend(patient: &Patient) -> Result<Option<String>, String> {
     Ok(mended)
 }
 
-/// Serves until it is told to stop, or finds that its files are damaged.
+/// Serves until it is told to stop, or finds that its files are damaged or its state is wrong.
 pub(crate) fn serve(
     args: &Args,
     patient: &Patient,
@@ -81,8 +96,8 @@ pub(crate) fn serve(
         None => Recorder::off(log),
     };
     let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
-    let damaged = Arc::new(Notify::new());
-    let watched = watched(notices, damaged.clone());
+    let (ends, ended) = watch::channel(None);
+    let watched = watched(notices, ends.clone());
     let server = match Server::bind(config, log, KvMachine::default(), waker, watched) {
         Ok(server) => server,
         Err(BindError::Start(StartError::Storage(error))) => return is_damaged(id, error).map(|()| Ended::Damaged),
@@ -99,8 +114,8 @@ pub(crate) fn serve(
     if is_rejoining {
         rejoin(patient.clone(), listen);
     }
-    let scrubber = scrubber(args, patient, server.handle(), damaged.clone());
-    let ran = run_until(server, damaged);
+    let scrubber = scrubber(args, patient, server.handle(), ends);
+    let ran = run_until(server, ended);
     drop(scrubber);
     printer.finish();
     ran
@@ -136,39 +151,47 @@ fn is_damaged(id: NodeId, error: StorageError) -> Result<(), String> {
     }
 }
 
-/// Hands notices on; a halt because the files are not what was written is told to whoever ends this life.
-fn watched(mut notices: impl FnMut(Notice) + Send, damaged: Arc<Notify>) -> impl FnMut(Notice) + Send {
+/// Hands notices on; a halt because the files are not what was written, or the state not what they make, ends this life.
+fn watched(mut notices: impl FnMut(Notice) + Send, ends: Ends) -> impl FnMut(Notice) + Send {
     move |notice| {
-        if matches!(notice, Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { .. })))) {
-            damaged.notify_one();
+        match &notice {
+            Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { .. }))) => {
+                ends.send_replace(Some(Ended::Damaged));
+            }
+            Notice::Raft(Action::Halt(Fault::StateDiverged { index })) => {
+                ends.send_replace(Some(Ended::Diverged(*index)));
+            }
+            _ => {}
         }
         notices(notice);
     }
 }
 
-fn scrubber(args: &Args, patient: &Patient, handle: Handle, damaged: Arc<Notify>) -> Scrubber {
+fn scrubber(args: &Args, patient: &Patient, handle: Handle, ends: Ends) -> Scrubber {
     let id = patient.id;
     Scrubber::start(patient.dir.clone(), args.scrub_mib_s, move |words, is_damage| {
         if is_damage {
             say(&format!("server {id}: scrub: {words}"));
-            damaged.notify_one();
+            ends.send_replace(Some(Ended::Damaged));
         }
         // It may have stopped meanwhile.
         let _ = handle.with_blocking(move |control| control.remark("scrub", &words));
     })
 }
 
-fn run_until(server: Server<Log, KvMachine>, damaged: Arc<Notify>) -> Result<Ended, String> {
-    let found = Arc::new(AtomicBool::new(false));
-    let is_found = found.clone();
+fn run_until(server: Server<Log, KvMachine>, mut ended: watch::Receiver<Option<Ended>>) -> Result<Ended, String> {
+    let found = Arc::new(OnceLock::new());
+    let slot = found.clone();
     let ran = server.run_blocking(async move {
         tokio::select! {
             () = asked_to_stop() => {}
-            () = damaged.notified() => is_found.store(true, Ordering::Relaxed),
+            Ok(why) = ended.wait_for(Option::is_some) => {
+                slot.get_or_init(|| *why);
+            }
         }
     });
     ran.map_err(|error| format!("cannot run: {error}"))?;
-    Ok(if found.load(Ordering::Relaxed) { Ended::Damaged } else { Ended::AskedTo })
+    Ok(found.get().copied().flatten().unwrap_or(Ended::AskedTo))
 }
 
 /// Has the cluster take this server's new log for its own, while it runs.

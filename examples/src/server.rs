@@ -83,11 +83,24 @@ fn run(args: &Args) -> Result<(), String> {
     let (prompt, mut remarks) = (Prompt::default(), Vec::new());
     let (commands, slot) = (args.clone(), prompt.clone());
     std::thread::spawn(move || read_commands(&commands, &slot));
-    while let Ended::Damaged = serve(args, &patient, listen, addresses.clone(), remarks.clone(), &prompt)? {
-        let Some(mended) = mend(&patient)? else { return Ok(()) };
+    let mut has_diverged = false;
+    loop {
+        let mended = match serve(args, &patient, listen, addresses.clone(), remarks.clone(), &prompt)? {
+            Ended::AskedTo => return Ok(()),
+            Ended::Damaged => mend(&patient, None)?,
+            Ended::Diverged(index) if has_diverged => {
+                mend(&patient, Some(format!("the state that its files make differed as well, after block {index}")))?
+            }
+            Ended::Diverged(index) => {
+                has_diverged = true;
+                let words = format!("its state differed after block {index}: it is made anew from its files");
+                say(&format!("server {id}: {words}"));
+                Some(words)
+            }
+        };
+        let Some(mended) = mended else { return Ok(()) };
         remarks.push(mended);
     }
-    Ok(())
 }
 
 fn check_id(args: &Args) -> Result<(), String> {

@@ -4,6 +4,11 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
+use raft_core::{
+    Commands, Configuration, LogIndex, NodeId, Position, SnapshotChunk, SnapshotMeta, StateMachine as _, Storage as _,
+    Write, WriteId, WriteOp,
+};
+use raft_kv::{BlockLog, ClusterId, Command, FileDisk, KvMachine, LogOptions};
 use serde_json::Value;
 
 use crate::support::{Cluster, wait_for};
@@ -135,6 +140,63 @@ fn d2_a_block_that_rots_while_its_server_runs_is_found_by_its_scrub() {
     wait_for("every server to have scrubbed", || {
         let statuses = cluster.statuses();
         (statuses.len() == 3 && statuses.iter().all(has_scrubbed)).then_some(())
+    });
+    nothing_is_lost(&mut cluster, 3);
+}
+
+/// Gives a server that is down a snapshot of another state than its log makes: one that passes for right.
+fn alter_state(cluster: &Cluster, id: u16) {
+    let disk = FileDisk::open(cluster.data_dir().join(format!("server-{id}")), || {}).unwrap();
+    let founders = Configuration::new((1..=3).map(NodeId));
+    let mut log = BlockLog::open(disk, ClusterId::from_name("example"), founders, LogOptions::default()).unwrap();
+    let mut machine = KvMachine::default();
+    for block in log.blocks(LogIndex(1)).map(Result::unwrap) {
+        for (command, number) in Commands::of(&block.payload).zip(0..).filter(|_| block.kind == 1) {
+            let at = Position { index: block.height, term: block.term, number, digest: Some(block.hash) };
+            machine.apply(&at, command);
+        }
+    }
+    let last = log.block(log.last_index()).unwrap();
+    let at = Position { index: last.height, term: last.term, number: 0, digest: None };
+    machine.apply(&at, &Command::OpenSession { client: 999 }.encode());
+    let meta = SnapshotMeta {
+        last_included_index: last.height,
+        last_included_term: last.term,
+        digest: Some(last.hash),
+        configuration: log.snapshot_meta().unwrap().configuration,
+        state: Some(machine.digest()),
+    };
+    let chunk = SnapshotChunk { meta, offset: 0, data: machine.snapshot().into(), done: true };
+    let install = WriteOp::InstallSnapshot { index: last.height, keep_from: Some(last.height.next()) };
+    for (id, op) in [(1, WriteOp::SnapshotChunk(chunk.into())), (2, install)] {
+        log.write(Write { id: WriteId(id), op }).unwrap();
+    }
+    wait_for("the snapshot to be durable", || (log.persisted().unwrap() == WriteId(2)).then_some(()));
+}
+
+/// Its snapshot is wrong as well as its memory: it makes its state anew once, and then trusts nothing that it has.
+#[test]
+fn i12_a_server_whose_state_differs_makes_it_anew_and_then_starts_over() {
+    let mut cluster = Cluster::start(3);
+    put_all(&cluster);
+    cluster.converged();
+    cluster.kill(3);
+    alter_state(&cluster, 3);
+    cluster.start_server(3);
+    // States are compared every 1,024 entries.
+    let script: String = (0..1_100).map(|n| format!("put 'more' {n}\n")).collect();
+    assert!(cluster.script(1, &["--timeout=60s"], &script).status.success());
+    let all = || {
+        let status = cluster.statuses().into_iter().find(|status| status["server"] == 3)?;
+        let said = status["remarks"].to_string();
+        said.contains("started over").then_some(said)
+    };
+    let said = wait_for("server 3 to start over", all);
+    assert!(said.contains("it is made anew from its files"), "{said}");
+    assert!(said.contains("for the state that its files make differed as well"), "{said}");
+    wait_for("server 3 to be a member again", || {
+        let rejoining = cluster.data_dir().join("server-3/rejoining");
+        (!rejoining.exists()).then_some(())
     });
     nothing_is_lost(&mut cluster, 3);
 }
