@@ -344,12 +344,12 @@ fn d1_what_is_torn_gives_way_to_zeros_and_the_file_keeps_its_room() {
         assert_eq!(log.last_index(), LogIndex(2));
         log.into_disk().shutdown().unwrap();
         assert_eq!(used(&path), &bytes[..bytes.len() - 186]);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 64 << 20);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), SEGMENT);
     }
     // One that was cut short gets its room back.
     std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     assert_eq!(open(dir.path()).last_index(), LogIndex(2));
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 64 << 20);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), SEGMENT);
 }
 
 /// A file that something else cuts short under a running server: those blocks are damaged, not absent.

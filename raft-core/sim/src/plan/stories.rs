@@ -24,11 +24,12 @@ enum Snapshots {
     OneChunk,
 }
 
-/// Every story; one twice, since it often comes to nothing.
-const STORIES: [Story; 7] = [
+/// Every story; two of them twice, since they often come to nothing.
+const STORIES: [Story; 8] = [
     Story { tell: leader_returns, needs: None },
     Story { tell: leader_writes_on, needs: None },
     Story { tell: target_is_removed, needs: None },
+    Story { tell: snapshot_is_interrupted, needs: Some(Snapshots::ManyChunks) },
     Story { tell: snapshot_is_interrupted, needs: Some(Snapshots::ManyChunks) },
     Story { tell: snapshot_is_overtaken, needs: Some(Snapshots::OneChunk) },
     Story { tell: snapshot_is_overtaken, needs: Some(Snapshots::OneChunk) },
@@ -49,7 +50,7 @@ impl Story {
             None => {}
             Some(Snapshots::ManyChunks) => {
                 limits.tail_entries = limits.tail_entries.min(3);
-                limits.max_chunk_bytes = 64;
+                limits.max_chunk_bytes = 100;
             }
             Some(Snapshots::OneChunk) => {
                 limits.tail_entries = 0;
@@ -174,16 +175,20 @@ fn detoured(voters: u32, election: Time, (lasts, longer): (Time, Time), rng: &mu
     Detoured { leader, follower, ends, is_written, story }
 }
 
-/// Who was away needs a snapshot, and crashes while it is being sent.
+/// Who was away needs a snapshot, perhaps while it takes one of its own, and crashes while it is being sent.
 fn snapshot_is_interrupted(voters: u32, election: Time, rng: &mut Rng) -> Vec<(Time, Fault)> {
     let target = Target::Server(rng.random_range(1..=voters));
     let lasts = between(rng, election.times(2), election.times(6));
-    let crashes = lasts + between(rng, Time::ZERO, election);
-    vec![
+    let crashes = lasts + between(rng, Time(election.0 / 8), Time(election.0 / 2));
+    let mut story = vec![
         (Time::ZERO, Fault::Isolate { target, lasts }),
-        (lasts - Time::millis(5), Fault::Snapshot { target: Target::Leader }),
-        (crashes, Fault::Crash { target, down: between(rng, Time::millis(10), Time::millis(30)) }),
-    ]
+        (Time(lasts.0 / 8), Fault::Snapshot { target: Target::Leader }),
+    ];
+    if chance(rng, 500) {
+        story.push((lasts - Time::millis(5), Fault::Snapshot { target }));
+    }
+    story.push((crashes, Fault::Crash { target, down: between(rng, Time::millis(10), Time::millis(30)) }));
+    story
 }
 
 /// Longer than it takes until another leads.

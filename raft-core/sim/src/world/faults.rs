@@ -26,10 +26,6 @@ pub(super) enum Ending {
     Supervise(NodeId),
 }
 
-/// Segments of which the reserve holds whatever is under way when a disk is found to be full (fault D6): a server that halts
-/// all the same has taken what it should have refused.
-const ROOMY: u64 = 16 << 10;
-
 impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
     pub(super) fn inflict(&mut self, number: usize) -> Result<(), Failure> {
         let Some(fault) = self.plan.faults.get(number).map(|timed| timed.fault.clone()) else { return Ok(()) };
@@ -141,7 +137,6 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         let Some(id) = self.with(target) else { return Ok(false) };
         let Some(at) = self.place(id) else { return Ok(false) };
         let may_lose = self.may_lose(id);
-        let reserve_is_small = self.plan.shape.limits.segment_bytes < ROOMY;
         let Some(server) = self.servers.get_mut(at) else { return Ok(false) };
         if server.process.is_none() {
             return Ok(false);
@@ -172,7 +167,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                 ending(Ending::Reads(id), lasts)
             }
             Fault::FullDisk { lasts, .. } => {
-                server.is_excused |= reserve_is_small;
+                server.is_excused = true;
                 server.disk.set_full(true);
                 ending(Ending::Full(id), lasts)
             }
