@@ -24,32 +24,43 @@ impl<D: Disk> BlockLog<D> {
         self.reclaims.push_back(Reclaim { ticket, replaced, needed: self.first_needed(frame) });
     }
 
-    /// Begins to give back what the installs up to this ticket make needless.
+    /// Gives back what the installs up to this ticket make needless, a file at a time: what is written to the log meanwhile
+    /// waits for one of them, and not for all.
     pub(super) fn reclaim(&mut self, durable: u64) -> Result<(), StorageError> {
-        while let Some(reclaim) = self.reclaims.pop_front_if(|reclaim| reclaim.ticket <= durable) {
-            if let Some(file) = reclaim.replaced {
-                self.submit(Change::Remove { file: &file })?;
-            }
-            self.prune(reclaim.needed)?;
+        let Some(reclaim) = self.reclaims.front_mut().filter(|reclaim| reclaim.ticket <= durable) else {
+            return Ok(());
+        };
+        let (replaced, needed) = (reclaim.replaced.take(), reclaim.needed);
+        let begun = match replaced {
+            Some(file) => Some(self.submit(Change::Remove { file: &file })?),
+            None => self.prune_one(needed)?,
+        };
+        match (begun, self.reclaims.front_mut()) {
+            (Some(ticket), Some(reclaim)) => reclaim.ticket = ticket,
+            _ => drop(self.reclaims.pop_front()),
         }
         Ok(())
     }
 
-    /// Begins to give back the segments that lie before this position. The first of them to go is the first of all:
-    /// whatever a crash leaves, no segment is missing between two.
+    /// Begins to give back the segments that lie before this position.
     pub(super) fn prune(&mut self, needed: u64) -> Result<(), StorageError> {
-        while let Some(segment) = self.segments.pop_before(needed) {
-            let name = segment.name();
-            let has_spare = self.has_spare_coming();
-            if self.options.archive {
-                self.submit(Change::Rename { from: &name, to: &archived_name(segment.number) })?;
-            } else if has_spare {
-                self.submit(Change::Remove { file: &name })?;
-            } else {
-                self.keep_as_spare(&segment)?;
-            }
-        }
+        while self.prune_one(needed)?.is_some() {}
         Ok(())
+    }
+
+    /// Begins to give back the first of them, and answers the ticket of that; `None` where there is none. The first to go is
+    /// the first of all: whatever a crash leaves, no segment is missing between two.
+    fn prune_one(&mut self, needed: u64) -> Result<Option<u64>, StorageError> {
+        let Some(segment) = self.segments.pop_before(needed) else { return Ok(None) };
+        let name = segment.name();
+        let ticket = if self.options.archive {
+            self.submit(Change::Rename { from: &name, to: &archived_name(segment.number) })?
+        } else if self.has_spare_coming() {
+            self.submit(Change::Remove { file: &name })?
+        } else {
+            self.keep_as_spare(&segment)?
+        };
+        Ok(Some(ticket))
     }
 
     /// Where the first block stands, or this position where there is none.

@@ -91,9 +91,9 @@ impl<D: Disk> BlockLog<D> {
     }
 
     /// A segment that is not needed any more becomes the spare, with the room that it had.
-    pub(super) fn keep_as_spare(&mut self, segment: &Segment) -> Result<(), StorageError> {
+    pub(super) fn keep_as_spare(&mut self, segment: &Segment) -> Result<u64, StorageError> {
         self.room.spare = segment.offset(self.segments.first().start);
-        self.submit(Change::Rename { from: &segment.name(), to: SPARE }).map(|_| ())
+        self.submit(Change::Rename { from: &segment.name(), to: SPARE })
     }
 
     fn rest(&self) -> u64 {
