@@ -58,12 +58,15 @@ fn logged(archive: bool) -> tempfile::TempDir {
     }
     let (index, term, state) = (LogIndex(30), Term(1), Some(Digest([5; 32])));
     let digest = log.digest(index).unwrap();
-    let meta =
-        SnapshotMeta { last_included_index: index, last_included_term: term, digest, configuration: members, state };
+    let configuration = members.clone();
+    let meta = SnapshotMeta { last_included_index: index, last_included_term: term, digest, configuration, state };
     let chunk = SnapshotChunk { meta, offset: 0, data: b"the state".as_slice().into(), done: true };
     write(&mut log, WriteOp::SnapshotChunk(chunk.into()));
     write(&mut log, WriteOp::InstallSnapshot { index, keep_from: Some(LogIndex(31)) });
     log.into_disk().shutdown().unwrap();
+    // A start gives back at once what is not needed.
+    let disk = FileDisk::open(dir.path(), || ()).unwrap();
+    BlockLog::open(disk, id, members, options).unwrap().into_disk().shutdown().unwrap();
     dir
 }
 
