@@ -51,7 +51,7 @@ struct Device {
     /// What the last crash left of what was not durable, and how many sectors of that it took.
     torn: (u64, u64),
     vouching: Vouching,
-    /// How long the file was that was made longer last.
+    /// How long the file was that was made longer last; where none was, no file is as long.
     unreserved: u64,
 }
 
@@ -75,7 +75,7 @@ impl SimDisk {
             submitted: false,
             torn: (0, 0),
             vouching: Vouching::default(),
-            unreserved: 0,
+            unreserved: u64::MAX,
         };
         Self { device: Rc::new(RefCell::new(device)) }
     }

@@ -317,13 +317,13 @@ fn rot_flips_one_to_eight_bits_of_one_place_or_of_several() {
     let (mut counts, mut near) = (BTreeSet::new(), 0);
     for seed in 0..400 {
         let mut disk = SimDisk::new(String::from("disk 1"));
-        disk.settle(&[Change::Create { file: ONE }, frame(ONE, 0, &[0; 10_000])]).unwrap();
+        disk.settle(&[Change::Create { file: ONE }, frame(ONE, 0, &[1; 10_000])]).unwrap();
         disk.submit(frame(ONE, 10_000, b"x")).unwrap();
         sync(&disk);
         let first = disk.rot(&mut rng(seed, "rot")).unwrap().1 as usize;
         let bytes = disk.contents().remove(ONE).unwrap();
-        let flipped: Vec<usize> = (0..10_000).filter(|at| bytes[*at] != 0).collect();
-        counts.insert(bytes[..10_000].iter().map(|byte| byte.count_ones()).sum::<u32>());
+        let flipped: Vec<usize> = (0..10_000).filter(|at| bytes[*at] != 1).collect();
+        counts.insert(bytes[..10_000].iter().map(|byte| (byte ^ 1).count_ones()).sum::<u32>());
         assert_eq!(flipped.first(), Some(&first));
         near += u32::from((flipped.last().unwrap() - first) as u64 <= ROTTEN_PLACE / 8);
     }

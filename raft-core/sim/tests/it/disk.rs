@@ -322,13 +322,19 @@ fn d2_rot_of_what_is_vouched_for_is_always_found() {
     assert!((700..rotten - 700).contains(&crashed_first), "{crashed_first} of {rotten}");
 }
 
+/// Where the log ends in its file: behind it are zeros.
+fn used(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+}
+
 /// The rot above spares those bytes for this reason: damage there looks like a torn tail, and acknowledged blocks go.
 #[test]
 fn damage_that_nothing_vouches_for_looks_like_a_torn_tail() {
     let (disk, held, reported) = Life::with(&[10, 10, 10]).end();
     assert_eq!(reported, 3);
     let mut bytes = disk.contents().remove(FIRST).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
+    let end = used(&bytes);
+    bytes[end - 1] ^= 1;
     assert_eq!(Held::read(&open(&holding(bytes)).unwrap()), held[2]);
 }
 
@@ -369,7 +375,8 @@ fn d2_damage_in_the_middle_is_not_taken_for_the_end() {
     let (disk, held, _) = life.end();
     let bytes = disk.contents().remove(FIRST).unwrap();
     let (mut found, mut cut) = (0, 0);
-    for at in 0..bytes.len() {
+    let end = used(&bytes);
+    for at in 0..end {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1 << (at % 8);
         match open(&holding(bytes)) {
@@ -381,7 +388,7 @@ fn d2_damage_in_the_middle_is_not_taken_for_the_end() {
             }
         }
     }
-    assert_eq!((found, cut), (bytes.len() - cut, 24 + 1 + 61 + 30), "only the last frame");
+    assert_eq!((found, cut), (end - cut, 24 + 1 + 61 + 30), "only the last frame");
 }
 
 /// The failure shows in the report; nothing is written or reported after it, though the device works again. The next
@@ -428,13 +435,14 @@ fn d5_nothing_counts_before_its_sync() {
     assert_eq!(Held::read(&open(&disk).unwrap()), held[2]);
 }
 
-/// What a log does today: the write that has no room poisons it, so the server stands still, with its reads, until
-/// somebody makes room and starts it again. It starts only where there is room. Nothing that was reported is lost.
+/// What its file has room for is taken. A longer write poisons the log (a server refuses it in time): it stands still, with its
+/// reads, until it is started again, for which it needs no room. Nothing that was reported is lost.
 #[test]
 fn d6_a_full_disk_refuses() {
     let mut life = Life::with(&[10, 20]);
     life.disk.set_full(true);
-    let refused = life.append(&[30]).unwrap_err();
+    life.append(&[30]).unwrap();
+    let refused = life.append(&[usize::try_from(LONG.segment_bytes).unwrap()]).unwrap_err();
     assert!(refused.to_string().contains("no space left") && matches!(refused, StorageError::Poisoned { .. }));
     life.disk.set_full(false);
     assert!(matches!(life.append(&[30]), Err(StorageError::Poisoned { .. })));
@@ -442,11 +450,7 @@ fn d6_a_full_disk_refuses() {
     let (disk, held, _) = life.end();
     disk.crash_with(u64::MAX, |_, _| true);
     disk.set_full(true);
-    assert!(matches!(open(&disk), Err(OpenError::Disk(DiskError::Full { .. }))));
-    disk.set_full(false);
-    disk.crash_with(u64::MAX, |_, _| true);
-    let log = open(&disk).unwrap();
-    assert_eq!(Held::read(&log), held[2]);
+    assert!(held[2..].contains(&Held::read(&open(&disk).unwrap())));
 }
 
 #[test]
