@@ -78,7 +78,7 @@ impl<D: Disk> BlockLog<D> {
     /// Has the next segment's file made once this one is half full; and again, where there was no room for it.
     pub(super) fn prepare_spare(&mut self) {
         let is_half_full = self.segments.last().offset(self.segments.end()) > self.options.segment_bytes / 2;
-        let is_missing = self.room.asked && self.disk.lacks_room();
+        let is_missing = self.disk.lacks_room();
         if (is_half_full && !self.room.asked || is_missing) && !self.disk.holds(SPARE) {
             (self.room.asked, self.room.spare) = (true, self.options.segment_bytes);
             self.disk.prepare(SPARE, self.options.segment_bytes);
