@@ -38,6 +38,8 @@ fn sent(told: &Told, from: Time, until: Time) -> BTreeSet<&str> {
 #[test]
 fn s1_a_snapshot_that_comes_twice_or_late_takes_nothing_back() {
     let mut plan = away();
+    // One comes late enough to take something back.
+    plan.seed = 1;
     let network = &mut plan.shape.network;
     (network.duplication, network.late, network.late_max, network.in_order) = (500, 50, Time::secs(2), false);
     let told = run(plan);
@@ -162,8 +164,8 @@ fn s4_chunks_of_two_snapshots_are_not_mixed() {
 #[test]
 fn s5_a_snapshot_is_of_what_is_applied() {
     let mut plan = away();
-    // One is needed by server 3 while it is being written.
-    plan.seed = 6;
+    // One is taken while much waits to be applied.
+    plan.seed = 17;
     (plan.shape.limits.max_apply_bytes, plan.shape.think) = (1, Time::millis(5));
     for number in 0..60 {
         let target = if number % 2 == 0 { Target::Leader } else { server(3) };
@@ -179,7 +181,7 @@ fn s5_a_snapshot_is_of_what_is_applied() {
 fn s6_what_was_deleted_does_not_return_with_a_snapshot() {
     let mut plan = away();
     // Its clients use several keys.
-    plan.seed = 1;
+    plan.seed = 4;
     plan.shape.limits.max_chunk_bytes = 256 << 10;
     let told = run(plan);
     let last = |key: &str, from, until| {
