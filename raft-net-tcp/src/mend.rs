@@ -3,7 +3,7 @@
 //!
 //! While this goes on nothing is opened: the server neither votes nor acknowledges, and answers nobody. Where nobody can
 //! be reached it waits, and says so. It starts over only where the others have a leader without it, so that what it has
-//! forgotten then is known to a quorum; its new log is another disk's, which counts for nothing until [`rejoin`] has had
+//! forgotten then is known to a quorum; its new log is another disk's, which counts for nothing until [`rejoin`](Patient::rejoin) has had
 //! the cluster remove this member and add it again.
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ pub enum Mended {
         /// Blocks that were fetched, and from whom.
         fetched: BTreeMap<NodeId, u64>,
     },
-    /// It has a new log, and is to [`rejoin`].
+    /// It has a new log, and is to [`rejoin`](Patient::rejoin).
     StartedOver {
         /// Why.
         why: String,
