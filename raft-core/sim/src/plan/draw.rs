@@ -72,7 +72,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_uncommitted_bytes: pick(rng, &[2_000, 20_000, 1 << 20]),
         max_apply_bytes: pick(rng, &[1, 500, 16 << 20]),
         window_bytes: pick(rng, &[0, 500, 4 << 20]),
-        max_chunk_bytes: pick(rng, &[64, 500, 256 << 10]),
+        max_chunk_bytes: pick(rng, &[150, 500, 256 << 10]),
         tail_entries: pick(rng, &[0, 3, 50, 4096]),
         max_batch_bytes: pick(rng, &[100, 1_000, 1 << 20]),
         snapshot_every_bytes: chance(rng, 600).then(|| pick(rng, &[2_000, 10_000, 50_000])),
@@ -266,7 +266,7 @@ impl Faults {
 }
 
 /// So many of the times at which something goes wrong, in thousandths, begin a story, where any is told.
-const STORY: u32 = 120;
+const STORY: u32 = 145;
 
 /// Between two faults that come together, on average.
 const TOGETHER: Time = Time::millis(10);

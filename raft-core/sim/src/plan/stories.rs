@@ -39,7 +39,7 @@ const STORIES: [Story; 8] = [
 impl Story {
     /// Those that a run tells: about half of those that go together.
     pub(super) fn draw(rng: &mut Rng) -> Vec<Self> {
-        let snapshots = if chance(rng, 360) { Snapshots::ManyChunks } else { Snapshots::OneChunk };
+        let snapshots = if chance(rng, 430) { Snapshots::ManyChunks } else { Snapshots::OneChunk };
         let goes = |story: &Self| story.needs.is_none_or(|needs| needs == snapshots);
         STORIES.into_iter().filter(|_| chance(rng, 550)).filter(goes).collect()
     }
@@ -179,7 +179,6 @@ fn detoured(voters: u32, election: Time, (lasts, longer): (Time, Time), rng: &mu
 fn snapshot_is_interrupted(voters: u32, election: Time, rng: &mut Rng) -> Vec<(Time, Fault)> {
     let target = Target::Server(rng.random_range(1..=voters));
     let lasts = between(rng, election.times(2), election.times(6));
-    let crashes = lasts + between(rng, Time(election.0 / 8), Time(election.0 / 2));
     let mut story = vec![
         (Time::ZERO, Fault::Isolate { target, lasts }),
         (Time(lasts.0 / 8), Fault::Snapshot { target: Target::Leader }),
@@ -187,7 +186,12 @@ fn snapshot_is_interrupted(voters: u32, election: Time, rng: &mut Rng) -> Vec<(T
     if chance(rng, 500) {
         story.push((lasts - Time::millis(5), Fault::Snapshot { target }));
     }
-    story.push((crashes, Fault::Crash { target, down: between(rng, Time::millis(10), Time::millis(30)) }));
+    let down = between(rng, Time::millis(10), Time::millis(30));
+    story.push(if chance(rng, 800) {
+        (lasts, Fault::CrashAtWrite { target, writes: rng.random_range(2..=8), durable: chance(rng, 500), down })
+    } else {
+        (lasts + between(rng, Time(election.0 / 8), Time(election.0 / 2)), Fault::Crash { target, down })
+    });
     story
 }
 
