@@ -60,6 +60,7 @@ const NOTICED: &[(&str, &[Bug])] = &[
     ("snapshots::s3_a_snapshot_gets_through_a_narrow_and_lossy_link", &[Bug::ProbeNeverRetried]),
     ("snapshots::s4_a_leaders_snapshot_ends_the_one_that_is_being_taken", &[Bug::OlderSnapshotInstalled]),
     ("snapshots::s4_chunks_of_two_snapshots_are_not_mixed", &[Bug::ChunksMixed]),
+    ("snapshots::s5_a_snapshot_is_not_sent_before_the_disk_has_it", &[Bug::SnapshotReadTooSoon]),
     ("snapshots::s5_a_snapshot_is_of_what_is_applied", &[Bug::SnapshotMislabelled]),
     ("snapshots::s6_what_was_deleted_does_not_return_with_a_snapshot", &[Bug::RestoreMerges]),
     ("states::i12_a_follower_whose_state_differs_fences_itself_and_comes_back", &[Bug::StateDigestIgnored]),

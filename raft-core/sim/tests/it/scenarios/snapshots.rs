@@ -161,6 +161,27 @@ fn s4_chunks_of_two_snapshots_are_not_mixed() {
 
 /// Snapshots are asked for while a machine is behind: it has the label of what it holds, and the oracle knows the digest
 /// that belongs to it.
+/// The leader's disk hangs while it takes a snapshot, and server 3 comes back meanwhile, to whom nothing else can be sent.
+#[test]
+fn s5_a_snapshot_is_not_sent_before_the_disk_has_it() {
+    let (hangs, lasts) = (Time::millis(4_900), Time::millis(180));
+    let mut plan = away();
+    let limits = &mut plan.shape.limits;
+    (limits.snapshot_every_bytes, limits.max_chunk_bytes) = (None, 256 << 10);
+    let plan = plan
+        .with(hangs, Fault::StuckDisk { target: Target::Leader, lasts })
+        .with(hangs + Time::millis(1), Fault::Snapshot { target: Target::Leader });
+    let told = run(plan);
+    let leader = told.leader_at(hangs);
+    assert_eq!(told.leader_at(hangs + lasts), leader, "it does not give way");
+    let answer = |what: &What| matches!(what, What::Sent { from: AWAY, to, .. } if *to == leader);
+    let (back, whole) = (Time::secs(5), hangs + lasts);
+    assert!(told.when(answer).into_iter().any(|at| at > back && at < whole), "nobody asked for it");
+    let chunks = told.sent_to(AWAY, |words| words.starts_with("InstallSnapshot "));
+    assert!(chunks.first().expect("a snapshot is sent").0 >= whole, "nothing hung");
+    installed(&told, back);
+}
+
 #[test]
 fn s5_a_snapshot_is_of_what_is_applied() {
     let mut plan = away();
