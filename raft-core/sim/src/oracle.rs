@@ -20,7 +20,7 @@
 //! | 11 | acknowledged is kept | a reply names an entry in `C`, durable where it was given; the rest is 6, 7 and 8 |
 //! | 12 | equal states | the machine's digest before every 64th entry; the snapshots'; at the end all, and every byte |
 //! | 13, 14 | exactly once, linearizable | the workload's: [`take_applied`](Oracle::take_applied) |
-//! | 15 | budgets | the node's counts at every 64th input |
+//! | 15 | budgets | the node's counts at every 64th input; no command begins to be written where there was no room for it |
 //! | 16 | nothing unflushed is revealed | terms, votes, acceptances, applications and replies, against what is durable at that moment |
 //! | 17 | healing | the world's, and [`settled`](Oracle::settled) |
 //!

@@ -32,6 +32,7 @@ impl Oracle {
         let mut tap = server.tap.borrow_mut();
         if before != now || tap.news.any || tap.failure.is_some() {
             tap.executed();
+            tap.lacked_room = !replica.node().storage().has_room();
             std::mem::swap(&mut tap.news, &mut self.news);
             let failure = tap.failure.take();
             drop(tap);

@@ -36,6 +36,8 @@ pub(super) struct Tap {
     pub(super) failure: Option<Failure>,
     /// The machine's digest is another than its state's.
     pub(super) is_altered: bool,
+    /// There was no room for commands when its last input was through.
+    pub(super) lacked_room: bool,
 }
 
 /// What has happened since it was last looked at.
@@ -87,6 +89,7 @@ impl Tap {
             applying: None,
             failure: None,
             is_altered: false,
+            lacked_room: false,
         }
     }
 
@@ -156,8 +159,8 @@ impl Tap {
 
 // What its storage does.
 impl Tap {
-    /// A write begins.
-    pub(super) fn begins(&mut self, write: &Write) {
+    /// A write begins. What lacks room for commands since the last input takes none (fault D6).
+    pub(super) fn begins(&mut self, write: &Write, has_room: bool) {
         let op = match &write.op {
             WriteOp::HardState(hard_state) => self.writes_hard_state(*hard_state),
             WriteOp::Truncate(from) => self.truncates(*from),
@@ -169,6 +172,10 @@ impl Tap {
             }
             WriteOp::InstallSnapshot { index, keep_from } => self.installs(*index, *keep_from),
             WriteOp::Append { entries, digests } => {
+                let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+                if self.lacked_room && !has_room && entries.iter().any(is_command) {
+                    self.fail("no commands without room", format!("server {} appends commands", self.server));
+                }
                 self.appends(entries);
                 Op::Append(entries.clone(), digests.clone())
             }

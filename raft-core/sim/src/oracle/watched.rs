@@ -110,7 +110,7 @@ impl<S: Storage> Storage for Watched<S> {
     }
 
     fn write(&mut self, write: Write) -> Result<(), StorageError> {
-        self.tap.borrow_mut().begins(&write);
+        self.tap.borrow_mut().begins(&write, self.inner.has_room());
         self.inner.write(write)
     }
 
