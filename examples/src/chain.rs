@@ -1,13 +1,14 @@
 //! `chain`: looks at the block chain in a server's directory, without a server: verifies it, shows it, proves and
 //! checks.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use raft_core::LogIndex;
 use raft_kv::inspect::Inspection;
+
+use crate::progress;
 
 mod prove;
 mod text;
@@ -108,22 +109,13 @@ pub fn main(args: &Args) -> ExitCode {
 
 /// Reads a directory, with a bar where that takes long and somebody watches.
 fn inspect(dir: &Path) -> Result<Inspection, Ended> {
-    let bar = progress("{wide_bar} {bytes}/{total_bytes}, {eta} left");
+    let bar = progress::bar("{wide_bar} {bytes}/{total_bytes}, {eta} left", 0);
     let found = Inspection::of(dir, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });
     bar.finish_and_clear();
     found.map_err(|error| Ended::Unusable(error.to_string()))
-}
-
-/// A bar on a terminal; none elsewhere.
-fn progress(template: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(0).with_style(style)
 }
 
 fn show(dir: &Path, range: Range, output: Output) -> Answer {

@@ -15,7 +15,7 @@ use crate::options::{CLIENT_MAX, ClusterArgs};
 use crate::prompt::{Prompt, complain, say};
 
 /// A client of the cluster. With a command it runs that; at a terminal it prompts; from a pipe it reads a script, a
-/// command a line.
+/// command a line. client bench --help tells how to load the cluster and measure it.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "client", version, args_override_self = true, after_help = AFTER_HELP)]
 pub struct Args {

@@ -42,6 +42,22 @@ pub enum Exit {
     Unknown = 4,
 }
 
+impl From<&KvError> for Exit {
+    fn from(error: &KvError) -> Self {
+        match error {
+            error if error.is_unknown() => Self::Unknown,
+            KvError::Client(
+                ClientError::Refused(_)
+                | ClientError::NotChanged(_)
+                | ClientError::Unfinished(_)
+                | ClientError::History(_),
+            )
+            | KvError::Malformed { .. } => Self::Failed,
+            _ => Self::Unreachable,
+        }
+    }
+}
+
 /// What stands for a key that is not there.
 pub const MISSING: &str = "KEY_DOES_NOT_EXIST";
 
@@ -88,18 +104,7 @@ impl Response {
     }
 
     fn failed(name: &str, error: &KvError) -> Self {
-        let exit = match error {
-            error if error.is_unknown() => Exit::Unknown,
-            KvError::Client(
-                ClientError::Refused(_)
-                | ClientError::NotChanged(_)
-                | ClientError::Unfinished(_)
-                | ClientError::History(_),
-            )
-            | KvError::Malformed { .. } => Exit::Failed,
-            _ => Exit::Unreachable,
-        };
-        Self::error(name, &error.to_string(), exit)
+        Self::error(name, &error.to_string(), Exit::from(error))
     }
 
     fn from<T>(mut self, answer: &KvAnswer<T>) -> Self {

@@ -1,6 +1,7 @@
 //! The processes people run: `server`, `client` and `cluster`, and `chain`, which looks at what servers leave. Each is
 //! a thin shell; the crates do the work.
 
+pub mod bench;
 pub mod chain;
 pub mod children;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod execute;
 mod life;
 pub mod notices;
 pub mod options;
+mod progress;
 pub mod prompt;
 mod scrub;
 pub mod server;

@@ -129,7 +129,7 @@ fn tree(args: &ProveArgs, found: &Inspection) -> Result<Tree, Ended> {
              --archive from its beginning on"
         )));
     }
-    let bar = progress("{wide_bar} {pos}/{len} blocks, {eta} left");
+    let bar = progress::bar("{wide_bar} {pos}/{len} blocks, {eta} left", 0);
     bar.set_length(end.0);
     let mut tree = Tree::keeping_nodes();
     for block in found.blocks(LogIndex(0), end) {

@@ -1,6 +1,7 @@
 //! What clients and servers say, and how they end.
 
 use std::io::{BufRead as _, Write as _};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -178,4 +179,40 @@ fn a_server_shows_its_chain_its_store_and_its_links() {
     assert!(say(&mut cluster, "failLink 1").starts_with("no such port: 1"));
     let status = cluster.console(leader, "status", |line| line.contains("lag 0"));
     assert!(status[0].contains(": leader, term "), "{status:?}");
+}
+
+#[test]
+fn a_bench_says_how_much_was_answered() {
+    let cluster = Cluster::start(3);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_client"));
+    let (port, pid) = (cluster.base_port.to_string(), cluster.pid(1).to_string());
+    bench.args([
+        "bench",
+        "--base-port",
+        &port,
+        "--clients",
+        "1,3",
+        "--keys",
+        "5",
+        "--size",
+        "9",
+        "--read-ratio",
+        "0.5",
+    ]);
+    let ran = finish(bench.args(["--seconds", "1", "--warm-up", "0", "--pids", &pid, "--json"]), "");
+    let rounds = ran.lines();
+    assert_eq!((rounds.len(), ran.status.code()), (2, Some(0)), "{}", ran.stderr);
+    for (round, clients) in rounds.iter().zip([1, 3]) {
+        assert_eq!((&round["clients"], &round["failed"]), (&json!(clients), &json!(0)));
+        for kind in ["puts", "gets"] {
+            assert!(round["answered"][kind]["per_second"].as_f64().unwrap() > 0.0, "{round}");
+        }
+        assert_eq!(round["cpu_us_an_answer"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(cluster.client(1, &["get", "b'bench-0000000004'"]).ok()["result"], "b'xxxxxxxxx'");
+    // Nobody there: it says so, and how it ends tells programs.
+    let nobody =
+        finish(Command::new(env!("CARGO_BIN_EXE_client")).args(["bench", "--base-port", "1", "--seconds", "1"]), "");
+    assert_eq!((nobody.status.code(), nobody.stdout.lines().count()), (Some(3), 3), "{}", nobody.stderr);
+    assert!(nobody.stderr.starts_with("client bench: "), "{}", nobody.stderr);
 }
