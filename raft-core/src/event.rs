@@ -14,7 +14,7 @@ use crate::action::Action;
 use crate::error::{Refusal, StorageError};
 use crate::message::Message;
 use crate::quorum::Configuration;
-use crate::state_digest::StateDigest;
+use crate::state_digest::StateReport;
 use crate::storage::SnapshotChunk;
 use crate::types::{LogIndex, NodeId, ReadId, WriteId};
 
@@ -64,7 +64,7 @@ pub enum Event {
     /// The transport lost messages to this peer or its connection: probe before sending more.
     Unreachable(NodeId),
     /// The state machine has this state after this entry, which is applied: it is compared with the others'.
-    StateDigested(StateDigest),
+    StateDigested(StateReport),
     /// The state machine had another state after this entry than a majority, as an entry of the log says: the node halts.
     StateDiverged(LogIndex),
 }

@@ -133,7 +133,7 @@ pub use progress::{Progress, ProgressState};
 pub use quorum::{Configuration, VoteResult};
 pub use replica::Replica;
 pub use request::{Limits, Outcome, QUERY_COST, Reply, RequestId};
-pub use state_digest::StateDigest;
+pub use state_digest::{StateDigest, StateReport};
 pub use state_machine::{Position, RestoreError, StateMachine};
 pub use status::Status;
 pub use storage::{MemStorage, Snapshot, SnapshotChunk, SnapshotMeta, Storage};

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::state_digest::StateDigest;
+use crate::state_digest::StateReport;
 use crate::storage::SnapshotChunk;
 use crate::types::{Digest, Entries, Incarnation, LogIndex, NodeId, Term};
 
@@ -58,7 +58,7 @@ pub enum Body {
     /// The answer to it.
     ReadIndexResponse(ReadIndexResponse),
     /// "I have applied so much, and have this state", from a follower.
-    StateDigest(Box<StateDigest>),
+    StateDigest(Box<StateReport>),
 }
 
 impl Body {

@@ -223,7 +223,7 @@ impl<S: Storage> Node<S> {
                 self.on_unreachable(peer);
                 Ok(())
             }
-            Event::StateDigested(digest) => self.on_state_digested(digest, actions),
+            Event::StateDigested(report) => self.on_state_digested(report, actions),
             Event::StateDiverged(index) => Err(Fault::StateDiverged { index }),
         }
     }
@@ -299,7 +299,7 @@ impl<S: Storage> Node<S> {
             Body::AppendEntriesResponse(_, response) => self.on_append_entries_response(from, response, actions)?,
             Body::InstallSnapshotResponse(_, response) => self.on_install_snapshot_response(from, response, actions)?,
             Body::HeartbeatResponse(_, response) => self.on_heartbeat_response(from, response, actions)?,
-            Body::StateDigest(digest) => self.on_state_digest(from, &digest, actions)?,
+            Body::StateDigest(report) => self.on_state_digest(from, &report, actions)?,
         }
         self.pin_heard(actions)
     }

@@ -20,7 +20,7 @@ use crate::codec;
 use crate::frame::{self, FrameError, FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
 
 /// The version of everything that travels. It is the first field of a [`Hello`] in every version.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Says who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -112,6 +112,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             Ok(()) => {
                 // Nobody waits for what it skips: who proposed it here was answered when another led (fault S7).
                 self.applied_bytes = 0;
+                self.digests.restored();
                 Event::Restored(index)
             }
             Err(RestoreFault::Refused(_)) => Event::RestoreFailed(index),

@@ -9,7 +9,7 @@ use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Event, HardState,
     Heartbeat, HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, MemStorage, MembershipChange,
     Message, Node, NodeId, Payload, PreVote, PreVoteResponse, ReadId, RequestVote, RequestVoteResponse, SnapshotChunk,
-    SnapshotMeta, StateDigest, Storage, Term,
+    SnapshotMeta, StateDigest, StateReport, Storage, Term,
 };
 
 use crate::cluster::{Disk, entries};
@@ -101,8 +101,11 @@ fn install_response() -> impl Strategy<Value = InstallSnapshotResponse> {
     })
 }
 
-fn state_digest() -> impl Strategy<Value = StateDigest> {
-    (index(), 0_u8..3).prop_map(|(index, state)| StateDigest { index, state: Digest([state; 32]) })
+fn state_report() -> impl Strategy<Value = StateReport> {
+    (index(), 0_u8..3, any::<bool>()).prop_map(|(index, state, is_independent)| {
+        let digest = StateDigest { index, state: Digest([state; 32]) };
+        StateReport { digest, is_independent }
+    })
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -132,7 +135,7 @@ fn body() -> impl Strategy<Value = Body> {
             Body::InstallSnapshotResponse(incarnation, response)
         }),
         1 => Just(Body::TimeoutNow),
-        2 => state_digest().prop_map(|digest| Body::StateDigest(digest.into())),
+        2 => state_report().prop_map(|report| Body::StateDigest(report.into())),
     ]
 }
 
@@ -152,7 +155,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Campaign),
         1 => Just(Event::Propose(vec![Bytes::from_static(b"y")])),
         1 => (0_u64..9).prop_map(|read| Event::Read(ReadId(read))),
-        1 => state_digest().prop_map(Event::StateDigested),
+        1 => state_report().prop_map(Event::StateDigested),
         1 => change,
         1 => (0_u32..5).prop_map(|id| Event::TransferLeadership(NodeId(id))),
         1 => Just(Event::HandOver),

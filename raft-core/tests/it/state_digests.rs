@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use raft_core::{
     Action, Body, Config, Configuration, Digest, Event, Fault, Limits, LogIndex, MemStorage, Message, Node, NodeId,
-    Outcome, Payload, Refusal, Replica, RoleName, StateDigest, StateMachine, Storage, Term,
+    Outcome, Payload, Refusal, Replica, RoleName, StateDigest, StateMachine, StateReport, Storage, Term,
 };
 
 use crate::replica::{Group, Server, Slow, Sum};
@@ -27,7 +27,14 @@ fn digests(server: &Server) -> Vec<(u64, StateDigest)> {
         Payload::StateDigest(bytes) => Some((entry.index.0, StateDigest::from_bytes(bytes).unwrap())),
         _ => None,
     };
-    server.node().storage().entries(LogIndex(1), last, usize::MAX).unwrap().iter().filter_map(digest).collect()
+    server
+        .node()
+        .storage()
+        .entries(server.status().first_index, last, usize::MAX)
+        .unwrap()
+        .iter()
+        .filter_map(digest)
+        .collect()
 }
 
 fn fault(server: &Server) -> Option<Fault> {
@@ -176,6 +183,102 @@ fn i12_where_no_majority_agrees_nobody_is_fenced_and_the_leader_says_so() {
     }
 }
 
+/// As `group`, but nothing stays behind a snapshot, so that who lags is sent it.
+fn compacting(every: u64) -> Group {
+    Group::with(3, |config, limits| (config.tail_entries, limits.state_digest_every) = (0, Some(every)))
+}
+
+/// So many commands while this follower is cut off, which is sent a snapshot of them then.
+fn by_snapshot(group: &mut Group, leader: u32, follower: u32, count: u8) {
+    group.cut = Some(follower);
+    commands(group, leader, count);
+    group.servers[leader as usize - 1].take_snapshot();
+    group.settle();
+    group.cut = None;
+    group.ticks(&[leader], 10);
+    let statuses = [leader, follower].map(|id| group.servers[id as usize - 1].status());
+    assert_eq!(statuses[0].snapshot_index, statuses[1].snapshot_index);
+    assert_eq!(statuses[0].last_applied, statuses[1].last_applied);
+}
+
+#[test]
+fn i12_a_state_that_came_from_a_wrong_leader_is_no_second_voice_for_it() {
+    let mut group = compacting(4);
+    group.cut = Some(2);
+    commands(&mut group, 1, 1);
+    group.servers[0].machine().miscounts.set(true);
+    commands(&mut group, 1, 1);
+    group.servers[0].machine().miscounts.set(false);
+    by_snapshot(&mut group, 1, 2, 5);
+    assert_eq!(group.servers[1].machine().sum, group.servers[0].machine().sum);
+    commands(&mut group, 1, 8);
+    assert!(group.servers.iter().all(|server| fault(server).is_none()), "nobody can tell who is right");
+    assert_eq!(digests(&group.servers[2]), []);
+    let notices = notices(&mut group.servers[0]);
+    let differs = |index| notices.contains(&Action::StateDiffers { peer: NodeId(3), index: LogIndex(index) });
+    assert!(differs(8) && differs(12), "the leader says that they differ: {notices:?}");
+}
+
+#[test]
+fn i12_a_restored_state_is_a_voice_once_the_others_have_confirmed_it() {
+    let mut group = compacting(4);
+    by_snapshot(&mut group, 1, 2, 5);
+    commands(&mut group, 1, 4);
+    assert!(!digests(&group.servers[1]).is_empty(), "the others have agreed, and it with them");
+    group.servers[0].machine().miscounts.set(true);
+    // Without the other one: its word counts now.
+    group.cut = Some(3);
+    commands(&mut group, 1, 8);
+    assert_eq!([0, 1].map(|at: usize| fault(&group.servers[at])), [None, None], "one against one");
+    group.cut = None;
+    group.ticks(&[1], 10);
+    assert!(matches!(fault(&group.servers[0]), Some(Fault::StateDiverged { .. })));
+}
+
+#[test]
+fn i12_states_of_one_origin_are_compared_again_once_all_voters_agree() {
+    let mut group = compacting(32);
+    by_snapshot(&mut group, 1, 2, 3);
+    by_snapshot(&mut group, 1, 3, 3);
+    let last = group.servers[0].status().last_index.0;
+    group.cut = Some(3);
+    for _ in last..40 {
+        commands(&mut group, 1, 1);
+    }
+    assert_eq!(digests(&group.servers[0]), [], "one voice of three, and its echo");
+    group.cut = None;
+    group.ticks(&[1], 10);
+    assert_eq!(digests(&group.servers[0]).iter().map(|(_, digest)| digest.index.0).collect::<Vec<_>>(), [32]);
+    // From here on two of them are enough.
+    group.cut = Some(3);
+    commands(&mut group, 1, 32);
+    assert_eq!(digests(&group.servers[0]).last().map(|(_, digest)| digest.index.0), Some(64));
+}
+
+#[test]
+fn i12_a_restored_state_is_compared_though_no_command_follows() {
+    let mut group = compacting(4);
+    commands(&mut group, 1, 2);
+    group.ticks(&[1], 10);
+    for server in &mut group.servers {
+        server.take_snapshot();
+    }
+    group.settle();
+    for at in 0..3 {
+        assert_eq!(group.servers[at].status().snapshot_index, LogIndex(3));
+        let storage = Slow::new(group.servers[at].storage_mut().inner.clone().reopen());
+        let config = Config::new(NodeId(u32::try_from(at).unwrap() + 1));
+        let limits = Limits { state_digest_every: Some(4), ..Limits::default() };
+        group.servers[at] = Replica::new(config, limits, storage, Vec::new(), Sum::default()).unwrap();
+    }
+    group.servers[0].campaign();
+    group.settle();
+    group.ticks(&[1], 10);
+    assert_eq!(group.servers[0].status().role, RoleName::Leader);
+    let decided = StateDigest { index: LogIndex(4), state: state(2) };
+    assert_eq!(digests(&group.servers[0]).iter().map(|(_, digest)| *digest).collect::<Vec<_>>(), [decided]);
+}
+
 /// A leader of three, all of whose log is committed: two entries.
 fn leader() -> Node<MemStorage> {
     let mut node =
@@ -217,11 +320,21 @@ fn leader() -> Node<MemStorage> {
 }
 
 fn told(from: u32, index: u64, state: u8) -> Event {
+    says(from, index, state, true)
+}
+
+/// Of a state that came in a peer's snapshot.
+fn echoed(from: u32, index: u64, state: u8) -> Event {
+    says(from, index, state, false)
+}
+
+fn says(from: u32, index: u64, state: u8, is_independent: bool) -> Event {
     let digest = StateDigest { index: LogIndex(index), state: Digest([state; 32]) };
+    let report = StateReport { digest, is_independent };
     match from {
-        1 => Event::StateDigested(digest),
+        1 => Event::StateDigested(report),
         _ => {
-            Message { from: NodeId(from), to: NodeId(1), term: Term(1), body: Body::StateDigest(digest.into()) }.into()
+            Message { from: NodeId(from), to: NodeId(1), term: Term(1), body: Body::StateDigest(report.into()) }.into()
         }
     }
 }
@@ -246,6 +359,28 @@ fn i12_a_leader_decides_once_and_only_on_its_own_state() {
     node.step(told(2, 2, 8));
     let differs = Action::StateDiffers { peer: NodeId(2), index: LogIndex(2) };
     assert_eq!(node.step(told(1, 2, 7)), [differs], "the other was first");
+}
+
+#[test]
+fn i12_restored_states_are_no_part_of_a_majority_but_of_all_voters() {
+    let mut node = leader();
+    node.step(told(1, 2, 7));
+    assert_eq!(node.step(echoed(2, 2, 7)), [], "one, and its echo");
+    assert!(appends(&node.step(echoed(3, 2, 7))), "nobody has another");
+    let mut node = leader();
+    node.step(told(1, 2, 7));
+    node.step(echoed(2, 2, 7));
+    assert!(appends(&node.step(told(3, 2, 7))), "two that are no echo");
+    let mut node = leader();
+    node.step(echoed(1, 2, 7));
+    node.step(told(2, 2, 7));
+    assert!(appends(&node.step(told(3, 2, 7))), "the leader's need not be its own");
+    // What they contradict is not wrong for that.
+    let mut node = leader();
+    node.step(told(1, 2, 7));
+    let differs = |peer| [Action::StateDiffers { peer: NodeId(peer), index: LogIndex(2) }];
+    assert_eq!(node.step(echoed(2, 2, 8)), differs(2));
+    assert_eq!(node.step(told(3, 2, 8)), differs(3));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::sync::mpsc::channel;
 use proptest::prelude::*;
 use raft_core::{
     Action, Body, Bytes, Config, Configuration, Heartbeat, HeartbeatResponse, Incarnation, MemStorage,
-    MembershipChange, Message, Node, NodeId, ReadId, RoleName, SnapshotChunk, StateDigest, Storage, Write, WriteId,
-    WriteOp,
+    MembershipChange, Message, Node, NodeId, ReadId, RoleName, SnapshotChunk, StateDigest, StateReport, Storage, Write,
+    WriteId, WriteOp,
 };
 
 use super::format::{FILE_HEADER_LEN, FRAME_HEADER_LEN, STEPS, frame_header};
@@ -786,11 +786,12 @@ fn the_bytes_of_a_recording_are_fixed() {
     assert_eq!(bytes, [&[3, 9, 0, 3, 9, 1, 7, 15][..], &named].concat());
     bytes.clear();
     let digest = StateDigest { index: LogIndex(9), state: Digest([7; 32]) };
+    let report = StateReport { digest, is_independent: true };
     encode_compact_into(
-        &(Event::StateDigested(digest), Event::StateDiverged(LogIndex(9)), Body::StateDigest(digest.into())),
+        &(Event::StateDigested(report), Event::StateDiverged(LogIndex(9)), Body::StateDigest(report.into())),
         &mut bytes,
     );
-    assert_eq!(bytes, [&[15, 9][..], &[7; 32], &[16, 9, 13, 9], &[7; 32]].concat());
+    assert_eq!(bytes, [&[15, 9][..], &[7; 32], &[1, 16, 9, 13, 9], &[7; 32], &[1]].concat());
     bytes.clear();
     let asked = (Question::SnapshotChunk(LogIndex(9), 5, 2), Answer::SnapshotChunk(Bytes::from_static(b"ab")));
     encode_compact_into(&(asked, Question::FirstIndex, Answer::FirstIndex(LogIndex(7))), &mut bytes);

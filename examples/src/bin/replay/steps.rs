@@ -3,7 +3,7 @@
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Bytes, Commands, Configuration, Entry, Event, LogIndex,
     MembershipChange, Message, Node, NodeId, Payload, ReadKind, ReadToken, SnapshotChunk, SnapshotMeta, StateDigest,
-    Storage, WriteOp,
+    StateReport, Storage, WriteOp,
 };
 use raft_kv::recording::Replayed;
 
@@ -57,7 +57,7 @@ fn event(event: &Event) -> String {
         Event::Restored(index) => format!("the snapshot of entry {index} is restored"),
         Event::RestoreFailed(index) => format!("the snapshot of entry {index} cannot be restored"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
-        Event::StateDigested(digest) => has_state(digest),
+        Event::StateDigested(report) => reports(report),
         Event::StateDiverged(index) => format!("a majority has another state after entry {index}"),
     }
 }
@@ -131,7 +131,7 @@ fn content(message: &Message) -> String {
             let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied{lease}"));
             format!("{}: {index}", request_of(answer.token))
         }
-        Body::StateDigest(digest) => has_state(digest),
+        Body::StateDigest(report) => reports(report),
     };
     format!("[term {}] {body}", message.term)
 }
@@ -190,6 +190,11 @@ fn of_no_command(entry: &Entry) -> Option<String> {
         }
         Payload::Noop | Payload::Command(_) => None,
     }
+}
+
+fn reports(report: &StateReport) -> String {
+    let of = if report.is_independent { "" } else { ", as it was restored" };
+    format!("{}{of}", has_state(&report.digest))
 }
 
 fn has_state(digest: &StateDigest) -> String {

@@ -38,7 +38,10 @@ pub fn words(body: &Body) -> String {
             let index = answer.index.map_or_else(|| "no".into(), |index| format!("once {index} is applied"));
             format!("ReadIndexResponse request {}: {index}", answer.token.sequence)
         }
-        Body::StateDigest(digest) => format!("StateDigest {:.8} after {}", digest.state, digest.index),
+        Body::StateDigest(report) => {
+            let of = if report.is_independent { "" } else { ", as restored" };
+            format!("StateDigest {:.8} after {}{of}", report.digest.state, report.digest.index)
+        }
     }
 }
 

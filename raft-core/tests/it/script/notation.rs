@@ -9,7 +9,7 @@ use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Digest, Entry, Heartbeat,
     HeartbeatResponse, Incarnation, InstallSnapshotResponse, LogIndex, Message, NodeId, Payload, PreVote,
     PreVoteResponse, Progress, ProgressState, ReadIndex, ReadIndexResponse, ReadToken, RequestVote,
-    RequestVoteResponse, SnapshotChunk, SnapshotMeta, StateDigest, Term,
+    RequestVoteResponse, SnapshotChunk, SnapshotMeta, StateDigest, StateReport, Term,
 };
 
 use crate::cluster::state_digest;
@@ -87,7 +87,10 @@ fn content(body: &Body) -> String {
             let lease = if *lease { " lease" } else { "" };
             format!("ReadIndexResponse {} index={index}{lease}", self::token(*token))
         }
-        Body::StateDigest(digest) => format!("StateDigest {}", self::digest(digest)),
+        Body::StateDigest(report) => {
+            let of = if report.is_independent { "" } else { " restored" };
+            format!("StateDigest {}{of}", digest(&report.digest))
+        }
         Body::InstallSnapshot(chunk) => format!("InstallSnapshot {}", self::chunk(chunk)),
         Body::InstallSnapshotResponse(_, InstallSnapshotResponse { last_included_index, offset, next_offset }) => {
             format!("InstallSnapshotResponse {last_included_index} offset={offset} next={next_offset}")
@@ -159,7 +162,7 @@ pub fn parse_body(text: &str) -> Result<Body, String> {
         "TimeoutNow" => Body::TimeoutNow,
         "ReadIndex" => Body::ReadIndex(ReadIndex { token: fields.token()? }),
         "ReadIndexResponse" => Body::ReadIndexResponse(parse_read_answer(&fields)?),
-        "StateDigest" => Body::StateDigest(parse_digest(rest)?.into()),
+        "StateDigest" => Body::StateDigest(parse_report(rest)?.into()),
         "InstallSnapshot" => Body::InstallSnapshot(parse_chunk(rest)?.into()),
         "InstallSnapshotResponse" => {
             let last_included_index = LogIndex(fields.first()?);
@@ -261,6 +264,12 @@ fn parse_position(text: &str) -> Result<(LogIndex, Term), String> {
 /// `8=7`: after entry 8 a state whose digest is 32 bytes of 7.
 fn digest(digest: &StateDigest) -> String {
     format!("{}={}", digest.index, digest.state.0[0])
+}
+
+/// Behind it ` restored`, where the state came in a peer's snapshot.
+fn parse_report(text: &str) -> Result<StateReport, String> {
+    let (digest, is_independent) = text.strip_suffix(" restored").map_or((text, true), |digest| (digest, false));
+    Ok(StateReport { digest: parse_digest(digest)?, is_independent })
 }
 
 fn parse_digest(text: &str) -> Result<StateDigest, String> {
@@ -431,6 +440,7 @@ fn every_message_is_read_back_as_it_is_written() {
         "1->2 t5 InstallSnapshot 9@2 {1} offset=0 data=",
         "2->1 t5 InstallSnapshotResponse 9 offset=0 next=4",
         "2->1 t5 StateDigest 8=7",
+        "2->1 t5 StateDigest 8=7 restored",
     ];
     for line in lines {
         assert_eq!(message(&parse_message(line).unwrap()), line);
