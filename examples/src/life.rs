@@ -158,7 +158,7 @@ fn watched(mut notices: impl FnMut(Notice) + Send, ends: Ends) -> impl FnMut(Not
             Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { .. }))) => {
                 ends.send_replace(Some(Ended::Damaged));
             }
-            Notice::Raft(Action::Halt(Fault::StateDiverged { index })) => {
+            Notice::Raft(Action::Halt(Fault::StateDiverged { index } | Fault::StateRotted { index })) => {
                 ends.send_replace(Some(Ended::Diverged(*index)));
             }
             _ => {}

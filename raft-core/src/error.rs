@@ -249,4 +249,12 @@ pub enum Fault {
         /// After which entry.
         index: LogIndex,
     },
+    /// The state machine's state was another as it was written down than it was when it was made: it has changed by itself.
+    #[error(
+        "the state after entry {index} has changed in memory: start this server again, and if that recurs, test its memory"
+    )]
+    StateRotted {
+        /// The last entry of the snapshot that is not taken.
+        index: LogIndex,
+    },
 }

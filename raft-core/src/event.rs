@@ -67,6 +67,8 @@ pub enum Event {
     StateDigested(StateReport),
     /// The state machine had another state after this entry than a majority, as an entry of the log says: the node halts.
     StateDiverged(LogIndex),
+    /// The state machine's state after this entry has changed by itself, as a snapshot of it shows: the node halts.
+    StateRotted(LogIndex),
 }
 
 /// Who shall take part.

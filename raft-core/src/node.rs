@@ -225,6 +225,7 @@ impl<S: Storage> Node<S> {
             }
             Event::StateDigested(report) => self.on_state_digested(report, actions),
             Event::StateDiverged(index) => Err(Fault::StateDiverged { index }),
+            Event::StateRotted(index) => Err(Fault::StateRotted { index }),
         }
     }
 

@@ -33,10 +33,18 @@ pub trait StateMachine {
         self.snapshot().into()
     }
 
-    /// The next bytes of the snapshot that was begun: about so many, rather than all, as there may be many more, and at
-    /// least one; `None` once there are no more, however often it is asked. Provided: there are no more.
+    /// The next bytes of the snapshot that was begun: about so many, rather than all, as there may be many more; none where
+    /// it took long enough to look for them, and the next ones are rather asked for later; `None` once there are no more,
+    /// however often it is asked. Provided: there are no more.
     fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
         let _ = bytes;
+        None
+    }
+
+    /// The digest of the state that the pieces give, as they were written down: to be asked once there are no more. Where it
+    /// is not what [`digest`](Self::digest) was at the beginning, the state has changed by itself, and the caller halts rather
+    /// than hand it on. Provided: this machine cannot tell.
+    fn snapshot_digest(&self) -> Option<Digest> {
         None
     }
 
@@ -51,6 +59,9 @@ pub trait StateMachine {
 
     /// A digest of the state: replicas that have applied the same entries have equal ones. Asked for once in so many entries
     /// ([`Limits::state_digest_every`](crate::Limits)) and with every snapshot, so it should not take long.
+    ///
+    /// It is the same in all versions of a program that replay one log: the log holds digests that others have had, and who
+    /// has another one halts. So what it is made of does not change with how a snapshot is written down, nor otherwise.
     fn digest(&self) -> Digest;
 }
 

@@ -310,7 +310,7 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
                     let is_meant = match fault {
                         NodeFault::Storage(_) => is_excused,
                         NodeFault::Diverged { .. } => false,
-                        NodeFault::StateDiverged { .. } => is_altered,
+                        NodeFault::StateDiverged { .. } | NodeFault::StateRotted { .. } => is_altered,
                     };
                     if !is_meant {
                         return Err(Failure::new("halts only where its disk fails", what));

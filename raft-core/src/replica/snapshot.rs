@@ -31,6 +31,8 @@ pub(super) struct Taking {
     write: WriteId,
     /// Whether a tick has passed since.
     pub(super) is_paced: bool,
+    /// The state machine has given nothing yet when it was asked last.
+    is_resting: bool,
 }
 
 impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
@@ -46,7 +48,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         match self.node.describe_snapshot(self.machine.digest()) {
             Ok(meta) => {
                 let rest = self.machine.begin_snapshot();
-                self.taking = Some(Taking { meta, offset: 0, rest, write: WriteId(0), is_paced: true });
+                self.taking =
+                    Some(Taking { meta, offset: 0, rest, write: WriteId(0), is_paced: true, is_resting: false });
                 self.write_piece();
             }
             Err(error) => self.handle(Event::WriteFailed(error)),
@@ -64,21 +67,34 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     }
 
     /// Whether the last piece is durable, and a tick has passed since. Where the log has grown by as much as the next
-    /// snapshot waits for, that is not waited for: the log must not grow faster than a snapshot is written.
+    /// snapshot waits for, that is not waited for, unless the state machine rests: the log must not grow faster than a snapshot
+    /// is written.
     pub(super) fn is_piece_due(&self) -> bool {
         let Some(taking) = self.taking.as_ref().filter(|taking| taking.write <= self.durable) else { return false };
         mark!(TakingHurried, !taking.is_paced && self.is_log_long());
-        taking.is_paced || self.is_log_long()
+        taking.is_paced || (!taking.is_resting && self.is_log_long())
     }
 
     /// Writes the next piece down, of as many bytes as a chunk that is sent has.
     pub(super) fn write_piece(&mut self) {
         let Some(taking) = &mut self.taking else { return };
         let bytes = self.node.max_chunk_bytes();
+        (taking.is_paced, taking.is_resting) = (false, false);
         // One byte more than the piece, so as to know whether it is the last.
-        while taking.rest.len() <= bytes
-            && let Some(more) = self.machine.snapshot_piece(bytes)
-        {
+        while taking.rest.len() <= bytes {
+            let Some(more) = self.machine.snapshot_piece(bytes) else {
+                if self.machine.snapshot_digest().is_some_and(|state| Some(state) != taking.meta.state) {
+                    let index = taking.meta.last_included_index;
+                    self.end_snapshot();
+                    self.handle(Event::StateRotted(index));
+                    return;
+                }
+                break;
+            };
+            if more.is_empty() {
+                taking.is_resting = true;
+                return;
+            }
             taking.rest = if taking.rest.is_empty() { more } else { [&taking.rest[..], &more].concat().into() };
         }
         let data = taking.rest.split_to(taking.rest.len().min(bytes));
@@ -91,7 +107,6 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         }
         let (meta, offset, done) = (taking.meta.clone(), taking.offset, taking.rest.is_empty());
         taking.offset = offset.saturating_add(length_of(data.len()));
-        taking.is_paced = false;
         self.handle(Event::SnapshotPiece(SnapshotChunk { meta, offset, data, done }.into()));
         if let Some(taking) = &mut self.taking {
             taking.write = self.begun;

@@ -1,6 +1,6 @@
 //! Snapshots that are taken in the background, piece by piece (§7): on one node, to the action, and on whole servers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use raft_core::{
@@ -193,6 +193,12 @@ fn who_fails_while_it_takes_a_snapshot_says_so() {
 struct Letters {
     state: Vec<u8>,
     frozen: Option<Vec<u8>>,
+    /// What was given of it.
+    given: Vec<u8>,
+    /// So many times before it gives a piece, it gives none yet.
+    rests: Cell<u32>,
+    /// The first letter of a snapshot is another than it was.
+    rots: Cell<bool>,
     asked: Asked,
 }
 
@@ -215,14 +221,25 @@ impl StateMachine for Letters {
     }
     fn begin_snapshot(&mut self) -> Bytes {
         self.is_asked("begin");
-        self.frozen = Some(self.state.clone());
+        (self.frozen, self.given) = (Some(self.state.clone()), Vec::new());
         Bytes::new()
     }
     fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
         self.is_asked(&bytes.to_string());
         let frozen = self.frozen.as_mut()?;
+        if let Some(rests) = self.rests.get().checked_sub(1) {
+            self.rests.set(rests);
+            return Some(Bytes::new());
+        }
+        if self.rots.take() {
+            frozen[0] = b'A';
+        }
         let piece: Vec<u8> = frozen.drain(..frozen.len().min(2)).collect();
+        self.given.extend(&piece);
         (!piece.is_empty()).then(|| piece.into())
+    }
+    fn snapshot_digest(&self) -> Option<Digest> {
+        Some(digest_of(&self.given))
     }
     fn end_snapshot(&mut self) {
         self.is_asked("end");
@@ -234,10 +251,14 @@ impl StateMachine for Letters {
         Ok(())
     }
     fn digest(&self) -> Digest {
-        let mut digest = Digest([0; 32]);
-        digest.0[..self.state.len()].copy_from_slice(&self.state);
-        digest
+        digest_of(&self.state)
     }
+}
+
+fn digest_of(letters: &[u8]) -> Digest {
+    let mut digest = Digest([0; 32]);
+    digest.0[..letters.len()].copy_from_slice(letters);
+    digest
 }
 
 type Asked = Rc<RefCell<Vec<String>>>;
@@ -277,6 +298,45 @@ fn a_machines_pieces_are_put_together_to_chunks() {
         let asked = asked.borrow();
         assert_eq!((asked[0].as_str(), asked.last().unwrap().as_str()), ("begin", "end"));
         assert!(asked[1..asked.len() - 1].iter().all(|asked| *asked == chunk.to_string()), "{asked:?}");
+    }
+}
+
+/// A bit flips in what is being written down: the log says what it was, and nobody is sent what it is now.
+#[test]
+fn i12_a_state_that_changed_by_itself_is_not_handed_on() {
+    for chunk in [2, 100] {
+        let (mut server, asked) = lettered(b"abcdefg", chunk);
+        server.machine().rots.set(true);
+        server.take_snapshot();
+        for _ in 0..10 {
+            server.tick();
+            server.poll();
+        }
+        assert_eq!(server.status().snapshot_index, LogIndex(0), "{chunk}");
+        assert_eq!(server.status().fault, Some(Fault::StateRotted { index: LogIndex(2) }));
+        assert_eq!(asked.borrow().last().map(String::as_str), Some("end"));
+    }
+}
+
+/// What a machine looks through in vain holds the loop up as much as what it writes.
+#[test]
+fn a_machine_that_gives_nothing_yet_is_asked_again_with_the_next_tick() {
+    for chunk in [2, 100] {
+        let (mut server, asked) = lettered(b"abcdefg", chunk);
+        server.machine().rests.set(5);
+        server.take_snapshot();
+        server.poll();
+        assert_eq!((server.machine().rests.get(), asked.borrow().len()), (4, 2), "once");
+        for rests in (0..4).rev() {
+            server.tick();
+            server.poll();
+            assert_eq!(server.machine().rests.get(), rests);
+        }
+        for _ in 0..5 {
+            server.tick();
+            server.poll();
+        }
+        assert_eq!(server.node().storage().snapshot_chunk(LogIndex(2), 0, 100).unwrap(), "abcdefg");
     }
 }
 

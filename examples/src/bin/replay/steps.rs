@@ -59,6 +59,7 @@ fn event(event: &Event) -> String {
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
         Event::StateDigested(report) => reports(report),
         Event::StateDiverged(index) => format!("a majority has another state after entry {index}"),
+        Event::StateRotted(index) => format!("the state after entry {index} has changed by itself"),
     }
 }
 

@@ -158,6 +158,10 @@ impl<M: StateMachine> StateMachine for WatchedMachine<M> {
         self.inner.snapshot_piece(bytes)
     }
 
+    fn snapshot_digest(&self) -> Option<Digest> {
+        self.inner.snapshot_digest()
+    }
+
     fn end_snapshot(&mut self) {
         self.inner.end_snapshot();
     }
