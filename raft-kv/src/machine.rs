@@ -10,7 +10,6 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, Position, RestoreError, StateMachine};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::codec;
@@ -18,12 +17,14 @@ use crate::command::{
     Command, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, SCAN_BYTES_MAX,
     SCAN_PAIRS_MAX, Value,
 };
-use crate::session::{Admission, Session, SessionLimits, SessionRecord, Sessions};
+use crate::session::{Admission, Session, SessionLimits, Sessions};
 
 mod frozen;
+mod snapshot;
 mod sum;
 
 use frozen::Frozen;
+use snapshot::{FORMAT, Header, parse};
 use sum::PairSum;
 
 /// A key-value store with sessions, as a replicated state machine.
@@ -349,59 +350,6 @@ impl Store {
         };
         QueryReply::Page { pairs, more }
     }
-}
-
-/// The first piece of a snapshot. The sessions follow by name, then by canonical key the pairs, each with the height of
-/// the block that wrote it last.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    /// [`FORMAT`].
-    format: u64,
-    limits: SessionLimits,
-    opened: u64,
-    /// How many follow.
-    sessions: u64,
-    /// How many follow.
-    pairs: u64,
-}
-
-/// "kvstate" and the version of the snapshot's format.
-const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x02");
-
-/// The state that a snapshot is of. Only what [`StateMachine::snapshot`] can give is taken.
-fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
-    let mut rest = snapshot;
-    let header: Header = next(&mut rest)?;
-    if header.format != FORMAT {
-        return Err(other_format(header.format));
-    }
-    // Not a capacity: nobody has vouched for these numbers.
-    let records = (0..header.sessions).map(|_| next::<SessionRecord>(&mut rest));
-    let sessions = Sessions::from_records(header.limits, header.opened, records)?;
-    let mut store = Store::default();
-    for _ in 0..header.pairs {
-        let (Pair { key: Key { canonical, literal }, value }, written) = next(&mut rest)?;
-        if store.pairs.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
-            return Err("the keys are not in order".into());
-        }
-        store.insert(canonical, Stored { literal, value, written });
-    }
-    if rest.is_empty() { Ok((store, sessions)) } else { Err(format!("{} bytes left behind it", rest.len())) }
-}
-
-/// The version is the highest byte.
-fn other_format(found: u64) -> String {
-    let [name @ .., version] = found.to_le_bytes();
-    let [known_name @ .., known] = FORMAT.to_le_bytes();
-    if name == known_name {
-        format!("its format has version {version}, and this program reads version {known}")
-    } else {
-        "it is the state of another machine".into()
-    }
-}
-
-fn next<'de, T: Deserialize<'de>>(rest: &mut &'de [u8]) -> Result<T, String> {
-    codec::decode_next(rest).map_err(|error| error.to_string())
 }
 
 fn pair((canonical, stored): (&Bytes, &Stored)) -> Pair {
