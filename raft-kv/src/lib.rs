@@ -9,6 +9,7 @@
 //! | `disk.rs` | [`Disk`]: the directory that it writes through, real or in memory |
 //! | `command.rs` | what clients write and ask, and what they are told |
 //! | `session.rs` | a client's writes, each applied once |
+//! | `sum.rs` | a sum over the parts of a state, for its digest |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
 //! | [`literal`] | Python literals: keys and values as people write them |
 //! | [`proof`] | a Merkle tree over the chain: that a block is in it, that it goes on from an older one |
@@ -25,6 +26,7 @@ mod machine;
 pub mod proof;
 pub mod recording;
 mod session;
+mod sum;
 
 pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
 pub use block_log::{BlockLog, LogOptions, OpenError, Scrubbed, inspect, repair, scrub};

@@ -10,7 +10,6 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, Position, RestoreError, StateMachine};
-use sha2::{Digest as _, Sha256};
 
 use crate::codec;
 use crate::command::{
@@ -24,7 +23,7 @@ mod snapshot;
 mod sum;
 
 use frozen::Frozen;
-use snapshot::{FORMAT, Header, parse};
+use snapshot::{FORMAT, Header, Shape, parse};
 use sum::PairSum;
 
 /// A key-value store with sessions, as a replicated state machine.
@@ -128,21 +127,24 @@ impl KvMachine {
         }
     }
 
-    /// What a snapshot begins with.
-    fn header(&self) -> Vec<u8> {
-        codec::encode(&Header {
-            format: FORMAT,
+    fn shape(&self) -> Shape {
+        Shape {
             limits: self.sessions.limits(),
             opened: self.sessions.opened(),
             sessions: if raft_core::bug!(SessionsNotInSnapshot) { 0 } else { count(self.sessions.len()) },
             pairs: count(self.len()),
-        })
+        }
+    }
+
+    /// What a snapshot begins with.
+    fn header(&self) -> Vec<u8> {
+        codec::encode(&Header { format: FORMAT, shape: self.shape() })
     }
 
     /// The state as it is now. Equal states are written down alike: everything is in order, and nothing depends on how
     /// the state came about.
     fn frozen(&self) -> Frozen {
-        Frozen::new(self.sessions.shared().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)))
+        Frozen::new(self.shape(), self.sessions.shared().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)))
     }
 }
 
@@ -194,9 +196,14 @@ impl StateMachine for KvMachine {
     }
 
     fn snapshot_piece(&mut self, bytes: usize) -> Option<Bytes> {
+        let frozen = self.store.frozen.as_mut().filter(|frozen| !frozen.is_written())?;
         let mut piece = Vec::new();
-        self.store.frozen.as_mut()?.write(&self.store.pairs, bytes.max(1), &mut piece);
-        (!piece.is_empty()).then(|| piece.into())
+        frozen.write(&self.store.pairs, bytes.max(1), &mut piece);
+        Some(piece.into())
+    }
+
+    fn snapshot_digest(&self) -> Option<Digest> {
+        self.store.frozen.as_ref().map(Frozen::digest)
     }
 
     fn end_snapshot(&mut self) {
@@ -218,19 +225,10 @@ impl StateMachine for KvMachine {
         Ok(())
     }
 
-    /// SHA-256 of the snapshot with the sum of the pairs in their place: it costs as much as the sessions take, however
-    /// many pairs there are.
+    /// SHA-256 of the header without its format, of the sum of the sessions and of the sum of the pairs: it costs the same
+    /// however many there are.
     fn digest(&self) -> Digest {
-        let mut hasher = Sha256::new();
-        hasher.update(self.header());
-        let mut buffer = Vec::new();
-        for record in self.sessions.records().filter(|_| !raft_core::bug!(SessionsNotInSnapshot)) {
-            buffer.clear();
-            codec::encode_into(&record, &mut buffer);
-            hasher.update(&buffer);
-        }
-        hasher.update(self.store.sum.to_bytes());
-        Digest(hasher.finalize().into())
+        self.shape().digest(self.sessions.sum(), &self.store.sum)
     }
 }
 

@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{OUTSTANDING_MAX, RequestId};
 
+mod sum;
+
+pub(crate) use sum::SessionSum;
+
 /// How much the sessions may take. It decides who expires, so it is part of the replicated state: the same on every
 /// server, carried by snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +57,15 @@ pub struct Session {
 pub(crate) type Place = (u64, u32);
 
 /// All open sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions {
     limits: SessionLimits,
     /// Names are handed out from 1 and never again.
     opened: u64,
     /// Shared with a snapshot that is being taken, until they change.
     open: BTreeMap<u64, Arc<Session>>,
+    /// Invariant: the sum of `open`.
+    sum: SessionSum,
     /// Writes since this life began: what no server may decide by, and a seeded bug does.
     #[cfg(feature = "seeded-bugs")]
     seen: u64,
@@ -81,7 +87,9 @@ pub(crate) enum Admission<'a> {
 /// A write that was never applied, and its session.
 #[derive(Debug)]
 pub(crate) struct Fresh<'a> {
+    name: u64,
     session: &'a mut Session,
+    sum: &'a mut SessionSum,
     number: u64,
     reply_bytes_max: usize,
 }
@@ -115,13 +123,19 @@ impl Session {
         self.replies.iter().map(|(number, reply)| (*number, reply.as_ref()))
     }
 
-    fn acknowledge(&mut self, number: u64) {
-        self.acknowledged = self.acknowledged.max(number);
+    /// Its client uses it here, and needs no reply up to this number; `sum` is one that it is part of, by this name.
+    fn used(&mut self, name: u64, at: Place, acknowledged: u64, sum: &mut SessionSum) {
+        sum.take_head(name, self);
+        self.used = at;
+        self.acknowledged = self.acknowledged.max(acknowledged);
+        sum.add_head(name, self);
         while let Some(lowest) = self.replies.first_entry() {
             if *lowest.key() > self.acknowledged {
                 break;
             }
-            self.reply_bytes = self.reply_bytes.saturating_sub(lowest.remove().map_or(0, |reply| reply.len()));
+            let (number, reply) = lowest.remove_entry();
+            sum.take_reply(name, number, reply.as_ref());
+            self.reply_bytes = self.reply_bytes.saturating_sub(reply.map_or(0, |reply| reply.len()));
         }
     }
 }
@@ -132,6 +146,7 @@ impl Sessions {
             limits,
             opened: 0,
             open: BTreeMap::new(),
+            sum: SessionSum::default(),
             #[cfg(feature = "seeded-bugs")]
             seen: 0,
         }
@@ -144,12 +159,23 @@ impl Sessions {
                 break;
             };
             raft_core::mark!(SessionEvicted);
-            self.open.remove(&oldest);
+            self.remove(oldest);
         }
         self.opened = self.opened.saturating_add(1);
         let session = Session { client, used: place(at), acknowledged: 0, replies: BTreeMap::new(), reply_bytes: 0 };
-        self.open.insert(self.opened, Arc::new(session));
+        self.insert(self.opened, session);
         self.opened
+    }
+
+    fn insert(&mut self, name: u64, session: Session) {
+        self.sum.add(name, &session);
+        self.open.insert(name, Arc::new(session));
+    }
+
+    fn remove(&mut self, name: u64) {
+        if let Some(session) = self.open.remove(&name) {
+            self.sum.take(name, &session);
+        }
     }
 
     /// Decides about a write, and takes note of what it acknowledges. Its number is above `acknowledged`, by
@@ -163,8 +189,7 @@ impl Sessions {
             return Admission::Expired;
         };
         let session = Arc::make_mut(session);
-        session.used = place(at);
-        session.acknowledge(acknowledged);
+        session.used(request.session, place(at), acknowledged, &mut self.sum);
         if request.number <= session.acknowledged && !raft_core::bug!(AcknowledgedAppliedAgain) {
             raft_core::mark!(StaleWrite);
             return Admission::Stale;
@@ -179,7 +204,9 @@ impl Sessions {
                 Admission::Stale
             }
             None => Admission::Fresh(Fresh {
+                name: request.session,
                 session,
+                sum: &mut self.sum,
                 number: request.number,
                 reply_bytes_max: reply_bytes_max(self.limits),
             }),
@@ -191,8 +218,10 @@ impl Sessions {
     fn expire_locally(&mut self) {
         if raft_core::bug!(SessionsExpireLocally) {
             self.seen = self.seen.saturating_add(1);
-            if self.seen.is_multiple_of(50) {
-                self.open.pop_first();
+            if self.seen.is_multiple_of(50)
+                && let Some(first) = self.open.keys().next().copied()
+            {
+                self.remove(first);
             }
         }
     }
@@ -220,9 +249,9 @@ impl Sessions {
         self.open.iter().map(|(name, session)| (*name, Arc::clone(session)))
     }
 
-    /// By name.
-    pub(crate) fn records(&self) -> impl Iterator<Item = SessionRecord> {
-        self.iter().map(|(name, session)| SessionRecord::of(name, session))
+    /// Of all of them.
+    pub(crate) const fn sum(&self) -> &SessionSum {
+        &self.sum
     }
 
     /// The sessions that gave these limits, `opened` and `records`.
@@ -241,7 +270,7 @@ impl Sessions {
             if record.session <= above || record.session > opened {
                 return Err(format!("session {} is out of place", record.session));
             }
-            sessions.open.insert(record.session, Arc::new(Session::from_record(limits, record)?));
+            sessions.insert(record.session, Session::from_record(limits, record)?);
         }
         if sessions.open.len() > sessions_max(limits) {
             return Err("more sessions than may be open".into());
@@ -289,7 +318,8 @@ impl Session {
 impl Fresh<'_> {
     /// Remembers the reply to the write.
     pub(crate) fn record(self, reply: Bytes) {
-        let Self { session, number, reply_bytes_max } = self;
+        let Self { name, session, sum, number, reply_bytes_max } = self;
+        sum.add_reply(name, number, Some(&reply));
         session.reply_bytes = session.reply_bytes.saturating_add(reply.len());
         session.replies.insert(number, Some(reply));
         if session.reply_bytes <= reply_bytes_max {
@@ -299,8 +329,12 @@ impl Fresh<'_> {
             if session.reply_bytes <= reply_bytes_max {
                 break;
             }
-            if *at != number {
-                session.reply_bytes = session.reply_bytes.saturating_sub(reply.take().map_or(0, |reply| reply.len()));
+            if *at != number
+                && let Some(forgotten) = reply.take()
+            {
+                sum.take_reply(name, *at, Some(&forgotten));
+                sum.add_reply(name, *at, None);
+                session.reply_bytes = session.reply_bytes.saturating_sub(forgotten.len());
             }
         }
     }

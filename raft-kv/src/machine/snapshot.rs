@@ -1,11 +1,14 @@
 //! The bytes of a snapshot of the key-value machine.
 
+use raft_core::Digest;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use super::sum::PairSum;
 use super::{Store, Stored};
 use crate::codec;
 use crate::command::{Key, Pair};
-use crate::session::{SessionLimits, SessionRecord, Sessions};
+use crate::session::{SessionLimits, SessionRecord, SessionSum, Sessions};
 
 /// The first piece of a snapshot. The sessions follow by name, then by canonical key the pairs, each with the height of
 /// the block that wrote it last.
@@ -13,6 +16,12 @@ use crate::session::{SessionLimits, SessionRecord, Sessions};
 pub(super) struct Header {
     /// [`FORMAT`].
     pub(super) format: u64,
+    pub(super) shape: Shape,
+}
+
+/// What a state is but for its sessions and pairs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Shape {
     pub(super) limits: SessionLimits,
     pub(super) opened: u64,
     /// How many follow.
@@ -21,21 +30,31 @@ pub(super) struct Header {
     pub(super) pairs: u64,
 }
 
+impl Shape {
+    /// The digest of the state that has this shape and sessions and pairs of these sums: SHA-256 of the three. The snapshot's
+    /// format is no part of it, so that a log is replayed alike by programs that write snapshots differently.
+    pub(super) fn digest(&self, sessions: &SessionSum, pairs: &PairSum) -> Digest {
+        let hasher = Sha256::new().chain_update(codec::encode(self));
+        let sessions = if raft_core::bug!(SessionsNotInSnapshot) { [0; 16] } else { sessions.to_bytes() };
+        Digest(hasher.chain_update(sessions).chain_update(pairs.to_bytes()).finalize().into())
+    }
+}
+
 /// "kvstate" and the version of the snapshot's format.
-pub(super) const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x02");
+pub(super) const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x03");
 
 /// The state that a snapshot is of. Only what [`StateMachine::snapshot`] can give is taken.
 pub(super) fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let mut rest = snapshot;
-    let header: Header = next(&mut rest)?;
-    if header.format != FORMAT {
-        return Err(other_format(header.format));
+    let Header { format, shape } = next(&mut rest)?;
+    if format != FORMAT {
+        return Err(other_format(format));
     }
     // Not a capacity: nobody has vouched for these numbers.
-    let records = (0..header.sessions).map(|_| next::<SessionRecord>(&mut rest));
-    let sessions = Sessions::from_records(header.limits, header.opened, records)?;
+    let records = (0..shape.sessions).map(|_| next::<SessionRecord>(&mut rest));
+    let sessions = Sessions::from_records(shape.limits, shape.opened, records)?;
     let mut store = Store::default();
-    for _ in 0..header.pairs {
+    for _ in 0..shape.pairs {
         let (Pair { key: Key { canonical, literal }, value }, written) = next(&mut rest)?;
         if store.pairs.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
             return Err("the keys are not in order".into());

@@ -1,6 +1,7 @@
 //! Each behaviour of the machine by itself.
 
 use raft_core::{LogIndex, Term};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -423,7 +424,7 @@ fn s6_a_snapshot_of_another_version_or_machine_is_named() {
         snapshot[at] = byte;
         KvMachine::default().restore(&snapshot).unwrap_err().what
     };
-    assert_eq!(refused(7, 1), "its format has version 1, and this program reads version 2");
+    assert_eq!(refused(7, 1), "its format has version 1, and this program reads version 3");
     assert_eq!(refused(0, b'x'), "it is the state of another machine");
 }
 
@@ -455,6 +456,77 @@ fn s6_equal_states_have_equal_digests_however_they_came_about() {
     assert_ne!(left, right);
 }
 
+/// All pieces of a snapshot that is begun now, `bytes` at a time.
+fn pieces(machine: &mut KvMachine, bytes: usize) -> Vec<u8> {
+    let mut given = machine.begin_snapshot().to_vec();
+    while let Some(piece) = machine.snapshot_piece(bytes) {
+        given.extend_from_slice(&piece);
+    }
+    given
+}
+
+#[test]
+fn i12_what_changes_in_memory_shows_when_a_snapshot_of_it_is_written_down() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    for (number, key) in (1..).zip(["'a'", "'b'", "'c'"]) {
+        run.bytes(&write(session, number, 0, put(key_of(key), value_of("1"))));
+    }
+    let sound = run.machine.digest();
+    assert_eq!(pieces(&mut run.machine, 10), run.machine.snapshot());
+    assert_eq!(run.machine.snapshot_digest(), Some(sound));
+    let stored = run.machine.store.pairs.get_mut(&key_of("'b'").canonical).unwrap();
+    let before = std::mem::replace(&mut stored.value, value_of("3"));
+    assert_eq!(run.machine.digest(), sound, "nobody sees it");
+    pieces(&mut run.machine, 10);
+    assert!(run.machine.snapshot_digest().is_some_and(|written| written != sound));
+    // What is written again meanwhile is written down as it was: before that it was sound.
+    run.machine.store.pairs.get_mut(&key_of("'b'").canonical).unwrap().value = before;
+    run.machine.begin_snapshot();
+    run.bytes(&write(session, 4, 0, put(key_of("'b'"), value_of("2"))));
+    while run.machine.snapshot_piece(10).is_some() {}
+    assert_eq!(run.machine.snapshot_digest(), Some(sound));
+}
+
+#[test]
+fn i12_a_digest_has_nothing_of_how_a_snapshot_is_written_down() {
+    let machine = KvMachine::new(SessionLimits { sessions_max: 2, reply_bytes_max: 3 }, Value::same_literal);
+    let numbers = [&2_u32.to_le_bytes()[..], &3_u32.to_le_bytes(), &[0; 24]].concat();
+    let sums = [[0; 16]; 2].concat();
+    assert_eq!(machine.digest().0, <[u8; 32]>::from(Sha256::digest([numbers, sums].concat())));
+    // Of a state with both, so that no later version makes another one of it.
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    run.outcome(session, 1, put(key_of("'k'"), value_of("1")));
+    assert_eq!(run.machine.digest().to_string(), "d180694e53fc7e2fb5a638390f49332f689307fc6a2ce0a36c6a45a0e14e6849");
+}
+
+/// Keys that are new since a snapshot was begun are nothing to write down, and take their time all the same.
+#[test]
+fn new_keys_are_passed_over_a_few_with_a_piece() {
+    for (first, last) in [("a", "z"), ("a", "b")] {
+        let mut run = Run::new(4, 1000);
+        let session = run.open();
+        run.outcome(session, 1, put(raw_key(first), raw_value("v")));
+        run.outcome(session, 2, put(raw_key(last), raw_value("v")));
+        let whole = run.machine.snapshot();
+        let mut given = run.machine.begin_snapshot().to_vec();
+        for new in 0..1000 {
+            run.outcome(session, new + 3, put(raw_key(format!("k{new}")), raw_value("v")));
+        }
+        let ahead = |run: &Run| run.machine.store.frozen.as_ref().unwrap().ahead();
+        let mut most = 0;
+        loop {
+            let before = ahead(&run);
+            let Some(piece) = run.machine.snapshot_piece(640) else { break };
+            most = most.max(before - ahead(&run));
+            given.extend_from_slice(&piece);
+        }
+        assert_eq!(given, whole);
+        assert!(most <= 10, "{most} keys with one piece");
+    }
+}
+
 #[test]
 fn n2_a_snapshot_that_no_machine_gives_is_refused() {
     let limits = SessionLimits { sessions_max: 2, reply_bytes_max: 2 };
@@ -465,7 +537,8 @@ fn n2_a_snapshot_that_no_machine_gives_is_refused() {
     let pair = |key: &'static str| codec::encode(&(Pair { key: raw_key(key), value: raw_value("v") }, 1_u64));
     let restore = |opened: u64, sessions: &[Vec<u8>], pairs: &[Vec<u8>]| {
         let (some_sessions, some_pairs) = (count(sessions.len()), count(pairs.len()));
-        let header = Header { format: FORMAT, limits, opened, sessions: some_sessions, pairs: some_pairs };
+        let shape = Shape { limits, opened, sessions: some_sessions, pairs: some_pairs };
+        let header = Header { format: FORMAT, shape };
         let snapshot = [codec::encode(&header), sessions.concat(), pairs.concat()].concat();
         let mut machine = KvMachine::default();
         let restored = machine.restore(&snapshot).map_err(|error| error.what);
@@ -490,7 +563,8 @@ fn n2_a_snapshot_that_no_machine_gives_is_refused() {
     ] {
         assert!(restore(opened, &sessions, &pairs).is_err(), "{opened} {sessions:?} {pairs:?}");
     }
-    let endless = Header { format: FORMAT, limits, opened: 0, sessions: u64::MAX, pairs: u64::MAX };
+    let shape = Shape { limits, opened: 0, sessions: u64::MAX, pairs: u64::MAX };
+    let endless = Header { format: FORMAT, shape };
     assert!(KvMachine::default().restore(&codec::encode(&endless)).is_err());
 }
 

@@ -1,0 +1,132 @@
+//! The sum over all sessions, of which the replies are parts by themselves: a write costs a hash of its reply, and not of
+//! all that its session keeps.
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::sum::Sum;
+
+/// The [`Sum`] of some sessions. Empty for none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionSum(Sum);
+
+impl SessionSum {
+    /// The session is one of them from now on.
+    pub(crate) fn add(&mut self, name: u64, session: &Session) {
+        self.add_head(name, session);
+        session.replies.iter().for_each(|(number, reply)| self.add_reply(name, *number, reply.as_ref()));
+    }
+
+    /// The session, as it was added, is none of them any more.
+    pub(super) fn take(&mut self, name: u64, session: &Session) {
+        self.take_head(name, session);
+        session.replies.iter().for_each(|(number, reply)| self.take_reply(name, *number, reply.as_ref()));
+    }
+
+    /// All of a session but its replies.
+    pub(super) fn add_head(&mut self, name: u64, session: &Session) {
+        self.0.add(|out| frame_head(name, session, out));
+    }
+
+    pub(super) fn take_head(&mut self, name: u64, session: &Session) {
+        self.0.take(|out| frame_head(name, session, out));
+    }
+
+    /// A number that was applied: `None` where its reply was forgotten.
+    pub(super) fn add_reply(&mut self, name: u64, number: u64, reply: Option<&Bytes>) {
+        if !raft_core::bug!(RepliesNotInSnapshot) {
+            self.0.add(|out| frame_reply(name, number, reply, out));
+        }
+    }
+
+    pub(super) fn take_reply(&mut self, name: u64, number: u64, reply: Option<&Bytes>) {
+        if !raft_core::bug!(RepliesNotInSnapshot) {
+            self.0.take(|out| frame_reply(name, number, reply, out));
+        }
+    }
+
+    /// The sum, little-endian.
+    pub(crate) fn to_bytes(&self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+}
+
+/// 0, the name, the client, the index and the place of the last use, and the number that is acknowledged.
+fn frame_head(name: u64, session: &Session, out: &mut Vec<u8>) {
+    let (index, place) = session.used;
+    out.push(0);
+    [name, session.client, index].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    out.extend_from_slice(&place.to_le_bytes());
+    out.extend_from_slice(&session.acknowledged.to_le_bytes());
+}
+
+/// 1, the session's name, the number, whether there is a reply, and the reply.
+fn frame_reply(name: u64, number: u64, reply: Option<&Bytes>, out: &mut Vec<u8>) {
+    out.push(1);
+    [name, number].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    out.push(u8::from(reply.is_some()));
+    out.extend_from_slice(reply.map_or(&[], |reply| reply));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn session() -> Session {
+        let replies = BTreeMap::from([(6, Some(Bytes::from_static(b"r"))), (9, None)]);
+        Session { client: 7001, used: (3, 1), acknowledged: 5, replies, reply_bytes: 1 }
+    }
+
+    fn sum(name: u64, session: &Session) -> [u8; 16] {
+        let mut sum = SessionSum::default();
+        sum.add(name, session);
+        sum.to_bytes()
+    }
+
+    #[test]
+    fn sessions_that_differ_anywhere_count_differently() {
+        let of = |change: fn(&mut Session)| {
+            let mut session = session();
+            change(&mut session);
+            sum(1, &session)
+        };
+        let sums = [
+            of(|_| {}),
+            sum(2, &session()),
+            of(|session| session.client = 7002),
+            of(|session| session.used = (4, 1)),
+            of(|session| session.used = (3, 2)),
+            of(|session| session.acknowledged = 4),
+            of(|session| _ = session.replies.insert(6, None)),
+            of(|session| _ = session.replies.insert(6, Some(Bytes::from_static(b"s")))),
+            of(|session| _ = session.replies.insert(9, Some(Bytes::new()))),
+            of(|session| _ = session.replies.remove(&9)),
+        ];
+        for (at, one) in sums.iter().enumerate() {
+            assert!(sums.iter().skip(at + 1).all(|other| one != other), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_taken_leaves_no_trace() {
+        let mut sum = SessionSum::default();
+        sum.add(1, &session());
+        sum.take(1, &session());
+        assert_eq!(sum.to_bytes(), [0; 16]);
+    }
+
+    #[test]
+    fn a_sessions_parts_stay_what_they_are() {
+        let mut bytes = Vec::new();
+        frame_head(1, &session(), &mut bytes);
+        assert_eq!(
+            bytes,
+            [&[0, 1][..], &[0; 7], &[0x59, 0x1b], &[0; 6], &[3], &[0; 7], &[1, 0, 0, 0, 5], &[0; 7]].concat()
+        );
+        bytes.clear();
+        frame_reply(1, 6, Some(&Bytes::from_static(b"r")), &mut bytes);
+        assert_eq!(bytes, [&[1, 1][..], &[0; 7], &[6], &[0; 7], &[1, b'r']].concat());
+    }
+}
