@@ -81,10 +81,8 @@ pub(crate) fn serve(
     let Some(log) = open(patient, &waker)? else { return Ok(Ended::Damaged) };
     let (is_new, held) = (log.last_index() == LogIndex(0), held(&log));
     let is_rejoining = repair::is_rejoining(directory);
-    let mut config = ServerConfig { remarks, ..ServerConfig::new(id, patient.genesis.cluster.0, listen, addresses) };
+    let mut config = ServerConfig { remarks, ..config(args, patient.genesis.cluster.0, listen, addresses) };
     config.raft.is_founder = !args.join && !is_rejoining;
-    config.delay = Duration::from_millis(args.delay_ms);
-    config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
     config.requests.snapshot_every_bytes = usize::try_from(u64::from(args.snapshot_mib) << 20).ok();
     let (notices, printer) = notices::printer(format!("server {id}"));
     let log = match &args.record {
@@ -121,13 +119,27 @@ pub(crate) fn serve(
     ran
 }
 
+/// What a server is configured with, whatever its files hold.
+pub(crate) fn config(
+    args: &Args,
+    cluster: [u8; 16],
+    listen: SocketAddr,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+) -> ServerConfig {
+    let mut config = ServerConfig::new(NodeId(u32::from(args.id)), cluster, listen, addresses);
+    config.delay = Duration::from_millis(args.delay_ms);
+    config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
+    config
+}
+
 /// Opens the log, or founds it; `None` where it is damaged, which is said.
 fn open(patient: &Patient, waker: &Waker) -> Result<Option<BlockLog<FileDisk>>, String> {
+    let notify = waker.clone();
+    let disk = FileDisk::open(&patient.dir, move || notify.wake()).map_err(|error| error.to_string())?;
+    // Asked under the lock: whoever started over before may have had it until now.
     if repair::is_starting_over(&patient.dir) {
         return Ok(None);
     }
-    let notify = waker.clone();
-    let disk = FileDisk::open(&patient.dir, move || notify.wake()).map_err(|error| error.to_string())?;
     let Genesis { cluster, configuration } = patient.genesis.clone();
     match BlockLog::open_or_create(disk, cluster, configuration, draw_incarnation(), patient.options) {
         Ok(log) => Ok(Some(log)),

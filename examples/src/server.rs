@@ -12,7 +12,7 @@ use raft_net_tcp::{Control, Link, Stopped};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::console::{self, Console, Print};
-use crate::life::{Ended, Handle, Log, Prompt, mend, serve};
+use crate::life::{Ended, Handle, Log, Prompt, config, mend, serve};
 use crate::options::{CLIENT_MAX, ClusterArgs};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
@@ -79,7 +79,8 @@ fn run(args: &Args) -> Result<(), String> {
         Genesis { cluster: args.cluster.cluster_id(), configuration: Configuration::new(addresses.keys().copied()) };
     let options = LogOptions { archive: args.archive, ..LogOptions::default() };
     let peers = addresses.iter().filter(|(peer, _)| **peer != id).map(|(peer, at)| (*peer, *at)).collect();
-    let patient = Patient { id, dir: directory.clone(), genesis, options, peers };
+    let election_timeout = config(args, genesis.cluster.0, listen, addresses.clone()).election_timeout();
+    let patient = Patient { id, dir: directory.clone(), genesis, options, peers, election_timeout };
     let (prompt, mut remarks) = (Prompt::default(), Vec::new());
     let (commands, slot) = (args.clone(), prompt.clone());
     std::thread::spawn(move || read_commands(&commands, &slot));

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{Digest, Entry, LogIndex, NodeId, Refusal, Term};
+use raft_core::{Digest, LogIndex, NodeId, Refusal, Term};
 use raft_kv::proof::Head;
 use tokio::time::timeout;
 
 use crate::client_connection::{ClientConnection, ConnectionError, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
-use crate::protocol::{RequestBody, ResponseBody, ServerStatus};
+use crate::protocol::{Blocks, RequestBody, ResponseBody, ServerStatus};
 
 mod error;
 mod history;
@@ -155,15 +155,15 @@ impl Client {
         }
     }
 
-    /// The committed entries from `first` to `last`, as many as one server sends at once; none where it does not hold
-    /// the first. For an [`operator`](Self::operator).
+    /// The entries from `first` to `last` in the log of one server, as many as it sends at once, committed or not. For an
+    /// [`operator`](Self::operator).
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn blocks(&mut self, server: NodeId, first: LogIndex, last: LogIndex) -> Result<Vec<Entry>, ClientError> {
+    pub async fn blocks(&mut self, server: NodeId, first: LogIndex, last: LogIndex) -> Result<Blocks, ClientError> {
         let body = RequestBody::Blocks { first, last };
         match self.attempt(server, body, self.options.attempt_max, self.deadline()).await {
-            Attempt::Answered(ResponseBody::Blocks(entries)) => Ok(entries),
+            Attempt::Answered(ResponseBody::Blocks(blocks)) => Ok(blocks),
             Attempt::Unsent(error) => Err(ClientError::Unreachable { reason: error.to_string() }),
             Attempt::Distrusted(error) => Err(error.into()),
             Attempt::Answered(_) | Attempt::Lost => Err(ClientError::Timeout { unknown: false }),

@@ -88,6 +88,12 @@ impl ServerConfig {
             remarks: Vec::new(),
         }
     }
+
+    /// For how long a leader leads at most that no quorum answers.
+    #[must_use]
+    pub fn election_timeout(&self) -> Duration {
+        self.tick.saturating_mul(self.raft.election_timeout_ticks)
+    }
 }
 
 impl Default for ConnectionLimits {

@@ -14,7 +14,7 @@ use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_core::{LogIndex, NodeId, Outcome, Refusal, Replica, Reply, StateMachine, Storage};
+use raft_core::{LogIndex, NodeId, Outcome, Refusal, Replica, Reply, StateMachine, Storage, StorageError};
 
 use crate::clients::{Clients, Closed};
 use crate::codec;
@@ -26,7 +26,7 @@ use crate::links::Link;
 use crate::notice::{Notice, NoticeSink};
 use crate::output::{Output, Queue};
 use crate::peers::Peers;
-use crate::protocol::{CloseReason, Request, RequestBody, ResponseBody, ServerStatus};
+use crate::protocol::{Blocks, CloseReason, Request, RequestBody, ResponseBody, ServerStatus};
 use crate::waker::Waker;
 
 mod members;
@@ -223,7 +223,9 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         }
         let response = match body {
             RequestBody::Status => ResponseBody::Status(Box::new(self.status())),
-            RequestBody::Blocks { first, last } if matches!(guest, Guest::Admin(_)) => self.blocks(first, last),
+            RequestBody::Blocks { first, last } if matches!(guest, Guest::Admin(_)) => {
+                ResponseBody::Blocks(self.blocks(first, last))
+            }
             RequestBody::Blocks { .. } => return Err(CloseReason::NotAllowed),
             RequestBody::AddMember { .. } | RequestBody::RemoveMember { .. } => self.on_change(guest, &body)?,
             RequestBody::Submit(command) => match self.clients.begin(id, number) {
@@ -255,12 +257,18 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         Ok(())
     }
 
-    /// Committed entries, for a server that mends its log. One that has halted may be damaged itself.
-    fn blocks(&self, first: LogIndex, last: LogIndex) -> ResponseBody {
+    /// Entries for a server that mends its log: it checks them by hash, so they need not be committed.
+    fn blocks(&self, first: LogIndex, last: LogIndex) -> Blocks {
         let node = self.replica.node();
-        let last = last.min(node.commit_index());
-        let held = node.storage().entries(first, last, BLOCKS_BYTES).ok();
-        ResponseBody::Blocks(held.filter(|_| !self.replica.is_halted()).unwrap_or_default())
+        let (storage, commit_index) = (node.storage(), node.commit_index());
+        let end = storage.last_index();
+        match storage.entries(first, last.min(end), BLOCKS_BYTES) {
+            _ if self.replica.is_halted() => Blocks::Unable,
+            _ if first > end => Blocks::Behind { last: end },
+            Ok(entries) => Blocks::Held { entries, commit_index },
+            Err(StorageError::Compacted { first, .. }) => Blocks::Compacted { first },
+            Err(_) => Blocks::Unable,
+        }
     }
 
     /// One tick has passed, or more while the process was stopped: those are not made up for.

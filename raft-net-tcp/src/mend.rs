@@ -1,19 +1,20 @@
 //! A server whose directory is damaged, before it serves: it fetches what is missing from the others, or starts over
 //! (faults D2, D8, M10).
 //!
-//! While this goes on nothing is opened: the server neither votes nor acknowledges, and answers nobody. Where nobody can
-//! be reached it waits, and says so. It starts over only where the others have a leader without it, so that what it has
-//! forgotten then is known to a quorum; its new log is another disk's, which counts for nothing until [`rejoin`](Patient::rejoin) has had
-//! the cluster remove this member and add it again.
+//! While this goes on the directory is locked, and nothing is opened: the server neither votes nor acknowledges, and answers
+//! nobody. Where nobody can be reached it waits, and says so. It starts over only where the others have a leader without it,
+//! so that what it has forgotten then is known to a quorum; its new log is another disk's, which counts for nothing until
+//! [`rejoin`](Patient::rejoin) has had the cluster remove this member and add it again. One that has started over before
+//! within a day [waits](back_off) first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use raft_core::{LogIndex, NodeId};
-use raft_kv::repair::{Diagnosis, Repair, is_starting_over, start_over};
-use raft_kv::{Genesis, LogOptions, OpenError};
+use raft_core::{NodeId, RoleName, Term};
+use raft_kv::repair::{Diagnosis, is_starting_over, start_over};
+use raft_kv::{FileDisk, Genesis, LogOptions, OpenError};
 use tokio::time::sleep;
 
 use crate::client::{Client, ClientError, ClientOptions};
@@ -21,6 +22,12 @@ use crate::client_connection::Identity;
 use crate::config::draw_incarnation;
 use crate::handshake::Role;
 use crate::protocol::{ServerStatus, Standing};
+
+mod back_off;
+mod fetch;
+
+use back_off::{BackOff, rejoin_patience};
+use fetch::Fetched;
 
 /// What a server needs to know to mend its directory.
 #[derive(Clone, Debug)]
@@ -35,6 +42,9 @@ pub struct Patient {
     pub options: LogOptions,
     /// The other servers.
     pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// How long a leader may lead that no quorum answers, at most: the longest
+    /// [election timeout](crate::ServerConfig::election_timeout) among them.
+    pub election_timeout: Duration,
 }
 
 /// What became of a damaged directory. It can be opened.
@@ -53,6 +63,8 @@ pub enum Mended {
         why: String,
         /// Where its files are now.
         aside: PathBuf,
+        /// How often it has done so within a day.
+        times: usize,
     },
 }
 
@@ -60,7 +72,7 @@ pub enum Mended {
 #[derive(Debug, thiserror::Error)]
 pub enum MendError {
     /// It cannot be read or written.
-    #[error("{0}")]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// There is no other server to ask.
     #[error("{what}, and there is no other server: put {} back from a copy that is no older", dir.display())]
@@ -72,37 +84,30 @@ pub enum MendError {
     },
 }
 
-/// What was fetched, and what nobody has.
-enum Fetched {
-    All(BTreeMap<NodeId, u64>),
-    /// Everybody was asked, and nobody holds these.
-    Nobody(LogIndex, LogIndex),
-}
-
 impl Patient {
     /// Mends the directory, however long that takes. `say` is told what goes on, in a line.
     ///
     /// # Errors
     /// [`MendError`].
     pub async fn mend(&self, mut say: impl FnMut(String)) -> Result<Mended, MendError> {
+        let disk = self.lock()?;
         if is_starting_over(&self.dir) {
-            return Ok(self.over("a start over was cut short".into())?);
+            return Ok(self.over(disk, "a start over was cut short".into())?);
         }
-        let why = match Diagnosis::of(&self.dir, &self.genesis)? {
+        let (why, disk) = match Diagnosis::of(disk, &self.genesis)? {
             Diagnosis::Mendable(mut repair) => {
                 repair.damage().iter().for_each(|finding| say(finding.to_string()));
                 match self.fetch(&mut repair, &mut say).await? {
                     Fetched::All(fetched) => {
-                        repair.finish(&self.dir)?;
+                        repair.finish()?;
                         return Ok(Mended::Whole { places: repair.damage().len(), fetched });
                     }
-                    Fetched::Nobody(first, last) => format!("no other server holds blocks {first} to {last} any more"),
+                    Fetched::Nobody(why) => (why, repair.into_disk()),
                 }
             }
-            Diagnosis::Lost { what } => what,
+            Diagnosis::Lost { what, disk } => (what, disk),
         };
-        self.await_leader(&why, &mut say).await?;
-        Ok(self.over(why)?)
+        self.over_when_led(disk, why, &mut say).await
     }
 
     /// Starts over for any other reason, once the others have a leader without this server.
@@ -110,71 +115,55 @@ impl Patient {
     /// # Errors
     /// [`MendError`].
     pub async fn start_over(&self, why: String, mut say: impl FnMut(String)) -> Result<Mended, MendError> {
-        self.await_leader(&why, &mut say).await?;
-        Ok(self.over(why)?)
+        let disk = self.lock()?;
+        self.over_when_led(disk, why, &mut say).await
     }
 
-    fn over(&self, why: String) -> Result<Mended, OpenError> {
-        let aside = start_over(&self.dir, &self.genesis, draw_incarnation(), self.options)?;
-        Ok(Mended::StartedOver { why, aside })
+    /// No other process opens the directory before this one is done with it (fault D7).
+    fn lock(&self) -> Result<FileDisk, OpenError> {
+        FileDisk::open(&self.dir, || ()).map_err(OpenError::Disk)
     }
 
-    async fn fetch(&self, repair: &mut Repair, say: &mut impl FnMut(String)) -> Result<Fetched, MendError> {
-        let mut client = self.client();
-        let (mut fetched, mut told) = (BTreeMap::new(), None);
-        while let Some((first, last)) = repair.missing() {
-            if self.peers.is_empty() {
-                return Err(self.alone(format!("blocks {first} to {last} are damaged")));
-            }
-            let (mut took, mut silent) = (0_u64, None);
-            for peer in self.peers.keys() {
-                match client.blocks(*peer, first, last).await {
-                    Ok(entries) if entries.is_empty() => {}
-                    Ok(entries) => {
-                        let count = entries.len() as u64;
-                        match repair.take(entries) {
-                            Ok(()) => took = count,
-                            Err(misfit) => say(format!("server {peer}: {misfit}")),
-                        }
-                    }
-                    Err(error) => silent = Some(format!("server {peer}: {error}")),
-                }
-                if took > 0 {
-                    let of = fetched.entry(*peer).or_insert(0_u64);
-                    *of = of.saturating_add(took);
-                    break;
-                }
-            }
-            match silent {
-                _ if took > 0 => told = None,
-                None => return Ok(Fetched::Nobody(first, last)),
-                Some(reason) => {
-                    let line = format!(
-                        "blocks {first} to {last} are damaged here, and wait for a server that has them: {reason}"
-                    );
-                    if told.as_ref() != Some(&line) {
-                        say(line.clone());
-                        told = Some(line);
-                    }
-                    sleep(PAUSE).await;
-                }
-            }
-        }
-        Ok(Fetched::All(fetched))
-    }
-
-    /// Waits until the others have a leader.
-    async fn await_leader(&self, why: &str, say: &mut impl FnMut(String)) -> Result<(), MendError> {
+    async fn over_when_led(
+        &self,
+        disk: FileDisk,
+        why: String,
+        say: &mut impl FnMut(String),
+    ) -> Result<Mended, MendError> {
         if self.peers.is_empty() {
-            return Err(self.alone(why.into()));
+            return Err(self.alone(why));
         }
+        BackOff::of(&self.dir).wait(&why, say).await;
+        self.await_leader(&why, say).await;
+        Ok(self.over(disk, why)?)
+    }
+
+    fn over(&self, disk: FileDisk, why: String) -> Result<Mended, OpenError> {
+        let aside = start_over(disk, &self.genesis, draw_incarnation(), self.options)?;
+        Ok(Mended::StartedOver { why, aside, times: BackOff::of(&self.dir).times() })
+    }
+
+    /// Waits until the others have a leader: one that is seen to lead in one term for longer than it could by what this
+    /// server answered last, before it closed its files. That is an election timeout; as much again is for ticks that come
+    /// late.
+    async fn await_leader(&self, why: &str, say: &mut impl FnMut(String)) {
         let mut client = self.client();
         let mut told = false;
+        let mut seen = None::<((NodeId, Term), Instant)>;
         loop {
-            match client.members().await {
-                Ok(members) if members.leader.is_some_and(|leader| leader == members.server) => return Ok(()),
-                _ => {}
-            }
+            let asked = Instant::now();
+            let statuses = client.statuses().await.into_iter().filter_map(|(_, status)| status.ok());
+            let leading = statuses.filter(|status| status.role == RoleName::Leader);
+            let leader = leading.max_by_key(|status| status.term).map(|status| (status.id, status.term));
+            seen = match (leader, seen) {
+                (Some(leader), Some((before, since))) if leader == before => {
+                    if asked.saturating_duration_since(since) > self.election_timeout.saturating_mul(2) {
+                        return;
+                    }
+                    seen
+                }
+                (leader, _) => leader.map(|leader| (leader, Instant::now())),
+            };
             if !std::mem::replace(&mut told, true) {
                 say(format!("it must start over ({why}), and waits until the others have a leader"));
             }
@@ -196,7 +185,7 @@ impl Patient {
         let mut servers = self.peers.clone();
         servers.insert(self.id, listen);
         let mut client = Self { peers: servers, ..self.clone() }.client();
-        let mut removed = None::<Instant>;
+        let (mut removed, mut times) = (None::<Instant>, 0_u32);
         let mut told = String::new();
         let mut tell = |line: String| {
             if line != told {
@@ -213,13 +202,15 @@ impl Patient {
             let standing = members.as_ref().map(|members| {
                 members.members.iter().find(|member| member.id == self.id).map(|member| member.standing)
             });
-            let is_late = removed.is_none_or(|since| since.elapsed() > PATIENCE);
+            let is_late = removed.is_none_or(|since| since.elapsed() > rejoin_patience(times));
             let done = match standing {
                 Ok(Some(Standing::CatchingUp | Standing::Learner)) if !is_late => Ok(()),
                 Ok(Some(Standing::Voter)) if !is_late => Ok(()),
                 Ok(Some(_)) => {
                     let answer = client.remove_member(self.id).await;
-                    removed = answer.is_ok().then(Instant::now).or(removed);
+                    if answer.is_ok() {
+                        (removed, times) = (Some(Instant::now()), times.saturating_add(1));
+                    }
                     answer.map(|_| ())
                 }
                 Ok(None) => {
@@ -259,19 +250,16 @@ impl std::fmt::Display for Mended {
                 let from = fetched.iter().map(|(peer, count)| format!("; {count} blocks from server {peer}"));
                 f.write_str(&from.collect::<String>())
             }
-            Self::StartedOver { why, aside } => {
-                write!(f, "started over, for {why}; its files are in {}", shown(aside))
+            Self::StartedOver { why, aside, times } => {
+                write!(f, "started over, for {why}; its files are in {}", aside.display())?;
+                if *times < 2 {
+                    return Ok(());
+                }
+                write!(f, "; {times} times within a day: it waits before each")
             }
         }
     }
 }
 
-fn shown(path: &Path) -> String {
-    path.display().to_string()
-}
-
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// How long a member that was added again may take to catch up before that is done anew.
-const PATIENCE: Duration = Duration::from_secs(60);

@@ -29,8 +29,10 @@ pub enum RequestBody<'a> {
     Query(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
     /// Say how this server is.
     Status,
-    /// Say what the blocks of these heights hold, as far as they are committed here. For servers that mend their logs, and
-    /// operators.
+    /// Say what the blocks of these heights hold, committed or not: [`ResponseBody::Blocks`]. For servers that mend their
+    /// logs, which check them by hash, and operators ([`Role::Admin`]).
+    ///
+    /// [`Role::Admin`]: crate::handshake::Role::Admin
     Blocks {
         /// The first.
         first: LogIndex,
@@ -109,9 +111,8 @@ pub enum ResponseBody {
     Unknown,
     /// How the server is.
     Status(Box<ServerStatus>),
-    /// The committed entries from the first that was asked for on, as many as travel at once; none where this server does
-    /// not hold it.
-    Blocks(Vec<Entry>),
+    /// The entries that were asked for, or why there are none.
+    Blocks(Blocks),
     /// The change of the members stands in the log: [`ServerStatus::is_changing`] tells when it is done.
     ChangeBegun {
         /// Its first entry.
@@ -129,6 +130,30 @@ pub enum ResponseBody {
     PrefixProof(Box<PrefixProof>),
     /// There is no head or proof here.
     NoProof(NoProof),
+}
+
+/// What a server has of the blocks that it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Blocks {
+    /// The entries from the first that was asked for on, as many as travel at once.
+    Held {
+        /// In their order, at least one.
+        entries: Vec<Entry>,
+        /// Those up to this one are committed, as far as this server knows; others may give way to others yet.
+        commit_index: LogIndex,
+    },
+    /// The first is there no more, and never again: a snapshot has taken its place.
+    Compacted {
+        /// The first that there is.
+        first: LogIndex,
+    },
+    /// The first is not there yet.
+    Behind {
+        /// The last that there is.
+        last: LogIndex,
+    },
+    /// The first cannot be read, or this server has halted: its log may be damaged itself.
+    Unable,
 }
 
 /// Why the leader does not change the members as an operator asks, where it is not the protocol that refuses. Nothing

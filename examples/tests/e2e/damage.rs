@@ -120,6 +120,25 @@ fn d2_a_damaged_server_waits_for_the_others() {
     nothing_is_lost(&mut cluster, 3);
 }
 
+/// After a power cut of all only one log is whole. Its server knows of no block whether it is committed, and cannot lead
+/// alone.
+#[test]
+fn d2_two_damaged_servers_of_three_are_mended_from_the_third() {
+    let mut cluster = Cluster::start(3);
+    put_all(&cluster);
+    cluster.converged();
+    (1..=3).for_each(|id| cluster.kill(id));
+    for (id, nth) in [(2, 15), (3, 20)] {
+        harm(&cluster, id, |frames| frames.iter().copied().filter(|(_, len)| *len > 62).nth(nth).unwrap());
+    }
+    (1..=3).for_each(|id| cluster.start_server(id));
+    for id in [2, 3] {
+        let remark = wait_for("a damaged server to say what was mended", || remarks(&cluster, id));
+        assert!(remark.contains("mended: damage in 1 place") && remark.contains("from server"), "{remark}");
+    }
+    nothing_is_lost(&mut cluster, 2);
+}
+
 /// The file is harmed under a server that runs: it finds that, mends it without ending, and goes on.
 #[test]
 fn d2_a_block_that_rots_while_its_server_runs_is_found_by_its_scrub() {

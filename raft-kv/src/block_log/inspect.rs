@@ -117,12 +117,18 @@ impl Inspection {
     /// There is no log, or one of another version; a server has the directory open; or it cannot be read at all. What
     /// is wrong inside it is no error: see [`findings`](Self::findings).
     pub fn of(dir: impl AsRef<Path>, progress: impl FnMut(u64, u64)) -> Result<Self, OpenError> {
-        Self::look(dir.as_ref(), Some(ARCHIVE), progress)
+        let disk = ReadOnlyDisk::open(dir.as_ref(), Some(ARCHIVE)).map_err(OpenError::Disk)?;
+        let found = Self::look(disk, progress)?;
+        found.disk.recheck().map_err(OpenError::Disk)?;
+        Ok(found)
     }
 
-    /// The same, with or without the archive.
-    pub(super) fn look(dir: &Path, archive: Option<&str>, progress: impl FnMut(u64, u64)) -> Result<Self, OpenError> {
-        let disk = ReadOnlyDisk::open(dir, archive).map_err(OpenError::Disk)?;
+    /// The same of a directory that the caller has locked, without its archive.
+    pub(super) fn locked(dir: &Path) -> Result<Self, OpenError> {
+        Self::look(ReadOnlyDisk::unlocked(dir).map_err(OpenError::Disk)?, |_, _| ())
+    }
+
+    fn look(disk: ReadOnlyDisk, progress: impl FnMut(u64, u64)) -> Result<Self, OpenError> {
         if disk.holds(OLD_FILE) {
             return Err(OpenError::OldFormat { place: disk.place_of(OLD_FILE) });
         }
@@ -131,7 +137,6 @@ impl Inspection {
         walk.snapshots();
         let salvage = walk.salvage();
         let Walk { findings, all: segments, map, genesis, installed: snapshot, counts, .. } = walk;
-        disk.recheck().map_err(OpenError::Disk)?;
         Ok(Self { segments, map, genesis, snapshot, findings, counts, salvage, disk })
     }
 

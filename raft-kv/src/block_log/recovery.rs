@@ -11,6 +11,7 @@ use super::frame::{
     Checkpoint, FRAME_HEADER_LEN, INCARNATION_AT, SEGMENT_HEADER_LEN, SegmentHeader, VERSION, encode_checkpoint,
     encode_frame,
 };
+use super::repair::REPAIRING;
 use super::replay::{Replay, ReplayFault};
 use super::segments::{OLD_FILE, RECEIVING, SPARE, Segment, Segments, is_snapshot, segment_name, segment_number};
 use super::window::Window;
@@ -18,7 +19,7 @@ use crate::block::Genesis;
 use crate::disk::{Change, Disk};
 
 /// Zeros that are written at once.
-const ZEROS_LEN: usize = 1 << 20;
+pub(super) const ZEROS_LEN: usize = 1 << 20;
 
 /// What a damaged log's owner is told to do.
 const ADVICE: &str = "nothing was changed: put this directory back from a copy that is no older, or remove this server \
@@ -251,7 +252,7 @@ impl<'a, D: Disk> Reading<'a, D> {
         let is_needed = |name: &str| match segment_number(name) {
             Some(number) => number <= last,
             None if is_snapshot(name) => Some(name) == installed,
-            None => name != SPARE && !name.starts_with(RECEIVING),
+            None => ![SPARE, REPAIRING].contains(&name) && !name.starts_with(RECEIVING),
         };
         let left_over = files.iter().filter(|name| !is_needed(name)).cloned().collect();
         let Self { incarnation, segments, vouched, .. } = self;

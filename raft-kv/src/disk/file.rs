@@ -74,6 +74,12 @@ impl FileDisk {
         Ok(Self { dir: dir.into(), directory, shared, writer, preparing: None, names, next, lock })
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Does all that was submitted, ends the threads and releases the lock.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ impl ReadOnlyDisk {
         Ok(Self { dir: dir.into(), below, files, lock, open: RefCell::new(None) })
     }
 
-    /// Looks at a directory whose server may run: its files change meanwhile.
+    /// Looks at a directory whose server may run, so that its files change meanwhile; or one that the caller has locked.
     ///
     /// # Errors
     /// The system's refusal.

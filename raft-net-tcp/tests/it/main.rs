@@ -10,5 +10,6 @@ mod faults;
 mod hints;
 mod history;
 mod members;
+mod mend;
 mod story;
 mod suite;

@@ -1,6 +1,7 @@
 //! Starting over: the directory's files are moved aside, and a log is founded that is another disk's.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use raft_core::Incarnation;
 
@@ -45,13 +46,26 @@ pub fn rejoined(dir: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// Moves all files of this directory, the archive's included, to another below it, which is answered, and founds a log there with this new
-/// incarnation. For any reason that a server has not to trust its files. Nobody has the directory open.
+/// When this directory started over, as far as what it moved aside is there still and the system's clock is right.
+#[must_use]
+pub fn started_over(dir: &Path) -> Vec<SystemTime> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let aside = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(ASIDE));
+    aside.filter_map(|entry| entry.metadata().ok()?.modified().ok()).collect()
+}
+
+/// Moves all files of this directory, the archive's included, to another below it, which is answered, and founds a log
+/// there with this new incarnation. For any reason that a server has not to trust its files.
 ///
 /// # Errors
 /// A file cannot be moved or written. It [is starting over](is_starting_over) still then.
-pub fn start_over(dir: &Path, genesis: &Genesis, new: Incarnation, options: LogOptions) -> Result<PathBuf, OpenError> {
-    let mut disk = FileDisk::open(dir, || ()).map_err(OpenError::Disk)?;
+pub fn start_over(
+    mut disk: FileDisk,
+    genesis: &Genesis,
+    new: Incarnation,
+    options: LogOptions,
+) -> Result<PathBuf, OpenError> {
+    let dir = disk.dir().to_owned();
     for mark in [STARTING_OVER, REJOINING] {
         if !disk.holds(mark) {
             disk.settle(&[Change::Create { file: mark }])?;
@@ -78,8 +92,8 @@ pub fn start_over(dir: &Path, genesis: &Genesis, new: Incarnation, options: LogO
     }
     let (cluster, configuration) = (genesis.cluster, genesis.configuration.clone());
     let log = BlockLog::create(disk, cluster, configuration, new, options)?;
-    log.into_disk().shutdown().map_err(OpenError::Disk)?;
-    let mut disk = FileDisk::open(dir, || ()).map_err(OpenError::Disk)?;
+    // The lock is held until the mark is gone.
+    let mut disk = log.into_disk();
     disk.settle(&[Change::Remove { file: STARTING_OVER }])?;
     disk.shutdown().map_err(OpenError::Disk)?;
     Ok(to)

@@ -1,9 +1,12 @@
 //! A directory that is harmed at one place after the other: it is mended, or starts over, and never forgets in silence.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use raft_core::{Configuration, NodeId, Payload, SnapshotChunk, Storage, StorageError, Term, Write, WriteId, WriteOp};
+use raft_core::{
+    Configuration, Entry, Incarnation, NodeId, Payload, SnapshotChunk, Storage, StorageError, Term, Write, WriteId,
+    WriteOp,
+};
 
 use super::*;
 use crate::block::ClusterId;
@@ -19,6 +22,10 @@ fn asked() -> Genesis {
 fn open(dir: &Path) -> Result<BlockLog<FileDisk>, OpenError> {
     let disk = FileDisk::open(dir, || ()).unwrap();
     BlockLog::open_or_create(disk, asked().cluster, asked().configuration, DISK, OPTIONS)
+}
+
+fn diagnose(dir: &Path) -> Diagnosis {
+    Diagnosis::of(FileDisk::open(dir, || ()).unwrap(), &asked()).unwrap()
 }
 
 /// All that a log has to say.
@@ -101,7 +108,7 @@ fn fetch(repair: &mut Repair, entries: &[Entry], from: u64) -> Option<usize> {
         let part: Vec<Entry> =
             entries.iter().filter(|entry| entry.index >= first && entry.index <= last).take(2).cloned().collect();
         fetched += part.len();
-        repair.take(part).unwrap();
+        repair.take(&part).unwrap();
     }
     Some(fetched)
 }
@@ -134,11 +141,12 @@ fn d2_what_is_damaged_is_mended_from_peers_or_the_server_starts_over() {
                 Err(OpenError::Storage(StorageError::Damaged { .. })) => {}
                 Err(error) => panic!("{place}: {error}"),
             }
-            match Diagnosis::of(dir.path(), &asked()).unwrap() {
+            match diagnose(dir.path()) {
                 Diagnosis::Mendable(mut repair) => {
                     assert!(!repair.damage().is_empty(), "{place}");
                     fetched += fetch(&mut repair, &entries, 1).unwrap();
-                    repair.finish(dir.path()).unwrap();
+                    repair.finish().unwrap();
+                    drop(repair);
                     let found = read(&open(dir.path()).unwrap_or_else(|error| panic!("{place}: {error}")));
                     let is_snapshot = file.to_string_lossy().contains("snapshot");
                     assert_eq!((found.incarnation, found.hard_state), (held.incarnation, held.hard_state), "{place}");
@@ -146,9 +154,9 @@ fn d2_what_is_damaged_is_mended_from_peers_or_the_server_starts_over() {
                     assert_eq!(found.blocks.len() == 24, is_snapshot, "{place}");
                     mended += 1;
                 }
-                Diagnosis::Lost { .. } => {
+                Diagnosis::Lost { disk, .. } => {
                     std::fs::create_dir(dir.path().join("archive")).unwrap();
-                    let aside = start_over(dir.path(), &asked(), Incarnation(99), OPTIONS).unwrap();
+                    let aside = start_over(disk, &asked(), Incarnation(99), OPTIONS).unwrap();
                     assert!(is_rejoining(dir.path()) && !is_starting_over(dir.path()));
                     assert!(aside.join(file.file_name().unwrap()).exists() && aside.join("archive").exists());
                     assert!(!dir.path().join("archive").exists());
@@ -170,17 +178,16 @@ fn d2_a_peer_whose_blocks_do_not_fit_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let (held, entries) = written(dir.path());
     let file = harm(dir.path(), "what block 20 says");
-    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    let Diagnosis::Mendable(mut repair) = diagnose(dir.path()) else { panic!() };
     assert_eq!(repair.missing(), Some((LogIndex(20), LogIndex(20))));
-    assert!(repair.finish(dir.path()).is_err(), "a block is missing");
+    assert!(repair.finish().is_err(), "a block is missing");
     let other = Entry { payload: Payload::Command(Bytes::from_static(b"another history")), ..entries[19].clone() };
-    assert_eq!(repair.take(vec![other]), Err(Misfit { first: LogIndex(20), last: LogIndex(21) }));
-    assert_eq!(repair.take(vec![entries[20].clone()]), Err(Misfit { first: LogIndex(20), last: LogIndex(20) }));
-    assert_eq!(
-        (repair.missing(), repair.take(vec![entries[19].clone()])),
-        (Some((LogIndex(20), LogIndex(20))), Ok(()))
-    );
-    repair.finish(dir.path()).unwrap();
+    let misfit = |first, last| Err(Misfit { first: LogIndex(first), last: LogIndex(last) }.into());
+    assert_eq!(repair.take(&[other]), misfit(20, 21));
+    assert_eq!(repair.take(&entries[20..21]), misfit(20, 20));
+    assert_eq!((repair.missing(), repair.take(&entries[19..20])), (Some((LogIndex(20), LogIndex(20))), Ok(())));
+    repair.finish().unwrap();
+    drop(repair);
     assert_eq!(read(&open(dir.path()).unwrap()), held);
     assert!(dir.path().join(DAMAGED).join(file).exists());
 }
@@ -192,9 +199,10 @@ fn d2_a_crash_while_the_old_segments_are_moved_is_mended_again() {
     let (held, entries) = written(dir.path());
     harm(dir.path(), "what block 20 says");
     let before = copy(dir.path());
-    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    let Diagnosis::Mendable(mut repair) = diagnose(dir.path()) else { panic!() };
     fetch(&mut repair, &entries, 1).unwrap();
-    repair.finish(dir.path()).unwrap();
+    repair.finish().unwrap();
+    drop(repair);
     let new = files(dir.path()).into_iter().rfind(|path| path.to_string_lossy().contains("segment")).unwrap();
     std::fs::copy(&new, before.path().join(new.file_name().unwrap())).unwrap();
     let moved: Vec<PathBuf> =
@@ -202,9 +210,9 @@ fn d2_a_crash_while_the_old_segments_are_moved_is_mended_again() {
     for old in &moved[..moved.len() - 1] {
         let image = copy(before.path());
         if open(image.path()).is_err() {
-            let Diagnosis::Mendable(repair) = Diagnosis::of(image.path(), &asked()).unwrap() else { panic!() };
+            let Diagnosis::Mendable(mut repair) = diagnose(image.path()) else { panic!() };
             assert_eq!(repair.missing(), None);
-            repair.finish(image.path()).unwrap();
+            repair.finish().unwrap();
         }
         assert_eq!(read(&open(image.path()).unwrap()), held);
         std::fs::remove_file(old).unwrap();
@@ -223,4 +231,64 @@ fn harm(dir: &Path, words: &str) -> String {
         }
     }
     panic!("no block says {words}");
+}
+
+/// A gap may be as long as the log: what is fetched goes to the file as it comes, and memory holds a frame of it.
+#[test]
+fn d2_what_is_fetched_is_not_held_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path()).unwrap();
+    let mut id = 0;
+    let mut write = |log: &mut BlockLog<FileDisk>, op| {
+        id += 1;
+        log.write(Write { id: WriteId(id), op }).unwrap();
+        while log.persisted().unwrap() < WriteId(id) {
+            std::thread::yield_now();
+        }
+    };
+    write(&mut log, WriteOp::HardState(HardState { current_term: Term(1), voted_for: None }));
+    let entry = |height| {
+        let payload = Payload::Command(Bytes::from(vec![height as u8; 256 << 10]));
+        Entry { index: LogIndex(height), term: Term(1), payload }
+    };
+    let entries: Vec<Entry> = (1..=24).map(entry).collect();
+    for entry in &entries {
+        write(&mut log, WriteOp::Append { entries: [entry.clone()].into(), digests: None });
+    }
+    let held = read(&log);
+    log.into_disk().shutdown().unwrap();
+    for number in 4..=20 {
+        std::fs::remove_file(dir.path().join(segment_name(number))).unwrap();
+    }
+    let Diagnosis::Mendable(mut repair) = diagnose(dir.path()) else { panic!() };
+    let (first, last) = repair.missing().unwrap();
+    let gap = &entries[first.0 as usize - 1..last.0 as usize];
+    assert!(gap.len() > 15, "{first} to {last}");
+    let in_file = || std::fs::metadata(dir.path().join(REPAIRING)).unwrap().len();
+    // Another history first, with longer blocks: nothing of it may be read behind the end of the shorter one.
+    let longer = |entry: &Entry| Entry { payload: Payload::Command(Bytes::from(vec![1; 400 << 10])), ..entry.clone() };
+    let others: Vec<Entry> = gap.iter().map(longer).collect();
+    let misfits = others.chunks(1).map(|part| repair.take(part)).filter(Result::is_err).count();
+    assert!(misfits == 1 && repair.is_anchored() && repair.missing() == Some((first, last)));
+    let (most, rest) = gap.split_at(gap.len() - 1);
+    most.chunks(1).for_each(|part| repair.take(part).unwrap());
+    assert!(in_file() > 3 << 20 && !repair.is_anchored(), "{} bytes are in the file", in_file());
+    repair.take(rest).unwrap();
+    assert!(repair.is_anchored() && repair.missing().is_none());
+    repair.finish().unwrap();
+    drop(repair);
+    assert_eq!(read(&open(dir.path()).unwrap()), held);
+}
+
+/// A directory that was put back from a copy meanwhile keeps nothing of a mend that did not come to its end.
+#[test]
+fn d2_what_a_mend_left_is_removed_where_the_log_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, _) = written(dir.path());
+    let whole = copy(dir.path());
+    harm(dir.path(), "what block 20 says");
+    drop(diagnose(dir.path()));
+    std::fs::copy(dir.path().join(REPAIRING), whole.path().join(REPAIRING)).unwrap();
+    assert_eq!(read(&open(whole.path()).unwrap()), held);
+    assert!(!whole.path().join(REPAIRING).exists());
 }
