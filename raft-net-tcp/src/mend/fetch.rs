@@ -3,8 +3,13 @@
 //! All of a gap comes from one peer, because only the block behind it shows whether what was fetched is right: where it is
 //! not, one knows whose it was. The next peer begins at the gap's beginning. Peers give what is not committed as well: a
 //! block that fits on both sides is the right one, whoever has it.
+//!
+//! Where every peer answers and none has the blocks, nobody will: a peer gets them from another, and this server may have
+//! been the only one. So that is the end of waiting, once it has been so for long enough that no answer crossed a block
+//! under way; at once, where all of them have lost the blocks for good.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use raft_core::{LogIndex, NodeId};
 use raft_kv::repair::{Repair, TakeError};
@@ -26,8 +31,10 @@ enum Given {
     All(u64),
     /// Nothing, now or ever.
     Never(String),
-    /// Nothing now.
-    Later(String),
+    /// Nothing now: it has not come as far, or has others that are not committed.
+    Lacks(String),
+    /// It does not say what it has.
+    Silent(String),
 }
 
 impl Patient {
@@ -56,35 +63,35 @@ impl Patient {
         say: &mut impl FnMut(String),
     ) -> Result<Option<(NodeId, u64)>, MendError> {
         let (mut never, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let mut tell = |line: String| {
+            if told.insert(line.clone()) {
+                say(line);
+            }
+        };
+        let mut heard = Instant::now();
         loop {
             let mut waits = None;
             for peer in self.peers.keys() {
                 if never.contains(peer) {
                     continue;
                 }
-                let why = match ask(client, repair, *peer).await? {
+                match ask(client, repair, *peer).await? {
                     Given::All(count) => return Ok(Some((*peer, count))),
                     Given::Never(why) => {
                         never.insert(*peer);
-                        why
+                        tell(format!("server {peer}: {why}"));
                     }
-                    Given::Later(why) => {
+                    Given::Lacks(why) => waits = Some(format!("server {peer}: {why}")),
+                    Given::Silent(why) => {
                         waits = Some(format!("server {peer}: {why}"));
-                        why
+                        heard = Instant::now();
                     }
-                };
-                repair.forget()?;
-                let line = format!("server {peer}: {why}");
-                if waits.as_ref() != Some(&line) && told.insert(line.clone()) {
-                    say(line);
                 }
+                repair.forget()?;
             }
-            let Some(reason) = waits else { return Ok(None) };
-            let line =
-                format!("blocks {first} to {last} are damaged here, and wait for a server that has them: {reason}");
-            if told.insert(line.clone()) {
-                say(line);
-            }
+            let is_nowhere = heard.elapsed() > self.election_timeout.saturating_mul(LACKED_TIMEOUTS);
+            let Some(reason) = waits.filter(|_| !is_nowhere) else { return Ok(None) };
+            tell(format!("blocks {first} to {last} are damaged here, and wait for a server that has them: {reason}"));
             sleep(PAUSE).await;
         }
     }
@@ -92,25 +99,26 @@ impl Patient {
 
 /// Asks one peer for a gap, part by part.
 async fn ask(client: &mut Client, repair: &mut Repair, peer: NodeId) -> Result<Given, MendError> {
-    let mut count = 0_u64;
+    let (mut count, mut is_committed) = (0_u64, true);
     while let Some((first, last)) = repair.missing() {
         let (entries, commit_index) = match client.blocks(peer, first, last).await {
             Ok(Blocks::Held { entries, commit_index }) if !entries.is_empty() => (entries, commit_index),
             Ok(Blocks::Compacted { first: held }) => {
                 return Ok(Given::Never(format!("its log begins with block {held}")));
             }
-            Ok(Blocks::Behind { .. }) => return Ok(Given::Later("its log does not reach them yet".into())),
+            Ok(Blocks::Behind { .. }) => return Ok(Given::Lacks("its log does not reach them yet".into())),
             Ok(Blocks::Held { .. } | Blocks::Unable) => {
-                return Ok(Given::Later("it cannot read them, or has halted".into()));
+                return Ok(Given::Silent("it cannot read them, or has halted".into()));
             }
-            Err(error) => return Ok(Given::Later(error.to_string())),
+            Err(error) => return Ok(Given::Silent(error.to_string())),
         };
         let end = entries.last().map_or(first, |entry| entry.index);
+        is_committed &= end <= commit_index;
         match repair.take(&entries) {
             Ok(()) => count = count.saturating_add(entries.len() as u64),
-            // What is not committed there may give way to the right ones yet.
-            Err(TakeError::Misfit(misfit)) if commit_index < end => return Ok(Given::Later(misfit.to_string())),
-            Err(TakeError::Misfit(misfit)) => return Ok(Given::Never(misfit.to_string())),
+            Err(TakeError::Misfit(misfit)) if is_committed => return Ok(Given::Never(misfit.to_string())),
+            // They may give way to the right ones yet.
+            Err(TakeError::Misfit(misfit)) => return Ok(Given::Lacks(misfit.to_string())),
             Err(TakeError::Open(error)) => return Err(error.into()),
         }
         if repair.is_anchored() {
@@ -119,3 +127,6 @@ async fn ask(client: &mut Client, repair: &mut Repair, peer: NodeId) -> Result<G
     }
     Ok(Given::All(count))
 }
+
+/// For so many election timeouts every peer must answer, and lack the blocks, before nobody has them: half a minute.
+const LACKED_TIMEOUTS: u32 = 100;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use raft_core::{
@@ -15,10 +15,11 @@ use raft_net_tcp::frame::{self, FrameReader, Kind};
 use raft_net_tcp::handshake::{Hello, PROTOCOL_VERSION, Role};
 use raft_net_tcp::mend::{Mended, Patient};
 use raft_net_tcp::protocol::{Blocks, Response, ResponseBody, ServerStatus};
+use raft_net_tcp::{Client, ClientOptions, Identity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::cluster::{CLUSTER, PATIENCE};
+use crate::cluster::{CLUSTER, Cluster, PATIENCE, identity, key, value};
 
 const BLOCKS: u64 = 24;
 const DAMAGED: LogIndex = LogIndex(10);
@@ -227,6 +228,21 @@ async fn d8_a_server_starts_over_where_every_peer_has_compacted_the_blocks() {
     assert!(mended.has_started_over() && mended.to_string().contains("blocks 10 to 12 any more"), "{mended} {said:?}");
 }
 
+/// The blocks were on this server alone; or whoever lags was removed, and lags for ever.
+#[tokio::test]
+async fn d8_a_server_starts_over_where_no_peer_has_the_blocks_for_long() {
+    let dir = tempfile::tempdir().unwrap();
+    damaged(dir.path());
+    let behind = |asked| match asked {
+        Asked::Status => status(1, RoleName::Leader, 4),
+        Asked::Blocks(_) => ResponseBody::Blocks(Blocks::Behind { last: LogIndex(9) }),
+    };
+    let peers = [peer(1, behind).await];
+    let patient = Patient { election_timeout: Duration::from_millis(10), ..patient(dir.path(), peers) };
+    let (mended, said) = mend(&patient).await;
+    assert!(mended.has_started_over() && said.iter().any(|line| line.contains("does not reach")), "{mended} {said:?}");
+}
+
 /// While it waits for its peers, no other process opens the directory.
 #[tokio::test]
 async fn d7_a_directory_that_is_being_mended_is_locked() {
@@ -295,4 +311,37 @@ async fn m10_a_server_that_started_over_a_moment_ago_waits_before_it_does_so_aga
     let over = patient.start_over("a test has it".into(), |_| ());
     let mended = tokio::time::timeout(PATIENCE, over).await.unwrap().unwrap();
     assert!(mended.to_string().contains("2 times within a day"), "{mended}");
+}
+
+/// What a real server says: one alone, of three, whose log is not known to be committed; and one that has compacted its log.
+#[tokio::test]
+async fn d2_a_server_gives_what_is_not_committed_and_says_what_is_gone() {
+    let mut cluster = Cluster::tuned(3, |config| {
+        (config.requests.snapshot_every_bytes, config.raft.tail_entries) = (Some(4 << 10), 2);
+    });
+    let mut client = cluster.client(7001);
+    for _ in 0..4 {
+        client.put(key("a"), value("1")).await.unwrap();
+    }
+    cluster.level().await;
+    let ids = cluster.ids();
+    ids.iter().for_each(|id| cluster.stop(*id));
+    cluster.restart(ids[0]);
+    let identity = Identity { role: Role::Admin, ..identity(3) };
+    let mut asking = Client::new(cluster.addresses.clone(), identity, ClientOptions::default());
+    let last = cluster.status(ids[0]).await.last_index;
+    let Blocks::Held { entries, commit_index } = asking.blocks(ids[0], LogIndex(2), last).await.unwrap() else {
+        panic!("it gives nothing")
+    };
+    assert!(entries.len() as u64 == last.0 - 1 && commit_index < LogIndex(2), "{entries:?}, {commit_index}");
+    assert_eq!(asking.blocks(ids[0], last.next(), last.next()).await, Ok(Blocks::Behind { last }));
+    ids[1..].iter().for_each(|id| cluster.restart(*id));
+    for _ in 0..40 {
+        client.put(key("a"), value(&"long".repeat(100))).await.unwrap();
+    }
+    let begun = Instant::now();
+    while !matches!(asking.blocks(ids[0], LogIndex(2), last).await, Ok(Blocks::Compacted { first }) if first > last) {
+        assert!(begun.elapsed() < PATIENCE, "it has compacted nothing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
