@@ -292,3 +292,69 @@ fn d2_what_a_mend_left_is_removed_where_the_log_is_whole() {
     assert_eq!(read(&open(whole.path()).unwrap()), held);
     assert!(!whole.path().join(REPAIRING).exists());
 }
+
+/// Power cuts before the new log has its name: whatever is in its file then, the directory is damaged as before.
+#[test]
+fn p2_a_mend_that_is_cut_short_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, entries) = written(dir.path());
+    for words in ["what block 14 says", "what block 20 says", "what block 21 says"] {
+        harm(dir.path(), words);
+    }
+    let mut images = vec![copy(dir.path())];
+    let Diagnosis::Mendable(mut repair) = diagnose(dir.path()) else { panic!() };
+    while let Some((first, _)) = repair.missing() {
+        images.push(copy(dir.path()));
+        let at = first.0 as usize - 1;
+        repair.take(&entries[at..=at]).unwrap();
+    }
+    images.push(copy(dir.path()));
+    drop(repair);
+    for image in images {
+        let repairing = image.path().join(REPAIRING);
+        let bytes = std::fs::read(&repairing).unwrap_or_default();
+        for len in [0, bytes.len() / 2, bytes.len()] {
+            let cut = copy(image.path());
+            if !bytes.is_empty() {
+                std::fs::write(cut.path().join(REPAIRING), &bytes[..len]).unwrap();
+            }
+            assert!(open(cut.path()).is_err());
+            let Diagnosis::Mendable(mut repair) = diagnose(cut.path()) else { panic!() };
+            assert_eq!(fetch(&mut repair, &entries, 1), Some(3));
+            repair.finish().unwrap();
+            drop(repair);
+            assert_eq!(read(&open(cut.path()).unwrap()), held);
+            assert!(!cut.path().join(REPAIRING).exists());
+        }
+    }
+}
+
+/// Power cuts while a server starts over: it does so again, and every file of before is in one of the directories aside.
+#[test]
+fn p2_a_start_over_that_is_cut_short_is_done_again() {
+    let whole = tempfile::tempdir().unwrap();
+    written(whole.path());
+    let all = files(whole.path());
+    for moved in 0..=all.len() {
+        let dir = copy(whole.path());
+        let name = |path: &PathBuf| path.file_name().unwrap().to_owned();
+        std::fs::write(dir.path().join("starting-over"), []).unwrap();
+        std::fs::create_dir(dir.path().join("aside-1")).unwrap();
+        for file in all[..moved].iter().map(name) {
+            std::fs::rename(dir.path().join(&file), dir.path().join("aside-1").join(&file)).unwrap();
+        }
+        if moved == all.len() {
+            // The new log is there, and the mark is still.
+            open(dir.path()).unwrap().into_disk().shutdown().unwrap();
+        }
+        let disk = FileDisk::open(dir.path(), || ()).unwrap();
+        let aside = start_over(disk, &asked(), Incarnation(99), OPTIONS).unwrap();
+        assert!(aside.ends_with("aside-2") && is_rejoining(dir.path()) && !is_starting_over(dir.path()));
+        assert_eq!(started_over(dir.path()).len(), 2);
+        let log = open(dir.path()).unwrap();
+        assert_eq!((log.incarnation(), log.last_index()), (Incarnation(99), LogIndex(0)));
+        for file in all.iter().map(name) {
+            assert!(["aside-1", "aside-2"].iter().any(|aside| dir.path().join(aside).join(&file).exists()), "{file:?}");
+        }
+    }
+}
