@@ -123,7 +123,7 @@ pub enum Action {
         /// First entry that the log still holds, or would.
         first_index: LogIndex,
     },
-    /// The snapshot that was taken is not installed, or the one that is being taken is given up.
+    /// The snapshot that was taken is not installed, or the one that is being taken or received is given up.
     SnapshotRefused(Refusal),
     /// A message was dropped unanswered, for a correct peer does not send it.
     MessageDropped {
@@ -177,6 +177,8 @@ pub enum WriteOp {
         /// The chain digest of each, as the storage's `link` gave it; none where it does not link.
         digests: Option<Arc<[Digest]>>,
     },
+    /// Remove what was received of a snapshot that is not installed, where there is something.
+    GiveUpSnapshot,
 }
 
 /// What must survive a crash besides the log ("persistent state on all servers", Figure 2).

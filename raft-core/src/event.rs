@@ -69,6 +69,9 @@ pub enum Event {
     StateDiverged(LogIndex),
     /// The state machine's state after this entry has changed by itself, as a snapshot of it shows: the node halts.
     StateRotted(LogIndex),
+    /// There is no room for the rest of the snapshot that is being taken or received (fault D6): what is there of it is
+    /// removed, and it is given up, which [`SnapshotRefused`](crate::Action::SnapshotRefused) says in the same step.
+    SnapshotOutgrows,
 }
 
 /// Who shall take part.
@@ -105,7 +108,7 @@ impl Event {
         match self {
             Self::Propose(_) => Some(Action::ProposalRefused(Refusal::Halted)),
             Self::Read(read) => Some(Action::ReadFailed { read: *read, reason: Refusal::Halted }),
-            Self::SnapshotPiece(_) => Some(Action::SnapshotRefused(Refusal::Halted)),
+            Self::SnapshotPiece(_) | Self::SnapshotOutgrows => Some(Action::SnapshotRefused(Refusal::Halted)),
             Self::ChangeMembership(_) => Some(Action::MembershipRefused(Refusal::Halted)),
             Self::TransferLeadership(target) => {
                 Some(Action::TransferRefused { target: *target, reason: Refusal::Halted })

@@ -214,6 +214,10 @@ impl<S: Storage> Node<S> {
                 Ok(())
             }
             Event::SnapshotPiece(piece) => self.on_snapshot_piece(piece, actions),
+            Event::SnapshotOutgrows => {
+                self.on_snapshot_outgrows(actions);
+                Ok(())
+            }
             Event::Restored(index) => self.on_restored(index, actions),
             Event::RestoreFailed(index) => {
                 self.on_restore_failed(index, actions);

@@ -66,6 +66,8 @@ pub struct Replica<S, T, M> {
     applied_bytes: usize,
     /// Leadership was handed over for lack of room, since there was room last.
     gave_way: bool,
+    /// The leader's snapshot that there was no room for last, and the bytes that it would have had.
+    outgrown: (LogIndex, u64),
     digests: StateDigests,
     /// The snapshot that is being taken.
     taking: Option<Taking>,
@@ -99,6 +101,7 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
             notices: VecDeque::new(),
             applied_bytes: 0,
             gave_way: false,
+            outgrown: (LogIndex(0), 0),
             digests: StateDigests::new(limits.state_digest_every),
             taking: None,
         })
@@ -116,6 +119,8 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub fn receive(&mut self, message: Message) {
         if self.finds_room(&message) {
             self.handle(Event::Message(message));
+        } else {
+            self.lose(&message);
         }
     }
 

@@ -27,6 +27,8 @@ use crate::role::Role;
 use crate::storage::{SnapshotChunk, SnapshotMeta, Storage};
 use crate::types::{Digest, LogIndex, NodeId, Term, WriteId};
 
+mod room;
+
 /// A snapshot that is being received.
 #[derive(Clone, Debug)]
 pub(crate) struct Receiving {

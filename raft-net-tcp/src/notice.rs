@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use raft_core::{Action, NodeId, RoleName};
+use raft_core::{Action, NodeId, Refusal, RoleName};
 
 use crate::protocol::CloseReason;
 
@@ -65,6 +65,9 @@ impl std::fmt::Display for Notice {
             Self::Raft(Action::SnapshotInstalled { index, first_index }) => {
                 write!(f, "the log is compacted: a snapshot of entry {index}, entries from {first_index} on")
             }
+            Self::Raft(Action::SnapshotRefused(Refusal::DiskFull)) => {
+                write!(f, "a snapshot was given up: there is no room for it")
+            }
             Self::Raft(Action::SnapshotRefused(reason)) => write!(f, "a snapshot was not taken: {}", reason),
             Self::Raft(Action::DiskReplaced { id }) => write!(
                 f,
@@ -92,7 +95,7 @@ impl std::fmt::Display for Notice {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Configuration, LogIndex, Refusal, SnapshotMeta};
+    use raft_core::{Configuration, LogIndex, SnapshotMeta};
 
     use super::*;
 

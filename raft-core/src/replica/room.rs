@@ -5,6 +5,8 @@
 //! * A follower loses appends that bring commands, and chunks of snapshots, as on a bad link: they are sent again. It
 //!   takes what is empty or a membership, so that a leader of its term can commit where it holds all before that.
 //! * Terms and votes are written as ever, and no snapshot is taken.
+//! * A snapshot that outgrows the room while it is taken or received gives back what it has. A leader's is begun again
+//!   where there is room for more of it than that: else each chunk that finds room would begin it anew.
 
 use super::Replica;
 use crate::action::RoleName;
@@ -31,11 +33,25 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
                 let brings_command = || append.entries.iter().any(|entry| matches!(entry.payload, Payload::Command(_)));
                 !is_new || self.has_room() || !brings_command()
             }
-            Body::InstallSnapshot(chunk) => self.node.storage().has_room_for_snapshot(length_of(chunk.data.len())),
+            Body::InstallSnapshot(chunk) => {
+                let (index, wanted) = self.outgrown;
+                let is_again = chunk.offset == 0 && chunk.meta.last_included_index == index;
+                let bytes = length_of(chunk.data.len()).max(if is_again { wanted } else { 0 });
+                self.node.storage().has_room_for_snapshot(bytes)
+            }
             _ => true,
         };
         mark!(FullDiskLoses, !finds);
         finds
+    }
+
+    /// A message is lost for lack of room: where it is a chunk, what arrived before it is of no use.
+    pub(super) fn lose(&mut self, message: &Message) {
+        let Body::InstallSnapshot(chunk) = &message.body else { return };
+        if let Some((index, bytes)) = self.node.chunks_arrived() {
+            self.outgrown = (index, bytes.saturating_add(length_of(chunk.data.len())));
+            self.handle(Event::SnapshotOutgrows);
+        }
     }
 
     /// A leader whose disk has become full gives way to one that may have room.

@@ -99,10 +99,9 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         }
         let data = taking.rest.split_to(taking.rest.len().min(bytes));
         if !self.node.storage().has_room_for_snapshot(length_of(data.len())) {
-            self.end_snapshot();
             // Tried again when half as much again was applied.
             self.applied_bytes = self.limits.snapshot_every_bytes.unwrap_or(0) / 2;
-            self.notice(Action::SnapshotRefused(Refusal::DiskFull));
+            self.handle(Event::SnapshotOutgrows);
             return;
         }
         let (meta, offset, done) = (taking.meta.clone(), taking.offset, taking.rest.is_empty());

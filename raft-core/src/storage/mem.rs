@@ -240,6 +240,7 @@ impl Storage for MemStorage {
             WriteOp::Append { entries, digests } => self.append(&entries, digests)?,
             WriteOp::SnapshotChunk(chunk) => self.receive(*chunk)?,
             WriteOp::InstallSnapshot { index, keep_from } => self.install(index, keep_from)?,
+            WriteOp::GiveUpSnapshot => self.receiving = None,
         }
         self.persisted = write.id;
         Ok(())

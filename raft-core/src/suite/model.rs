@@ -24,6 +24,7 @@ pub(super) enum Op {
     Append(Vec<Entry>),
     Chunk(Box<SnapshotChunk>),
     Install { index: LogIndex, keep_from: Option<LogIndex> },
+    GiveUp,
 }
 
 /// The content of a storage after some write.
@@ -218,6 +219,10 @@ impl State {
                 next.install(*keep_from);
                 WriteOp::InstallSnapshot { index: *index, keep_from: *keep_from }
             }
+            Op::GiveUp => {
+                next.receiving = None;
+                WriteOp::GiveUpSnapshot
+            }
         };
         Ok((formed, next))
     }
@@ -293,6 +298,7 @@ impl Op {
             }
             Self::Install { index, keep_from: Some(first) } => format!("install {index}, keep from {first}"),
             Self::Install { index, keep_from: None } => format!("install {index} for the log"),
+            Self::GiveUp => String::from("give up what was received"),
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn check_snapshots<H: StorageHarness>(harness: &mut H) -> Result<(), 
         let name = format!("a snapshot at {index} in place of {LOG} entries");
         lead(harness, &name, |life| install_instead(life, LogIndex(index)))?;
     }
+    lead(harness, "a snapshot that is given up", give_up)?;
     lead(harness, "snapshots of no byte, and in chunks of no byte", install_nothing)
 }
 
@@ -78,6 +79,29 @@ fn install_instead<H: StorageHarness>(life: &mut Life<'_, H>, index: LogIndex) -
         life.check_reads()?;
     }
     life.write(&writer.append(&life.now, 2))?;
+    life.settle()?;
+    go_on_after(life, &mut writer)
+}
+
+/// What is given up is not there, whether it was durable or not, and is not gone on with; nor does it stand in the way.
+fn give_up<H: StorageHarness>(life: &mut Life<'_, H>) -> Result<(), Violation> {
+    let mut writer = filled(life)?;
+    life.write(&Op::GiveUp)?;
+    for is_durable in [false, true] {
+        life.write(&writer.begin(&life.now, LogIndex(2), Some(7)))?;
+        if is_durable {
+            life.settle()?;
+        }
+        let rest = writer.go_on(&life.now);
+        life.write(&Op::GiveUp)?;
+        life.check_reads()?;
+        life.settle()?;
+        life.check_chunks(LogIndex(2))?;
+        life.refuse(life.begun().next(), &rest, "a chunk of what was given up")?;
+        refuse_all(life, &mut writer)?;
+    }
+    receive(life, &mut writer, LogIndex(2))?;
+    life.write(&Op::Install { index: LogIndex(2), keep_from: Some(LogIndex(3)) })?;
     life.settle()?;
     go_on_after(life, &mut writer)
 }

@@ -48,6 +48,8 @@ pub struct Slow {
     pub inner: MemStorage,
     pub held: bool,
     pub fail: bool,
+    /// Bytes of a snapshot that find room.
+    pub room: u64,
     /// The sync behind an earlier write has failed.
     poisoned: bool,
     reported: raft_core::WriteId,
@@ -55,7 +57,7 @@ pub struct Slow {
 
 impl Slow {
     pub const fn new(inner: MemStorage) -> Self {
-        Self { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) }
+        Self { inner, held: false, fail: false, room: u64::MAX, poisoned: false, reported: raft_core::WriteId(0) }
     }
 }
 
@@ -85,6 +87,9 @@ impl raft_core::Storage for Slow {
     }
     fn entries(&self, a: LogIndex, b: LogIndex, max: usize) -> Result<Vec<raft_core::Entry>, StorageError> {
         self.inner.entries(a, b, max)
+    }
+    fn has_room_for_snapshot(&self, bytes: u64) -> bool {
+        bytes <= self.room
     }
     fn write(&mut self, write: Write) -> Result<(), StorageError> {
         if self.fail {
@@ -434,7 +439,7 @@ fn a_restarted_server_applies_its_log_again() {
     group.submit(1, &[4]);
     group.settle();
     let inner = group.servers[0].storage_mut().inner.clone().reopen();
-    let slow = Slow { inner, held: false, fail: false, poisoned: false, reported: raft_core::WriteId(0) };
+    let slow = Slow::new(inner);
     let limits = Limits::default();
     group.servers[0] = Replica::new(Config::new(NodeId(1)), limits, slow, Vec::new(), Sum::default()).unwrap();
     group.servers[0].campaign();

@@ -187,6 +187,55 @@ fn who_fails_while_it_takes_a_snapshot_says_so() {
     assert!(matches!(notices[..], [Action::SnapshotRefused(Refusal::Halted), Action::Halt(_), ..]), "{notices:?}");
 }
 
+/// Bytes that wait for room would keep others from finding it.
+#[test]
+fn d6_a_snapshot_that_outgrows_its_room_leaves_nothing_and_begins_again() {
+    let mut group = alone(None);
+    group.servers[0].take_snapshot();
+    group.ticks(&[1], 3);
+    assert_eq!(part(&mut group, 4).unwrap().len(), 4);
+    group.servers[0].storage_mut().room = 0;
+    group.ticks(&[1], 1);
+    assert_eq!(last_notice(&mut group.servers[0]), Some(Action::SnapshotRefused(Refusal::DiskFull)));
+    assert!(matches!(part(&mut group, 4), Err(StorageError::NoSnapshot { .. })), "{:?}", part(&mut group, 4));
+    group.servers[0].storage_mut().room = 1;
+    group.servers[0].take_snapshot();
+    group.ticks(&[1], 7);
+    assert_eq!(last_notice(&mut group.servers[0]), Some(installed(4)));
+}
+
+/// The same of a leader's: and it is not begun again for every chunk that finds room, to be given up as often.
+#[test]
+fn d6_a_leaders_snapshot_that_outgrows_its_room_leaves_nothing_and_begins_again() {
+    let mut group = alone(None);
+    let mut state = Digest([0; 32]);
+    state.0[0] = 7;
+    let meta = SnapshotMeta { state: Some(state), ..meta(9, 2) };
+    let send = |group: &mut Group, offset, data: &'static str, done, room| {
+        group.servers[0].storage_mut().room = room;
+        let sent = chunk(&meta, offset, data, done);
+        group.servers[0].receive(message(2, 1, 2, Body::InstallSnapshot(sent.into())));
+        group.servers[0].poll();
+        let sent = group.servers[0].transport_mut().drain(..).next_back();
+        let Some(Body::InstallSnapshotResponse(_, answer)) = sent.map(|message| message.body) else { return None };
+        Some(answer.next_offset)
+    };
+    assert_eq!(send(&mut group, 0, "\u{7}\0\0\0", false, 8), Some(4));
+    assert_eq!(send(&mut group, 4, "\0\0\0\0", true, 3), None);
+    assert_eq!(last_notice(&mut group.servers[0]), Some(Action::SnapshotRefused(Refusal::DiskFull)));
+    assert!(matches!(part(&mut group, 9), Err(StorageError::NoSnapshot { .. })), "{:?}", part(&mut group, 9));
+    assert_eq!(send(&mut group, 4, "\0\0\0\0", true, 4), Some(0), "it is to begin again");
+    assert_eq!(send(&mut group, 0, "\u{7}\0\0\0", false, 7), None, "for which there is too little room");
+    assert_eq!(send(&mut group, 0, "\u{7}\0\0\0", false, 8), Some(4));
+    send(&mut group, 4, "\0\0\0\0", true, 8);
+    assert_eq!((group.servers[0].machine().sum, group.servers[0].status().snapshot_index), (7, LogIndex(9)));
+}
+
+/// What the storage has of a snapshot.
+fn part(group: &mut Group, index: u64) -> Result<Bytes, StorageError> {
+    group.servers[0].storage_mut().snapshot_chunk(LogIndex(index), 0, 100)
+}
+
 /// Its state is what it was given, letter by letter; of a snapshot it gives two at a time, and keeps a list of what it is
 /// asked.
 #[derive(Default)]

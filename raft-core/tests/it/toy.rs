@@ -42,6 +42,7 @@ pub enum Fault {
     RetriesAFailedSync,
     TakesChunksInAnyOrder,
     MixesSnapshots,
+    KeepsWhatIsGivenUp,
     TakesOldSnapshots,
     InstallsTheUnfinished,
     InstallsOverAnything,
@@ -58,7 +59,7 @@ pub enum Fault {
 }
 
 /// Every fault, with the clause that it breaks.
-pub const FAULTS: [(Fault, Clause); 44] = [
+pub const FAULTS: [(Fault, Clause); 45] = [
     (Fault::NewWithVote, Clause::New),
     (Fault::TakesGaps, Clause::Order),
     (Fault::TakesFallingTerms, Clause::Order),
@@ -90,6 +91,7 @@ pub const FAULTS: [(Fault, Clause); 44] = [
     (Fault::RetriesAFailedSync, Clause::Failure),
     (Fault::TakesChunksInAnyOrder, Clause::Order),
     (Fault::MixesSnapshots, Clause::Order),
+    (Fault::KeepsWhatIsGivenUp, Clause::Snapshots),
     (Fault::TakesOldSnapshots, Clause::Order),
     (Fault::InstallsTheUnfinished, Clause::Order),
     (Fault::InstallsOverAnything, Clause::Order),
@@ -194,7 +196,7 @@ impl Toy {
                 }
                 Ok(())
             }
-            WriteOp::HardState(_) => Ok(()),
+            WriteOp::HardState(_) | WriteOp::GiveUpSnapshot => Ok(()),
             WriteOp::SnapshotChunk(chunk) => self.check_chunk(chunk),
             WriteOp::InstallSnapshot { index, keep_from } => self.check_install(*index, *keep_from),
         }
@@ -408,6 +410,8 @@ impl Storage for Toy {
                     next.entries.push((entry.clone(), digest));
                 }
             }
+            WriteOp::GiveUpSnapshot if self.is(Fault::KeepsWhatIsGivenUp) => {}
+            WriteOp::GiveUpSnapshot => next.receiving = None,
             WriteOp::SnapshotChunk(chunk) => Self::receive(&mut next, *chunk),
             WriteOp::InstallSnapshot { keep_from, .. } => self.install(&mut next, keep_from),
         }

@@ -87,6 +87,11 @@ impl Snapshots {
         self.receiving.replace(begun).map(|given_up| given_up.file)
     }
 
+    /// Forgets what was received. Answers its file.
+    pub(super) fn give_up(&mut self) -> Option<String> {
+        self.receiving.take().map(|given_up| given_up.file)
+    }
+
     /// Takes in a chunk that was checked, of a snapshot that has begun. Appends to `out` what is to be written for it,
     /// and answers where.
     pub(super) fn receive(&mut self, chunk: &SnapshotChunk, out: &mut Vec<u8>) -> Option<(&str, u64)> {

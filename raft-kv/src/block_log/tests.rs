@@ -76,7 +76,9 @@ impl Model {
             WriteOp::HardState(hard_state) => self.hard_state = *hard_state,
             WriteOp::Truncate(from) => self.entries.truncate(from.0 as usize - 1),
             WriteOp::Append { entries, .. } => self.entries.extend_from_slice(entries),
-            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => panic!("this life has no snapshot"),
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } | WriteOp::GiveUpSnapshot => {
+                panic!("this life has no snapshot")
+            }
         }
     }
 

@@ -48,6 +48,7 @@ impl<D: Disk> BlockLog<D> {
             WriteOp::Append { entries, digests } => self.append(&entries, digests.as_ref())?,
             WriteOp::SnapshotChunk(chunk) => (self.receive(&chunk)?, None),
             WriteOp::InstallSnapshot { index, keep_from } => self.install(index, keep_from)?,
+            WriteOp::GiveUpSnapshot => (self.give_up()?, None),
         };
         self.last_write = write.id;
         self.begun.push_back(Begun { id: write.id, ticket, end });
@@ -114,6 +115,14 @@ impl<D: Disk> BlockLog<D> {
         let ticket = self.submit(Change::Write { file: &file, offset, bytes: &buffer })?;
         self.keep_buffer(buffer);
         Ok(ticket)
+    }
+
+    /// What was received goes, and its room is free again.
+    fn give_up(&mut self) -> Result<u64, StorageError> {
+        match self.contents.snapshots.give_up() {
+            Some(file) => self.submit(Change::Remove { file: &file }),
+            None => Ok(self.begun.back().map_or(0, |begun| begun.ticket)),
+        }
     }
 
     /// The snapshot's file gets its name before the frame is written that makes it count. What it replaces goes when

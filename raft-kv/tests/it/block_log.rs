@@ -114,7 +114,9 @@ impl State {
                 self.chain.extend_from_slice(digests.as_ref().unwrap());
                 self.terms.extend(entries.iter().map(|entry| entry.term));
             }
-            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } => panic!("these lives have no snapshot"),
+            WriteOp::SnapshotChunk(_) | WriteOp::InstallSnapshot { .. } | WriteOp::GiveUpSnapshot => {
+                panic!("these lives have no snapshot")
+            }
         }
         self.last_term = *self.terms.last().unwrap();
     }

@@ -233,6 +233,7 @@ impl Writer {
                 self.received = Some((chunk.meta.clone(), chunk.data.to_vec()));
             }
             WriteOp::SnapshotChunk(chunk) => self.received.as_mut().unwrap().1.extend_from_slice(&chunk.data),
+            WriteOp::GiveUpSnapshot => self.received = None,
             WriteOp::InstallSnapshot { keep_from, .. } => {
                 let (meta, state) = self.received.take().unwrap();
                 let anchor = (meta.last_included_index, meta.last_included_term, meta.digest.unwrap());

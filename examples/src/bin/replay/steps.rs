@@ -55,6 +55,7 @@ fn event(event: &Event) -> String {
         Event::Applied(index) => format!("applied up to {index}"),
         Event::SnapshotPiece(piece) => format!("taken: {}", chunk(piece)),
         Event::Restored(index) => format!("the snapshot of entry {index} is restored"),
+        Event::SnapshotOutgrows => "there is no room for the rest of the snapshot".into(),
         Event::RestoreFailed(index) => format!("the snapshot of entry {index} cannot be restored"),
         Event::Unreachable(peer) => format!("server {peer} is unreachable"),
         Event::StateDigested(report) => reports(report),
@@ -149,6 +150,7 @@ fn operation(op: &WriteOp) -> String {
         }
         WriteOp::Truncate(from) => format!("remove from {from} on"),
         WriteOp::SnapshotChunk(part) => chunk(part),
+        WriteOp::GiveUpSnapshot => "remove what there is of a snapshot".into(),
         WriteOp::InstallSnapshot { index, keep_from: Some(first) } => {
             format!("install the snapshot of entry {index}, keep from {first} on")
         }

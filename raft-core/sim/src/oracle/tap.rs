@@ -170,6 +170,10 @@ impl Tap {
                 }
                 Op::Chunk
             }
+            WriteOp::GiveUpSnapshot => {
+                self.receiving = None;
+                Op::Chunk
+            }
             WriteOp::InstallSnapshot { index, keep_from } => self.installs(*index, *keep_from),
             WriteOp::Append { entries, digests } => {
                 let is_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));

@@ -54,6 +54,7 @@ fn write(write: &Write) -> String {
             format!("t{current_term} vote {}", or_none(*voted_for))
         }
         WriteOp::SnapshotChunk(chunk) => format!("chunk {}", notation::chunk(chunk)),
+        WriteOp::GiveUpSnapshot => "give up the snapshot".into(),
         WriteOp::InstallSnapshot { index, keep_from: None } => format!("install {index}"),
         WriteOp::InstallSnapshot { index, keep_from: Some(first) } => format!("install {index} keep {first}.."),
         WriteOp::Truncate(from) => format!("truncate {from}.."),

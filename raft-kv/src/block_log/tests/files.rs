@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::life::{Held, Step, writes};
-use super::segments::SPARE;
+use super::segments::{RECEIVING, SPARE};
 use super::*;
 
 fn reopen(log: &Log, options: LogOptions) -> Log {
@@ -462,6 +462,28 @@ fn d6_what_a_snapshot_gives_back_is_room() {
     log.persisted().unwrap();
     assert!(log.has_room() && log.disk().holds(SPARE), "{:?}", names(&log));
     append(&mut log, 10);
+}
+
+#[test]
+fn d6_a_snapshot_that_is_given_up_leaves_no_file() {
+    let mut log = small();
+    let chunks = writes(&log, &SNAPSHOT);
+    for count in 1..chunks.len() {
+        for op in &chunks[..count] {
+            write(&mut log, op.clone()).unwrap();
+        }
+        assert!(names(&log).iter().any(|name| name.starts_with(RECEIVING)), "{:?}", names(&log));
+        write(&mut log, WriteOp::GiveUpSnapshot).unwrap();
+        assert!(!names(&log).iter().any(|name| name.starts_with(RECEIVING)), "{:?}", names(&log));
+    }
+    write(&mut log, WriteOp::GiveUpSnapshot).unwrap();
+    let id = log.last_write;
+    log.disk_mut().sync();
+    assert_eq!(log.persisted(), Ok(id));
+    assert!(matches!(write(&mut log, chunks.last().unwrap().clone()), Err(StorageError::OutOfOrder { .. })));
+    for op in chunks {
+        write(&mut log, op).unwrap();
+    }
 }
 
 /// A segment that has no room ahead gives way to the next one, which has, rather than to fail.
