@@ -148,6 +148,10 @@ pub trait Storage {
         true
     }
 
+    /// The server stops, and begins no write any more: what is durable is marked as that, where the storage could not tell
+    /// its last write from one that a crash tore. Nothing is promised of it. Provided: does nothing.
+    fn seal(&mut self) {}
+
     /// A step of the node over this storage begins: what it reads until [`step_ends`](Self::step_ends) is all that the
     /// step depends on beside its event and the steps before. Does nothing, at no cost, unless a storage that wraps
     /// another and records says otherwise.

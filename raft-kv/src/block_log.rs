@@ -52,7 +52,8 @@
 //!
 //! * Damage in the last frames, those which no later frame or segment vouches for, looks like a torn tail: they are
 //!   lost as if never written. That is what was submitted since the write before the last one became known to be
-//!   durable: one batch under light load, two under heavy. A file cut short at such a place by something else looks the
+//!   durable: one batch under light load, two under heavy. Not so after a life that ended in order, by
+//!   [`seal`](Storage::seal): its last frame vouches for all others, and says nothing new. A file cut short at such a place by something else looks the
 //!   same, and so does a directory put back to an earlier state as a whole.
 //! * Somebody who can write the files can write another valid chain. The hash of a block that was told to a client, or
 //!   that a peer holds, shows it.
@@ -460,6 +461,11 @@ impl<D: Disk> Storage for BlockLog<D> {
 
     fn has_room_for_snapshot(&self, bytes: u64) -> bool {
         self.has_room_for_snapshot(bytes)
+    }
+
+    /// Writes a frame that vouches for all before it, and may itself be lost: term and vote as they are.
+    fn seal(&mut self) {
+        self.write_seal();
     }
 }
 

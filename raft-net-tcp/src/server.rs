@@ -249,13 +249,15 @@ async fn run_jobs<S: Storage, M: StateMachine>(hub: Shared<S, M>, mut jobs: mpsc
     }
 }
 
-/// Hands leadership over, lets the storage finish what it has begun, answers, and says goodbye: each within a deadline.
+/// Hands leadership over, lets the storage finish what it has begun, answers, and says goodbye: each within a deadline. What
+/// the storage has finished then is sealed.
 async fn settle<S: Storage, M: StateMachine>(hub: &Shared<S, M>) {
     hub.borrow_mut().hand_over();
     until(HANDOVER, || !hub.borrow().is_handing_over()).await;
     until(SETTLE, || hub.borrow().replica.is_settled()).await;
     hub.borrow_mut().close_all();
     until(SETTLE, || hub.borrow_mut().is_deserted()).await;
+    hub.borrow_mut().replica.storage_mut().seal();
 }
 
 async fn until(deadline: Duration, mut condition: impl FnMut() -> bool) {

@@ -342,6 +342,36 @@ fn d9_a_read_error_is_a_fault_and_never_an_empty_answer() {
     ));
 }
 
+/// Fault D2: after an end in order nothing that was durable is taken for a torn tail, wherever it rots; and what is written
+/// for that may itself be torn or rot.
+#[test]
+fn d2_the_last_write_before_an_end_in_order_is_never_cut() {
+    for (is_vote, options) in [(true, LONG), (false, LONG), (true, SHORT), (false, SHORT)] {
+        let mut log = founded(DISK, options);
+        let append = append_op(&log, &[(1, 40)]);
+        let ops = if is_vote { [append, vote(3, 2)] } else { [vote(3, 2), append] };
+        for op in ops {
+            write(&mut log, op).unwrap();
+            log.disk_mut().sync();
+        }
+        let (held, durable) = (Model::read(&log), end(&log) as usize);
+        log.seal();
+        for kept in 0..=log.disk().unsynced() {
+            let sealed = log.disk().crash(kept, |_, _| true);
+            assert_eq!(Model::read(&open(sealed).unwrap()), held, "{kept}");
+        }
+        log.disk_mut().sync();
+        for at in 0..first(&log).len() {
+            let mut disk = log.disk().crash(0, |_, _| true);
+            disk.corrupt(FIRST, |bytes| bytes[at] ^= 4);
+            match open(disk) {
+                Ok(log) => assert!(at >= durable && Model::read(&log) == held, "byte {at} of {durable}"),
+                opened => assert!(at < durable && is_damaged(&opened), "byte {at} of {durable}: {opened:?}"),
+            }
+        }
+    }
+}
+
 /// Contract 4 on a device that changes bytes of a running server: each byte of each block in turn.
 #[test]
 fn d9_bytes_that_change_under_a_running_server_are_damage() {

@@ -198,6 +198,15 @@ impl<D: Disk> BlockLog<D> {
         Ok(submitted)
     }
 
+    /// See [`Storage::seal`].
+    pub(super) fn write_seal(&mut self) {
+        if self.refresh().is_ok() {
+            let hard_state = self.contents.hard_state;
+            // Where it fails the log is as it is without.
+            let _ = self.submit_frame(|out| frame::encode_hard_state(hard_state, out));
+        }
+    }
+
     /// Begins the next segment, with a frame of this body behind its checkpoint.
     fn submit_to_next(
         &mut self,

@@ -228,6 +228,10 @@ impl<S: Storage> Storage for Recorder<S> {
     fn has_room_for_snapshot(&self, bytes: u64) -> bool {
         self.inner.has_room_for_snapshot(bytes)
     }
+
+    fn seal(&mut self) {
+        self.inner.seal();
+    }
 }
 
 impl Tape {

@@ -192,6 +192,24 @@ fn d2_a_peer_whose_blocks_do_not_fit_is_not_believed() {
     assert!(dir.path().join(DAMAGED).join(file).exists());
 }
 
+/// Damage in the last frame that the server itself has come upon: the next life does not begin as if it had never been
+/// written.
+#[test]
+fn d2_what_a_life_found_damaged_at_its_end_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    let mut log = open(dir.path()).unwrap();
+    harm(dir.path(), "what block 24 says");
+    let read = log.block(LogIndex(24));
+    assert!(matches!(read, Err(StorageError::Damaged { .. })), "{read:?}");
+    log.seal();
+    log.into_disk().shutdown().unwrap();
+    let diagnosis = Diagnosis::of(dir.path(), &asked()).unwrap();
+    assert!(matches!(&diagnosis, Diagnosis::Lost { what } if what.contains("acknowledged")), "{diagnosis:?}");
+    let opened = open(dir.path()).map(|log| log.last_index());
+    assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "{opened:?}");
+}
+
 /// Nothing that a crash leaves of mending is taken for a whole log that is shorter.
 #[test]
 fn d2_a_crash_while_the_old_segments_are_moved_is_mended_again() {
