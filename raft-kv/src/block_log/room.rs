@@ -75,14 +75,19 @@ impl<D: Disk> BlockLog<D> {
         Ok(())
     }
 
-    /// Has the next segment's file made once this one is half full; and again, where there was no room for it.
-    pub(super) fn prepare_spare(&mut self) {
+    /// Has the next segment's file made once this one is half full; and again, where there was no room for it. A spare that
+    /// was a short segment, and leaves too little, gives way to one once there is room.
+    pub(super) fn prepare_spare(&mut self) -> Result<(), StorageError> {
         let is_half_full = self.segments.last().offset(self.segments.end()) > self.options.segment_bytes / 2;
         let is_missing = self.disk.lacks_room();
+        if is_missing && !self.has_room() && self.disk.holds(SPARE) && self.disk.has_free(self.options.segment_bytes) {
+            self.submit(Change::Remove { file: SPARE })?;
+        }
         if (is_half_full && !self.room.asked || is_missing) && !self.disk.holds(SPARE) {
             (self.room.asked, self.room.spare) = (true, self.options.segment_bytes);
             self.disk.prepare(SPARE, self.options.segment_bytes);
         }
+        Ok(())
     }
 
     /// Whether there is a spare, or one is being made.

@@ -193,7 +193,7 @@ impl<D: Disk> BlockLog<D> {
             Submitted { body, end: start.saturating_add(len), ticket }
         };
         self.segments.extend(submitted.end);
-        self.prepare_spare();
+        self.prepare_spare()?;
         self.keep_buffer(buffer);
         Ok(submitted)
     }
@@ -267,8 +267,7 @@ impl<D: Disk> BlockLog<D> {
         }
         while self.unsynced.pop_front_if(|block| block.ticket <= durable).is_some() {}
         self.reclaim(durable)?;
-        self.prepare_spare();
-        Ok(())
+        self.prepare_spare()
     }
 }
 

@@ -15,7 +15,7 @@ mod directory;
 mod queue;
 
 use directory::{Backing as _, Directory, create_dir, parent, sync_dir};
-use queue::{Shared, Step};
+use queue::{Prepared, Shared, Step};
 
 /// The lock's name in the directory.
 const LOCK_NAME: &str = "LOCK";
@@ -145,12 +145,18 @@ impl FileDisk {
         self.directory.close_if_many(is_settled);
     }
 
-    /// A file that was prepared is one like any other from now on.
-    fn take_prepared(&mut self) {
-        if let Some((name, file)) = self.shared.take_prepared() {
-            let ticket = self.shared.submitted();
-            self.names.insert(name, Named { file, ticket });
-        }
+    /// A file that was prepared is one like any other from this operation on. It is not needed where another has its name,
+    /// or gets it now.
+    fn take_prepared(&mut self, operation: Change<'_>) {
+        let Some(Prepared { file, made, name }) = self.shared.take_prepared() else { return };
+        let is_given = matches!(operation, Change::Create { file } | Change::Rename { to: file, .. } if file == name);
+        self.shared.precede(if is_given || self.names.contains_key(&name) {
+            Step::Remove { file, name: made }
+        } else {
+            let ticket = self.shared.submitted().saturating_add(1);
+            self.names.insert(name.clone(), Named { file, ticket });
+            Step::Rename { from: made, to: name }
+        });
     }
 }
 
@@ -167,9 +173,8 @@ impl Disk for FileDisk {
 
     fn files(&self) -> Vec<String> {
         let listed = self.names.keys().filter(|name| !name.contains('/')).cloned();
-        let mut files: Vec<String> = listed.chain(self.shared.prepared()).collect();
-        files.sort();
-        files
+        let files: BTreeSet<String> = listed.chain(self.shared.prepared()).collect();
+        files.into_iter().collect()
     }
 
     fn holds(&self, file: &str) -> bool {
@@ -200,7 +205,7 @@ impl Disk for FileDisk {
 
     fn submit(&mut self, operation: Change<'_>) -> Result<u64, DiskError> {
         self.shared.durable()?;
-        self.take_prepared();
+        self.take_prepared(operation);
         if let Change::Write { file, offset, bytes } = operation {
             return self.shared.submit_write(self.named(file)?.file, file, offset, bytes);
         }
@@ -213,10 +218,9 @@ impl Disk for FileDisk {
     }
 
     fn prepare(&mut self, file: &str, len: u64) {
-        self.take_prepared();
         let is_busy = self.preparing.as_ref().is_some_and(|thread| !thread.is_finished());
         let was_full = self.shared.lacked_room().is_some_and(|since| since.elapsed() < FULL_PAUSE);
-        if is_busy || was_full || self.names.contains_key(file) {
+        if is_busy || was_full || self.names.contains_key(file) || self.shared.prepared().is_some() {
             return;
         }
         let number = self.number();

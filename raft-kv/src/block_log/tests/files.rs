@@ -464,6 +464,41 @@ fn d6_what_a_snapshot_gives_back_is_room() {
     append(&mut log, 10);
 }
 
+/// A short segment that is given back on a full disk, one of a life with shorter ones, is too little room; and no reason to
+/// look for none.
+#[test]
+fn d6_a_spare_that_is_too_short_gives_way_once_there_is_room() {
+    let disk = MemDisk::new().reserving();
+    let mut log = Log::create(disk, cluster(), servers(), DISK, SHORT).unwrap();
+    append(&mut log, 10);
+    let mut log = reopen(&log, KILOBYTES);
+    let chunks = writes(&log, &SNAPSHOT);
+    let (install, chunks) = chunks.split_last().unwrap();
+    for op in chunks {
+        write(&mut log, op.clone()).unwrap();
+    }
+    log.disk_mut().sync();
+    log.disk_mut().set_full(true);
+    while log.has_room() {
+        append(&mut log, 1);
+    }
+    write(&mut log, install.clone()).unwrap();
+    given_back(&mut log);
+    while log.has_room() {
+        append(&mut log, 1);
+    }
+    assert_eq!((log.disk().len(SPARE), log.segment_count()), (Ok(SHORT.segment_bytes), 2));
+    log.disk_mut().set_full(false);
+    for _ in 0..3 {
+        log.disk_mut().sync();
+        log.persisted().unwrap();
+    }
+    assert!(log.has_room());
+    assert_eq!(log.disk().len(SPARE), Ok(KILOBYTES.segment_bytes));
+    append(&mut log, 200);
+    assert_eq!(Held::read(&reopen(&log, KILOBYTES)), Held::read(&log));
+}
+
 #[test]
 fn d6_a_snapshot_that_is_given_up_leaves_no_file() {
     let mut log = small();

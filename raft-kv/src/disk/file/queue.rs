@@ -38,12 +38,22 @@ struct Queue {
     durable: u64,
     failed: Option<DiskError>,
     closing: bool,
-    /// A file that was prepared, and is not known to the caller yet: its name and number.
-    prepared: Option<(String, u64)>,
+    /// A file that was prepared, and is not known to the caller yet.
+    prepared: Option<Prepared>,
     /// When no room was found last, where none was found since.
     lacked_room: Option<Instant>,
     /// A buffer kept for its room.
     room: Vec<u8>,
+}
+
+/// A file that was prepared.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub file: u64,
+    /// The name that it has.
+    pub made: String,
+    /// The name that it is to have.
+    pub name: String,
 }
 
 impl Shared {
@@ -82,11 +92,16 @@ impl Shared {
 
     /// The name of a file that was prepared, and that nobody has taken yet.
     pub(super) fn prepared(&self) -> Option<String> {
-        self.lock().prepared.as_ref().map(|(name, _)| name.clone())
+        self.lock().prepared.as_ref().map(|prepared| prepared.name.clone())
     }
 
-    pub(super) fn take_prepared(&self) -> Option<(String, u64)> {
+    pub(super) fn take_prepared(&self) -> Option<Prepared> {
         self.lock().prepared.take()
+    }
+
+    /// Does this before whatever is submitted next. It has no ticket of its own.
+    pub(super) fn precede(&self, step: Step) {
+        self.lock().waiting.push(step);
     }
 
     pub(super) fn submit(&self, step: Step) -> Result<u64, DiskError> {
@@ -212,7 +227,8 @@ impl Drop for Ended {
     }
 }
 
-/// Makes a file of zeros on a thread of its own; the writer thread then gives it its name. One that cannot be made, for
+/// Makes a file of zeros on a thread of its own. It gets its name with the next operation: which names there are, only who
+/// submits these knows. One that cannot be made, for
 /// lack of room, is done without.
 pub(super) fn prepare(
     directory: &Arc<Directory>,
@@ -229,7 +245,7 @@ pub(super) fn prepare(
         if written.is_ok() || matches!(written, Err(DiskError::Full { .. })) {
             shared.found_no_room(written.is_err().then(Instant::now));
         }
-        if written.is_err() || !shared.publish(file, &unprepared, name) {
+        if written.is_err() || !shared.publish(Prepared { file, made: unprepared.clone(), name }) {
             // One that is left is removed at the next start.
             let _ = directory.remove(file, &unprepared);
         }
@@ -256,16 +272,13 @@ fn write_zeros(backing: &impl Backing, shared: &Shared, file: u64, name: &str, l
 }
 
 impl Shared {
-    /// A file is prepared: after what waits now, it has its name. Unless nothing is going to be done any more.
-    fn publish(&self, file: u64, from: &str, to: String) -> bool {
+    /// A file is prepared. Unless nothing is going to be done any more.
+    fn publish(&self, prepared: Prepared) -> bool {
         let mut queue = self.lock();
-        if queue.failed.is_some() || queue.closing {
-            return false;
+        let is_wanted = queue.failed.is_none() && !queue.closing;
+        if is_wanted {
+            queue.prepared = Some(prepared);
         }
-        queue.waiting.push(Step::Rename { from: from.into(), to: to.clone() });
-        queue.prepared = Some((to, file));
-        drop(queue);
-        self.wake.notify_one();
-        true
+        is_wanted
     }
 }

@@ -280,6 +280,28 @@ fn a_file_that_is_prepared_is_zeros_and_then_like_any_other() {
     assert_eq!(open(dir.path()).0.files(), ["file 0", "file 1", "file 2"], "one that was not ready is gone");
 }
 
+/// Whoever writes to the name would write to another file than the next life reads.
+#[test]
+fn d6_a_file_that_is_prepared_does_not_take_the_name_of_one_that_came_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut disk, notified) = open(dir.path());
+    disk.settle(&[Change::Create { file: "a" }, write("a", 0, b"kept")]).unwrap();
+    disk.prepare("spare", 20_000_000);
+    disk.submit(Change::Rename { from: "a", to: "spare" }).unwrap();
+    disk.preparing.take().unwrap().join().unwrap();
+    let files = disk.files();
+    let ticket = disk.submit(write("spare", 4, b"!")).unwrap();
+    wait_durable(&mut disk, &notified, ticket);
+    assert_eq!(disk.len("spare"), Ok(5));
+    assert_eq!((files, read(&disk, "spare")), (vec![String::from("spare")], b"kept!".to_vec()));
+    disk.submit(Change::Rename { from: "spare", to: "b" }).unwrap();
+    disk.shutdown().unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["LOCK", "b"]);
+    assert_eq!(read(&open(dir.path()).0, "b"), b"kept!");
+}
+
 #[test]
 fn many_files_are_read_and_few_are_open() {
     let dir = tempfile::tempdir().unwrap();
