@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use raft_kv::{Scrubbed, scrub};
+use raft_kv::{DiskError, Scrubbed, scrub};
 
 /// Passes begin at least so far apart.
 const BETWEEN: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ impl Scrubber {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let bytes_a_second = f64::from(mib_a_second) * f64::from(1 << 20);
+            let mut unread = None;
             while !stopped.load(Ordering::Relaxed) {
                 let mut owed = 0.0;
                 let scrubbed = scrub(&dir, |bytes| {
@@ -38,14 +39,13 @@ impl Scrubber {
                     }
                     !stopped.load(Ordering::Relaxed)
                 });
-                match scrubbed {
-                    Ok(Scrubbed::Stopped) => return,
-                    Ok(Scrubbed::Sound(bytes)) => ended(format!("{bytes} bytes read, nothing found, {}", now()), false),
-                    Ok(Scrubbed::Damaged { file, what }) => {
-                        ended(format!("{file} is damaged: {what}, {}", now()), true);
-                        return;
-                    }
-                    Err(error) => ended(format!("{error}, {}", now()), false),
+                if scrubbed == Ok(Scrubbed::Stopped) {
+                    return;
+                }
+                let (words, is_damage) = judge(scrubbed, &mut unread);
+                ended(format!("{words}, at {}", humantime::format_rfc3339_seconds(SystemTime::now())), is_damage);
+                if is_damage {
+                    return;
                 }
                 pause(BETWEEN, &stopped);
             }
@@ -73,7 +73,43 @@ fn pause(time: Duration, stopped: &AtomicBool) {
     }
 }
 
-fn now() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("at {} s of Unix time", since.as_secs())
+/// What a pass came to, in words, and whether that is damage: a file is damaged as well that the device did not give the last
+/// time either. `unread` is that file.
+fn judge(scrubbed: Result<Scrubbed, DiskError>, unread: &mut Option<String>) -> (String, bool) {
+    match scrubbed {
+        Ok(Scrubbed::Sound(bytes)) => {
+            *unread = None;
+            (format!("{bytes} bytes read, nothing found"), false)
+        }
+        Ok(Scrubbed::Damaged { file, what }) => (format!("{file} is damaged: {what}"), true),
+        Ok(Scrubbed::Unread { error: error @ DiskError::Exhausted { .. }, .. }) => {
+            (format!("{error}: tried again"), false)
+        }
+        Ok(Scrubbed::Unread { file, error }) => {
+            let is_again = unread.as_ref() == Some(&file);
+            let words = if is_again { "for the second time" } else { "tried again" };
+            *unread = Some(file);
+            (format!("{error}: {words}"), is_again)
+        }
+        Ok(Scrubbed::Stopped) => (String::from("stopped"), false),
+        Err(error) => (error.to_string(), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d9_what_a_device_does_not_give_twice_is_damaged_and_what_a_process_cannot_ask_for_never() {
+        let mut unread = None;
+        let mut judge = |scrubbed| judge(scrubbed, &mut unread).1;
+        let what = || String::from("read 9 bytes at 0 of a");
+        let bad = |file: &str| Ok(Scrubbed::Unread { file: file.into(), error: DiskError::Io { what: what() } });
+        let short =
+            |file: &str| Ok(Scrubbed::Unread { file: file.into(), error: DiskError::Exhausted { what: what() } });
+        assert!(!judge(short("a")) && !judge(short("a")) && !judge(bad("a")));
+        assert!(!judge(Ok(Scrubbed::Sound(9))) && !judge(bad("a")), "it was read in between");
+        assert!(!judge(bad("b")) && !judge(short("b")) && judge(bad("b")));
+    }
 }

@@ -22,6 +22,7 @@
 //!    no room on the device (fault D6).
 
 use raft_core::StorageError;
+use rustix::io::Errno;
 
 mod file;
 mod mem;
@@ -162,6 +163,12 @@ pub enum DiskError {
         /// Where the bytes asked for would end.
         end: u64,
     },
+    /// The system has no file or no memory to give: of what was asked for nothing is known.
+    #[error("{what}")]
+    Exhausted {
+        /// Change, file and the system's words.
+        what: String,
+    },
     /// The system's refusal.
     #[error("{what}")]
     Io {
@@ -177,7 +184,13 @@ impl DiskError {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 Self::Full { what: format!("{operation} {place}") }
             }
-            _ => Self::Io { what: format!("{operation} {place}: {error}") },
+            _ => {
+                let what = format!("{operation} {place}: {error}");
+                match Errno::from_io_error(error) {
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Self::Exhausted { what },
+                    _ => Self::Io { what },
+                }
+            }
         }
     }
 }

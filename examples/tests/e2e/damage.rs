@@ -9,6 +9,7 @@ use raft_core::{
     Write, WriteId, WriteOp,
 };
 use raft_kv::{BlockLog, ClusterId, Command, FileDisk, KvMachine, LogOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Cluster, wait_for};
@@ -96,6 +97,27 @@ fn d8_a_server_whose_vote_is_lost_starts_over_and_is_a_member_again() {
     });
     assert!(cluster.data_dir().join("server-3/aside-1/segment-0000000000000001").exists());
     nothing_is_lost(&mut cluster, 3);
+}
+
+/// A server that was stopped knows what was durable then: its last block is not taken for a torn tail.
+#[test]
+fn d2_the_last_block_of_a_stopped_server_that_rots_is_not_forgotten() {
+    let mut cluster = Cluster::start(3);
+    put_all(&cluster);
+    cluster.converged();
+    let id = (1..=3).find(|id| *id != cluster.leader()).unwrap();
+    let pid = Pid::from_raw(cluster.pid(id) as i32).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(cluster.ended(id).code(), Some(0));
+    harm(&cluster, id, |frames| *frames.iter().rfind(|(_, len)| *len > 62).unwrap());
+    cluster.start_server(id);
+    let remark = wait_for("the server to say that it started over", || remarks(&cluster, id));
+    assert!(remark.contains("started over, for damage may hide the last block that it acknowledged"), "{remark}");
+    wait_for("the server to be a member again", || {
+        let rejoining = cluster.data_dir().join(format!("server-{id}/rejoining"));
+        (!rejoining.exists()).then_some(())
+    });
+    nothing_is_lost(&mut cluster, id);
 }
 
 /// The others are not there: it says so, answers nobody, and goes on once they are.

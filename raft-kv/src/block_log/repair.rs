@@ -103,6 +103,10 @@ impl Diagnosis {
             let (found, asked) = (Box::new(other.clone()), Box::new(asked.clone()));
             return Err(OpenError::OtherGenesis { place: disk.place(), found, asked });
         }
+        // What could not be read for want of files or memory may be whole.
+        if let Some(error @ DiskError::Exhausted { .. }) = found.disk().refused() {
+            return Err(OpenError::Disk(error));
+        }
         let is_damage = |finding: &&Finding| finding.severity == Severity::Damage;
         let damage = found.findings().iter().filter(is_damage).cloned().collect();
         let mut numbers: Vec<u64> = found.disk().files().iter().filter_map(|name| segment_number(name)).collect();
@@ -209,7 +213,7 @@ impl Repair {
         let is_older = |name: &&String| segment_number(name).is_some_and(|older| older < number);
         let is_bad = |name: &&String| is_snapshot(name) && snapshots::intact(&*disk, name).is_none();
         let moved = files.iter().filter(is_older).chain(files.iter().filter(is_bad));
-        let aside: Vec<(&String, String)> = moved.map(|name| (name, format!("{DAMAGED}/{name}"))).collect();
+        let aside: Vec<(&String, String)> = moved.map(|name| (name, aside(&*disk, name))).collect();
         let moves: Vec<Change<'_>> = aside.iter().map(|(from, to)| Change::Rename { from, to }).collect();
         Ok(disk.settle(&moves)?)
     }
@@ -219,6 +223,13 @@ impl Repair {
     pub fn into_disk(self) -> FileDisk {
         self.disk
     }
+}
+
+/// Where a damaged file goes: what was damaged before under its name is kept as well.
+fn aside(disk: &FileDisk, file: &str) -> String {
+    let first = format!("{DAMAGED}/{file}");
+    let later = (2_u64..).map(|number| format!("{DAMAGED}/{file}-{number}"));
+    std::iter::once(first).chain(later).find(|name| !disk.holds(name)).unwrap_or_default()
 }
 
 /// The newest snapshot that is intact and within the log.

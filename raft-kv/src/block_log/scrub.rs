@@ -28,6 +28,13 @@ pub enum Scrubbed {
         /// Where, and what is wrong.
         what: String,
     },
+    /// The system does not give a file: whether it is damaged is not known.
+    Unread {
+        /// The file.
+        file: String,
+        /// Why not.
+        error: DiskError,
+    },
     /// It was told to stop.
     Stopped,
 }
@@ -55,6 +62,7 @@ pub fn scrub(dir: &Path, mut may_go_on: impl FnMut(u64) -> bool) -> Result<Scrub
                     break;
                 }
                 Look::Wrong(what) => wrong = Some(what),
+                Look::Unread(error) => return Ok(Scrubbed::Unread { file: disk.place_of(file), error }),
                 Look::Stopped => return Ok(Scrubbed::Stopped),
             }
         }
@@ -70,20 +78,36 @@ pub fn scrub(dir: &Path, mut may_go_on: impl FnMut(u64) -> bool) -> Result<Scrub
 enum Look {
     Sound,
     Wrong(String),
+    Unread(DiskError),
     Stopped,
 }
 
 fn look(dir: &Path, file: &str, is_told: &mut impl FnMut(u64) -> bool) -> Look {
-    let Ok(disk) = ReadOnlyDisk::unlocked(dir) else { return Look::Sound };
-    let Ok(len) = disk.len(file) else { return Look::Sound };
+    let disk = match ReadOnlyDisk::unlocked(dir) {
+        Ok(disk) => disk,
+        Err(error) => return Look::Unread(error),
+    };
+    // What is not read is not judged, whatever was made of it. A file that is not there any more is not needed.
+    match judge(&disk, file, is_told) {
+        Look::Wrong(what) => disk.refused().filter(|_| dir.join(file).exists()).map_or(Look::Wrong(what), Look::Unread),
+        look => look,
+    }
+}
+
+fn judge(disk: &ReadOnlyDisk, file: &str, is_told: &mut impl FnMut(u64) -> bool) -> Look {
+    let len = match disk.len(file) {
+        Ok(len) => len,
+        Err(DiskError::NoFile { .. }) => return Look::Sound,
+        Err(error) => return Look::Wrong(error.to_string()),
+    };
     let Some(number) = segment_number(file) else {
-        return match snapshots::intact(&disk, file) {
+        return match snapshots::intact(disk, file) {
             _ if !is_told(len) => Look::Stopped,
             Some(_) => Look::Sound,
             None => Look::Wrong("the snapshot is not as it was written".into()),
         };
     };
-    match segment(&disk, number, is_told) {
+    match segment(disk, number, is_told) {
         Ok(look) => look,
         Err(error) => Look::Wrong(error.to_string()),
     }

@@ -249,12 +249,18 @@ impl Disk for FileDisk {
     }
 }
 
-/// The files of a directory and of those directly below. What was being prepared is removed.
+/// The files of a directory and of those directly below. What was being prepared is removed. A directory below that may not
+/// be read is another's.
 fn list(dir: &Path) -> Result<BTreeMap<String, Named>, DiskError> {
+    let failed = |dir: &Path, error: &io::Error| DiskError::io("list", &dir.display().to_string(), error);
     let mut names = BTreeSet::new();
-    for (name, is_dir) in entries(dir)? {
+    for (name, is_dir) in entries(dir).map_err(|error| failed(dir, &error))? {
         if is_dir {
-            let below = entries(&dir.join(&name))?.into_iter().filter(|(_, is_dir)| !is_dir);
+            let path = dir.join(&name);
+            let below = match entries(&path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+                below => below.map_err(|error| failed(&path, &error))?.into_iter().filter(|(_, is_dir)| !is_dir),
+            };
             names.extend(below.map(|(file, _)| format!("{name}/{file}")));
         } else if name.ends_with(UNPREPARED) {
             let path = dir.join(&name);
@@ -268,12 +274,11 @@ fn list(dir: &Path) -> Result<BTreeMap<String, Named>, DiskError> {
 }
 
 /// The files and directories in a directory, and which of them are directories.
-fn entries(dir: &Path) -> Result<Vec<(String, bool)>, DiskError> {
-    let failed = |error: io::Error| DiskError::io("list", &dir.display().to_string(), &error);
+fn entries(dir: &Path) -> io::Result<Vec<(String, bool)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let kind = entry.file_type().map_err(failed)?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
         if (kind.is_file() || kind.is_dir())
             && let Ok(name) = entry.file_name().into_string()
         {

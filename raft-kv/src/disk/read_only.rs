@@ -25,6 +25,8 @@ pub(crate) struct ReadOnlyDisk {
     lock: Option<File>,
     /// The file that was read last: they are read one after the other.
     open: RefCell<Option<(String, File)>>,
+    /// The first refusal of the system to read a file that is there.
+    refused: RefCell<Option<DiskError>>,
 }
 
 impl ReadOnlyDisk {
@@ -37,7 +39,7 @@ impl ReadOnlyDisk {
         let below = below.map(|below| dir.join(below)).filter(|below| below.is_dir());
         let mut files = below.as_deref().map_or_else(|| Ok(BTreeMap::new()), list)?;
         files.extend(list(dir)?);
-        Ok(Self { dir: dir.into(), below, files, lock, open: RefCell::new(None) })
+        Ok(Self { below, files, lock, ..Self::empty(dir) })
     }
 
     /// Looks at a directory whose server may run, so that its files change meanwhile; or one that the caller has locked.
@@ -45,7 +47,26 @@ impl ReadOnlyDisk {
     /// # Errors
     /// The system's refusal.
     pub(crate) fn unlocked(dir: &Path) -> Result<Self, DiskError> {
-        Ok(Self { dir: dir.into(), below: None, files: list(dir)?, lock: None, open: RefCell::new(None) })
+        Ok(Self { files: list(dir)?, ..Self::empty(dir) })
+    }
+
+    fn empty(dir: &Path) -> Self {
+        let (open, refused) = (RefCell::new(None), RefCell::new(None));
+        Self { dir: dir.into(), below: None, files: BTreeMap::new(), lock: None, open, refused }
+    }
+
+    /// Why the system did not give a file's bytes, the first time that it did not: whoever went on without them cannot tell
+    /// whether they are right.
+    pub(crate) fn refused(&self) -> Option<DiskError> {
+        self.refused.borrow().clone()
+    }
+
+    fn refuse(&self, operation: &str, file: &str, error: &io::Error) -> DiskError {
+        let refusal = DiskError::io(operation, &self.place_of(file), error);
+        if error.kind() != io::ErrorKind::NotFound {
+            self.refused.borrow_mut().get_or_insert_with(|| refusal.clone());
+        }
+        refusal
     }
 
     /// Whether this file is in the directory below.
@@ -86,7 +107,7 @@ impl Disk for ReadOnlyDisk {
 
     fn len(&self, file: &str) -> Result<u64, DiskError> {
         let metadata = std::fs::metadata(self.path(file)?);
-        Ok(metadata.map_err(|error| DiskError::io("read the length of", &self.place_of(file), &error))?.len())
+        Ok(metadata.map_err(|error| self.refuse("read the length of", file, &error))?.len())
     }
 
     fn read_at(&self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
@@ -107,7 +128,7 @@ impl Disk for ReadOnlyDisk {
             }
             _ => {
                 let operation = format!("read {} bytes at {offset} of", buffer.len());
-                DiskError::io(&operation, &self.place_of(file), &error)
+                self.refuse(&operation, file, &error)
             }
         })
     }

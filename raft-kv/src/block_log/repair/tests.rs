@@ -192,6 +192,23 @@ fn d2_a_peer_whose_blocks_do_not_fit_is_not_believed() {
     assert!(dir.path().join(DAMAGED).join(file).exists());
 }
 
+/// A file of this name was damaged before: that one is kept as well.
+#[test]
+fn d2_what_was_set_aside_before_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, entries) = written(dir.path());
+    let file = harm(dir.path(), "what block 20 says");
+    let aside = dir.path().join(DAMAGED);
+    std::fs::create_dir(&aside).unwrap();
+    std::fs::write(aside.join(&file), b"of the first time").unwrap();
+    let harmed = std::fs::read(dir.path().join(&file)).unwrap();
+    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    fetch(&mut repair, &entries, 1).unwrap();
+    repair.finish(dir.path()).unwrap();
+    assert_eq!(std::fs::read(aside.join(&file)).unwrap(), b"of the first time");
+    assert_eq!(std::fs::read(aside.join(format!("{file}-2"))).unwrap(), harmed);
+}
+
 /// Damage in the last frame that the server itself has come upon: the next life does not begin as if it had never been
 /// written.
 #[test]

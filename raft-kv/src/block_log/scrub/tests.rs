@@ -1,5 +1,6 @@
 //! A directory whose server runs, harmed at one place after the other.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -82,6 +83,56 @@ fn d2_rot_is_found_while_the_server_runs_and_what_is_being_written_is_not_judged
     append(&mut log, 13..=20);
     assert_eq!(log.last_index(), LogIndex(19));
     assert!(matches!(scrub(dir.path(), |_| true), Ok(Scrubbed::Sound(_))));
+}
+
+/// Where every file that a process may have is open, nothing is known of one that is not. In a process of its own.
+#[test]
+fn d2_what_is_not_read_for_want_of_files_is_no_damage() {
+    const NAME: &str = "block_log::scrub::tests::d2_what_is_not_read_for_want_of_files_is_no_damage";
+    const IS_SHORT: &str = "RAFT_KV_TEST_SHORT_OF_FILES";
+    if std::env::var_os(IS_SHORT).is_none() {
+        let mut short = std::process::Command::new("sh");
+        let short = short.args(["-c", "ulimit -n 40 && exec \"$0\" --exact \"$1\""]);
+        let short = short.arg(std::env::current_exe().unwrap()).arg(NAME).env(IS_SHORT, "yes");
+        let output = short.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    append(&mut create(dir.path(), OPTIONS), 1..=12);
+    let mut open: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    // Enough to list the directory, and to read one file; not two.
+    open.pop();
+    let scrubbed = scrub(dir.path(), |_| true);
+    drop(open);
+    let is_short = matches!(&scrubbed, Ok(Scrubbed::Unread { error: DiskError::Exhausted { .. }, .. }));
+    assert!(is_short, "{scrubbed:?}");
+    assert!(matches!(scrub(dir.path(), |_| true), Ok(Scrubbed::Sound(_))));
+}
+
+/// A device that does not give a file's bytes has a fault, and that is said: whether they are gone, time tells.
+#[test]
+fn d9_a_file_that_the_system_does_not_give_is_named_and_not_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&mut create(dir.path(), OPTIONS), 1..=12);
+    let bad = dir.path().join(segment_name(1));
+    std::fs::set_permissions(&bad, std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let scrubbed = std::thread::scope(|scope| {
+        let scrub = || {
+            // Root may read everything: this thread is somebody else.
+            if rustix::process::geteuid().is_root() {
+                rustix::thread::set_thread_res_uid(None, rustix::process::Uid::from_raw(65534), None).unwrap();
+            }
+            scrub(dir.path(), |_| true)
+        };
+        scope.spawn(scrub).join().unwrap()
+    });
+    assert!(
+        matches!(&scrubbed, Ok(Scrubbed::Unread { file, error: DiskError::Io { what } })
+            if file.ends_with(&segment_name(1)) && what.contains("denied")),
+        "{scrubbed:?}"
+    );
 }
 
 /// The end is read, zeros; then two frames are durable there, of which the second vouches for the first.

@@ -1,6 +1,10 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
+
+use rustix::process::Uid;
 
 use super::directory::Backing;
 use super::*;
@@ -354,6 +358,30 @@ fn d7_a_closed_directory_is_free_even_while_a_copy_of_the_lock_is_open() {
     disk.shutdown().unwrap();
     FileDisk::open(dir.path(), || ()).unwrap();
     drop(copy);
+}
+
+/// A file system's own `lost+found`, and whatever else is another's: nothing of a log is in there.
+#[test]
+fn a_directory_below_that_may_not_be_read_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("lost+found");
+    let allow = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    std::fs::create_dir(&below).unwrap();
+    allow(&below, 0);
+    allow(dir.path(), 0o777);
+    std::fs::write(dir.path().join("a"), b"").unwrap();
+    let opened = std::thread::scope(|scope| {
+        let open = || {
+            // Root may read everything: this thread is somebody else.
+            if rustix::process::geteuid().is_root() {
+                rustix::thread::set_thread_res_uid(None, Uid::from_raw(65534), None).unwrap();
+            }
+            FileDisk::open(dir.path(), || ()).map(|disk| disk.files())
+        };
+        scope.spawn(open).join().unwrap()
+    });
+    allow(&below, 0o700);
+    assert_eq!(opened, Ok(vec![String::from("a")]));
 }
 
 #[test]
