@@ -14,5 +14,6 @@ pub mod notices;
 pub mod options;
 mod progress;
 pub mod prompt;
+mod remedy;
 mod scrub;
 pub mod server;

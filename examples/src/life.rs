@@ -10,12 +10,13 @@ use std::time::Duration;
 use raft_core::{Action, Fault, LogIndex, NodeId, StartError, Storage, StorageError};
 use raft_kv::recording::Recorder;
 use raft_kv::{BlockLog, FileDisk, Genesis, KvMachine, OpenError, repair};
-use raft_net_tcp::mend::Patient;
+use raft_net_tcp::mend::{Mended, Patient};
 use raft_net_tcp::{BindError, Notice, Server, ServerConfig, ServerHandle, Waker, draw_incarnation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::notices;
+use crate::remedy::Ended;
 use crate::scrub::Scrubber;
 use crate::server::{Args, say};
 
@@ -26,25 +27,15 @@ pub(crate) type Handle = ServerHandle<Log, KvMachine>;
 /// them (a message and its answer, for the pre-vote and for the vote).
 const TICK_PER_DELAY: f32 = 0.4;
 
-/// How a server's life ends.
-#[derive(Clone, Copy)]
-pub(crate) enum Ended {
-    AskedTo,
-    /// Its files are damaged: they are to be mended before the next one.
-    Damaged,
-    /// Its state after this entry was another than a majority's (invariant 12).
-    Diverged(LogIndex),
-}
-
 /// Who has found that a life is to end says it here.
 type Ends = watch::Sender<Option<Ended>>;
 
 /// The server that runs, for the prompt.
 pub(crate) type Prompt = Arc<Mutex<Option<Handle>>>;
 
-/// Mends the files, or starts over where there is a reason to trust nothing of them. What was done, in words; `None` where
-/// the server is told to stop meanwhile.
-pub(crate) fn mend(patient: &Patient, distrust: Option<String>) -> Result<Option<String>, String> {
+/// Mends the files, or starts over where there is a reason to trust nothing of them. What was done; `None` where the server is
+/// told to stop meanwhile.
+pub(crate) fn mend(patient: &Patient, distrust: Option<String>) -> Result<Option<Mended>, String> {
     let id = patient.id;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot mend its files: {error}"))?;
@@ -61,7 +52,7 @@ pub(crate) fn mend(patient: &Patient, distrust: Option<String>) -> Result<Option
             () = asked_to_stop() => None,
         }
     });
-    let mended = mended.transpose().map_err(|error| error.to_string())?.map(|mended| mended.to_string());
+    let mended = mended.transpose().map_err(|error| error.to_string())?;
     if let Some(mended) = &mended {
         say(&format!("server {id}: {mended}"));
     }
@@ -78,8 +69,11 @@ pub(crate) fn serve(
     prompt: &Prompt,
 ) -> Result<Ended, String> {
     let (id, directory, waker) = (patient.id, &patient.dir, Waker::new());
-    let Some(log) = open(patient, &waker)? else { return Ok(Ended::Damaged) };
-    let (is_new, held) = (log.last_index() == LogIndex(0), held(&log));
+    let log = match open(patient, &waker)? {
+        Ok(log) => log,
+        Err(place) => return Ok(Ended::Damaged(place)),
+    };
+    let (last, held) = (log.last_index(), held(&log));
     let is_rejoining = repair::is_rejoining(directory);
     let mut config = ServerConfig { remarks, ..config(args, patient.genesis.cluster.0, listen, addresses) };
     config.raft.is_founder = !args.join && !is_rejoining;
@@ -95,15 +89,17 @@ pub(crate) fn serve(
     };
     let recording = log.path().map(|path| format!(", it is recorded in {}", path.display())).unwrap_or_default();
     let (ends, ended) = watch::channel(None);
-    let watched = watched(notices, ends.clone());
+    // By then the state that the files make has been compared, or nobody knew better.
+    let compared = last.0.saturating_add(config.requests.state_digest_every.unwrap_or(0));
+    let watched = watched(notices, ends.clone(), LogIndex(compared));
     let server = match Server::bind(config, log, KvMachine::default(), waker, watched) {
         Ok(server) => server,
-        Err(BindError::Start(StartError::Storage(error))) => return is_damaged(id, error).map(|()| Ended::Damaged),
+        Err(BindError::Start(StartError::Storage(error))) => return damaged(id, error).map(Ended::Damaged),
         Err(error) => return Err(error.to_string()),
     };
     let server = server.proving(|log| log.inner_mut());
     say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
-    if is_new && args.join {
+    if last == LogIndex(0) && args.join {
         say(&format!("it waits until a client adds it: add {id} {listen}"));
     }
     if let Ok(mut slot) = prompt.lock() {
@@ -132,46 +128,47 @@ pub(crate) fn config(
     config
 }
 
-/// Opens the log, or founds it; `None` where it is damaged, which is said.
-fn open(patient: &Patient, waker: &Waker) -> Result<Option<BlockLog<FileDisk>>, String> {
+/// Opens the log, or founds it; or gives the place where it is damaged, which is said.
+fn open(patient: &Patient, waker: &Waker) -> Result<Result<BlockLog<FileDisk>, String>, String> {
     let notify = waker.clone();
     let disk = FileDisk::open(&patient.dir, move || notify.wake()).map_err(|error| error.to_string())?;
     // Asked under the lock: whoever started over before may have had it until now.
     if repair::is_starting_over(&patient.dir) {
-        return Ok(None);
+        return Ok(Err(patient.dir.display().to_string()));
     }
     let Genesis { cluster, configuration } = patient.genesis.clone();
     match BlockLog::open_or_create(disk, cluster, configuration, draw_incarnation(), patient.options) {
-        Ok(log) => Ok(Some(log)),
-        Err(OpenError::Storage(error)) => is_damaged(patient.id, error).map(|()| None),
+        Ok(log) => Ok(Ok(log)),
+        Err(OpenError::Storage(error)) => damaged(patient.id, error).map(Err),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Says that the files are damaged.
+/// Says that the files are damaged, and gives the place.
 ///
 /// # Errors
 /// Another error.
-fn is_damaged(id: NodeId, error: StorageError) -> Result<(), String> {
+fn damaged(id: NodeId, error: StorageError) -> Result<String, String> {
     match error {
         // What is wrong, and all of it, is said when it is mended.
         StorageError::Damaged { place, .. } => {
             say(&format!("server {id}: its files are damaged at {place}: they are to be mended"));
-            Ok(())
+            Ok(place)
         }
         error => Err(error.to_string()),
     }
 }
 
 /// Hands notices on; a halt because the files are not what was written, or the state not what they make, ends this life.
-fn watched(mut notices: impl FnMut(Notice) + Send, ends: Ends) -> impl FnMut(Notice) + Send {
+/// Up to `compared`, no state that the files make is known to have been right.
+fn watched(mut notices: impl FnMut(Notice) + Send, ends: Ends, compared: LogIndex) -> impl FnMut(Notice) + Send {
     move |notice| {
         match &notice {
-            Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { .. }))) => {
-                ends.send_replace(Some(Ended::Damaged));
+            Notice::Raft(Action::Halt(Fault::Storage(StorageError::Damaged { place, .. }))) => {
+                ends.send_replace(Some(Ended::Damaged(place.clone())));
             }
             Notice::Raft(Action::Halt(Fault::StateDiverged { index } | Fault::StateRotted { index })) => {
-                ends.send_replace(Some(Ended::Diverged(*index)));
+                ends.send_replace(Some(Ended::Diverged { index: *index, is_first: *index <= compared }));
             }
             _ => {}
         }
@@ -184,7 +181,7 @@ fn scrubber(args: &Args, patient: &Patient, handle: Handle, ends: Ends) -> Scrub
     Scrubber::start(patient.dir.clone(), args.scrub_mib_s, move |words, is_damage| {
         if is_damage {
             say(&format!("server {id}: scrub: {words}"));
-            ends.send_replace(Some(Ended::Damaged));
+            ends.send_replace(Some(Ended::Damaged(words.clone())));
         }
         // It may have stopped meanwhile.
         let _ = handle.with_blocking(move |control| control.remark("scrub", &words));
@@ -198,12 +195,12 @@ fn run_until(server: Server<Log, KvMachine>, mut ended: watch::Receiver<Option<E
         tokio::select! {
             () = asked_to_stop() => {}
             Ok(why) = ended.wait_for(Option::is_some) => {
-                slot.get_or_init(|| *why);
+                slot.get_or_init(|| why.clone());
             }
         }
     });
     ran.map_err(|error| format!("cannot run: {error}"))?;
-    Ok(found.get().copied().flatten().unwrap_or(Ended::AskedTo))
+    Ok(found.get().cloned().flatten().unwrap_or(Ended::AskedTo))
 }
 
 /// Has the cluster take this server's new log for its own, while it runs.

@@ -12,8 +12,9 @@ use raft_net_tcp::{Control, Link, Stopped};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::console::{self, Console, Print};
-use crate::life::{Ended, Handle, Log, Prompt, config, mend, serve};
+use crate::life::{Handle, Log, Prompt, config, mend, serve};
 use crate::options::{CLIENT_MAX, ClusterArgs};
+use crate::remedy::{History, Remedy};
 
 /// One server of a cluster. Its commands are read from standard input: try help.
 #[derive(Clone, Debug, clap::Parser)]
@@ -81,26 +82,24 @@ fn run(args: &Args) -> Result<(), String> {
     let peers = addresses.iter().filter(|(peer, _)| **peer != id).map(|(peer, at)| (*peer, *at)).collect();
     let election_timeout = config(args, genesis.cluster.0, listen, addresses.clone()).election_timeout();
     let patient = Patient { id, dir: directory.clone(), genesis, options, peers, election_timeout };
-    let (prompt, mut remarks) = (Prompt::default(), Vec::new());
+    let (prompt, mut history) = (Prompt::default(), History::default());
     let (commands, slot) = (args.clone(), prompt.clone());
     std::thread::spawn(move || read_commands(&commands, &slot));
-    let mut has_diverged = false;
     loop {
-        let mended = match serve(args, &patient, listen, addresses.clone(), remarks.clone(), &prompt)? {
-            Ended::AskedTo => return Ok(()),
-            Ended::Damaged => mend(&patient, None)?,
-            Ended::Diverged(index) if has_diverged => {
-                mend(&patient, Some(format!("the state that its files make differed as well, after block {index}")))?
-            }
-            Ended::Diverged(index) => {
-                has_diverged = true;
-                let words = format!("its state differed after block {index}: it is made anew from its files");
+        let ended = serve(args, &patient, listen, addresses.clone(), history.remarks(), &prompt)?;
+        let distrust = match history.remedy(&ended) {
+            None => return Ok(()),
+            Some(Remedy::Anew(words)) => {
                 say(&format!("server {id}: {words}"));
-                Some(words)
+                history.remark(words);
+                continue;
             }
+            Some(Remedy::Mend) => None,
+            Some(Remedy::StartOver(why)) => Some(why),
         };
-        let Some(mended) = mended else { return Ok(()) };
-        remarks.push(mended);
+        let Some(mended) = mend(&patient, distrust)? else { return Ok(()) };
+        history.mended(ended, &mended);
+        history.remark(mended.to_string());
     }
 }
 
