@@ -5,7 +5,7 @@
 //! nobody. Where nobody can be reached it waits, and says so. It starts over only where the others have a leader without it,
 //! so that what it has forgotten then is known to a quorum; its new log is another disk's, which counts for nothing until
 //! [`rejoin`](Patient::rejoin) has had the cluster remove this member and add it again. One that has started over before
-//! within a day [waits](back_off) first.
+//! within a day waits first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
