@@ -10,6 +10,7 @@ pub mod command;
 pub mod console;
 pub mod execute;
 mod life;
+pub mod load;
 pub mod notices;
 pub mod options;
 mod progress;
