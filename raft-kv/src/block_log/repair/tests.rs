@@ -202,9 +202,9 @@ fn d2_what_was_set_aside_before_is_not_replaced() {
     std::fs::create_dir(&aside).unwrap();
     std::fs::write(aside.join(&file), b"of the first time").unwrap();
     let harmed = std::fs::read(dir.path().join(&file)).unwrap();
-    let Diagnosis::Mendable(mut repair) = Diagnosis::of(dir.path(), &asked()).unwrap() else { panic!() };
+    let Diagnosis::Mendable(mut repair) = diagnose(dir.path()) else { panic!() };
     fetch(&mut repair, &entries, 1).unwrap();
-    repair.finish(dir.path()).unwrap();
+    repair.finish().unwrap();
     assert_eq!(std::fs::read(aside.join(&file)).unwrap(), b"of the first time");
     assert_eq!(std::fs::read(aside.join(format!("{file}-2"))).unwrap(), harmed);
 }
@@ -221,8 +221,9 @@ fn d2_what_a_life_found_damaged_at_its_end_is_not_forgotten() {
     assert!(matches!(read, Err(StorageError::Damaged { .. })), "{read:?}");
     log.seal();
     log.into_disk().shutdown().unwrap();
-    let diagnosis = Diagnosis::of(dir.path(), &asked()).unwrap();
-    assert!(matches!(&diagnosis, Diagnosis::Lost { what } if what.contains("acknowledged")), "{diagnosis:?}");
+    let diagnosis = diagnose(dir.path());
+    assert!(matches!(&diagnosis, Diagnosis::Lost { what, .. } if what.contains("acknowledged")), "{diagnosis:?}");
+    drop(diagnosis);
     let opened = open(dir.path()).map(|log| log.last_index());
     assert!(matches!(opened, Err(OpenError::Storage(StorageError::Damaged { .. }))), "{opened:?}");
 }
