@@ -150,6 +150,7 @@ fn operation_text(operation: &Operation) -> String {
             let operations: Vec<String> = operations.iter().map(operation_text).collect();
             format!("all or nothing: {}", operations.join("; "))
         }
+        Operation::Add { key, amount } => format!("add {} {amount}", literal(key.shown())),
     }
 }
 

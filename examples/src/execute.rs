@@ -127,7 +127,8 @@ fn written(name: &str, answer: Result<KvAnswer<Outcome>, KvError>) -> Result<Res
         Outcome::Success | Outcome::Swapped | Outcome::Deleted { existed: true } => "success".to_owned(),
         Outcome::Deleted { existed: false } => MISSING.to_owned(),
         Outcome::Transaction { committed: true, .. } => "success".to_owned(),
-        Outcome::Transaction { committed: false, .. } => {
+        Outcome::Added { sum } => sum.to_string(),
+        Outcome::Transaction { committed: false, .. } | Outcome::NotAdded => {
             return Ok(Response::error(name, &answer.value.to_string(), Exit::Failed).from(&answer));
         }
         Outcome::NotSwapped { actual } => {

@@ -4,7 +4,8 @@
 //! leaves no trace; its answer is a [`QueryReply`]. All four travel as bytes: see their `encode` and `decode`.
 
 mod limits;
-mod transaction;
+mod nested;
+mod number;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -104,8 +105,19 @@ pub enum Operation {
     /// [`CompareAndSwap`](Self::CompareAndSwap) among them does not swap. [`Outcome::Transaction`].
     Transaction {
         /// At most [`TRANSACTION_OPERATIONS_MAX`], of [`TRANSACTION_BYTES_MAX`] together, none of them a transaction.
-        #[serde(deserialize_with = "transaction::operations")]
+        #[serde(deserialize_with = "nested::operations")]
         operations: Vec<Self>,
+    },
+    /// Adds to the number under `key`, which is 0 where the key is not there: [`Outcome::Added`], or else
+    /// [`Outcome::NotAdded`].
+    ///
+    /// For values that are Python literals. A number is an int, or a str or bytes that spell one as Python prints it, of 64
+    /// bits with its sign; it stays what it is, and a new one is bytes.
+    Add {
+        /// Where.
+        key: Key,
+        /// What to add.
+        amount: i64,
     },
 }
 
@@ -162,9 +174,16 @@ pub enum Outcome {
         committed: bool,
         /// What came of each operation. Where nothing was done, what would have come of each, up to the one that did
         /// not swap: the last of these.
-        #[serde(deserialize_with = "transaction::outcomes")]
+        #[serde(deserialize_with = "nested::outcomes")]
         outcomes: Vec<Self>,
     },
+    /// The sum is stored.
+    Added {
+        /// The number that is there now.
+        sum: i64,
+    },
+    /// The value is no number, or the sum would be none: nothing was changed.
+    NotAdded,
 }
 
 /// A question about the store. Keys are given by their canonical bytes.
@@ -190,6 +209,12 @@ pub enum Query {
     Written {
         /// Canonical bytes.
         key: Bytes,
+    },
+    /// All of these about one state: [`QueryReply::Several`].
+    Several {
+        /// At most [`QUERIES_MAX`], none of them several.
+        #[serde(deserialize_with = "nested::queries")]
+        queries: Vec<Self>,
     },
 }
 
@@ -225,6 +250,13 @@ pub enum QueryReply {
         /// What is wrong with it.
         what: Cow<'static, str>,
     },
+    /// Answers [`Query::Several`], in their order: all of them, or as many from the first on as stay within
+    /// [`SCAN_BYTES_MAX`] together, but one at least.
+    Several {
+        /// One a query.
+        #[serde(deserialize_with = "nested::replies")]
+        replies: Vec<Self>,
+    },
 }
 
 /// How far a write's number may be ahead of what it acknowledges: 256. So no session keeps more replies than these.
@@ -241,6 +273,9 @@ pub const TRANSACTION_OPERATIONS_MAX: usize = 128;
 
 /// The most bytes in the keys, literals and values of a transaction together: 2 MiB.
 pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
+
+/// The most queries in [`Query::Several`]: 1024.
+pub const QUERIES_MAX: usize = 1024;
 
 /// The most pairs in one page of a scan: 4096.
 pub const SCAN_PAIRS_MAX: u32 = 4096;
@@ -340,6 +375,8 @@ impl fmt::Display for Outcome {
             Self::Transaction { committed: false, outcomes } => {
                 return write!(f, "nothing done: operation {} did not swap", outcomes.len());
             }
+            Self::Added { sum } => return write!(f, "added: {sum}"),
+            Self::NotAdded => "not added: the value is no number of 64 bits, or the sum would be none",
         };
         f.write_str(text)
     }

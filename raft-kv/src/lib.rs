@@ -32,8 +32,9 @@ pub use block::{Block, ClusterId, GENESIS_KIND, Genesis, link};
 pub use block_log::{BlockLog, LogOptions, OpenError, Scrubbed, inspect, repair, scrub};
 pub use codec::CodecError;
 pub use command::{
-    Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId,
-    SCAN_BYTES_MAX, SCAN_PAIRS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, Value,
+    Command, KEY_BYTES_MAX, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, QUERIES_MAX, Query, QueryReply, Reply,
+    RequestId, SCAN_BYTES_MAX, SCAN_PAIRS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX,
+    Value,
 };
 pub use disk::{Change, Disk, DiskError, FileDisk, MemDisk};
 pub use machine::{KvMachine, SameValue};

@@ -19,6 +19,7 @@ use crate::command::{
 use crate::session::{Admission, Session, SessionLimits, Sessions};
 
 mod frozen;
+mod queries;
 mod snapshot;
 mod sum;
 
@@ -171,14 +172,7 @@ impl StateMachine for KvMachine {
 
     fn query(&self, query: &[u8]) -> Bytes {
         let reply = match Query::decode(query) {
-            Ok(Query::Get { key }) => QueryReply::Value { value: self.value(&key).cloned() },
-            Ok(Query::Scan { prefix, after, limit }) => {
-                self.store.scan(&prefix.unwrap_or_default(), after.as_deref(), limit)
-            }
-            Ok(Query::Written { key }) => {
-                QueryReply::Written { height: self.store.pairs.get(&key).map(|stored| stored.written.0) }
-            }
-            Ok(Query::Size) => QueryReply::Size { keys: count(self.len()), sessions: count(self.sessions.len()) },
+            Ok(query) => self.answer(query),
             Err(_) => QueryReply::Malformed { what: "no query".into() },
         };
         reply.encode().into()
@@ -257,12 +251,8 @@ impl Store {
             frozen.keep(canonical, self.pairs.get(canonical));
         }
         match operation {
-            Operation::Put { key: Key { canonical, literal }, value } => {
-                if let Some(stored) = self.pairs.get_mut(&canonical) {
-                    self.sum.change(&canonical, stored, value, at);
-                } else {
-                    self.insert(canonical, Stored { literal, value, written: at });
-                }
+            Operation::Put { key, value } => {
+                self.put(key, value, at);
                 Outcome::Success
             }
             Operation::Delete { key } if raft_core::bug!(DeleteKeepsKey) => {
@@ -281,6 +271,22 @@ impl Store {
                 None => Outcome::NotSwapped { actual: None },
             },
             Operation::Transaction { operations } => self.transact(operations, at, same),
+            Operation::Add { key, amount } => {
+                let stored = self.pairs.get(&key.canonical);
+                let Some((sum, value)) = Value::plus(stored.map(|stored| &stored.value), amount) else {
+                    return Outcome::NotAdded;
+                };
+                self.put(key, value, at);
+                Outcome::Added { sum }
+            }
+        }
+    }
+
+    fn put(&mut self, Key { canonical, literal }: Key, value: Value, at: LogIndex) {
+        if let Some(stored) = self.pairs.get_mut(&canonical) {
+            self.sum.change(&canonical, stored, value, at);
+        } else {
+            self.insert(canonical, Stored { literal, value, written: at });
         }
     }
 

@@ -128,6 +128,9 @@ fn operation(operation: &Operation) -> Json {
             let operations: Vec<Json> = operations.iter().map(self::operation).collect();
             json!({ "operation": "transaction", "operations": operations })
         }
+        Operation::Add { key, amount } => {
+            json!({ "operation": "add", "key": literal(key.shown()), "amount": amount })
+        }
     }
 }
 

@@ -1,15 +1,19 @@
-//! What an operation may be: how large, and of how many others.
+//! What an operation may be: how large, and of how many others; and how large a reply is.
 
 use bytes::Bytes;
 
-use super::{KEY_BYTES_MAX, Key, Operation, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, Value};
+use super::{
+    KEY_BYTES_MAX, Key, Operation, Pair, QueryReply, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX,
+    VALUE_BYTES_MAX, Value,
+};
 
 impl Operation {
     /// What of it is larger than may be stored.
     ///
     /// A key and a value come from different commands, and go into one piece of a snapshot: so each has a limit of its
     /// own, or a state could have a snapshot that nobody can read.
-    pub(crate) fn excess(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn excess(&self) -> Option<&'static str> {
         let Self::Transaction { operations } = self else {
             return self.excess_of_one();
         };
@@ -42,8 +46,9 @@ impl Operation {
         self.parts().map(|(key, _)| key)
     }
 
-    /// The bytes of its key, literal and values.
-    fn bytes(&self) -> usize {
+    /// The bytes of its key, literal and values: what it counts for in [`TRANSACTION_BYTES_MAX`]. 0 of a transaction.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
         let Some((key, values)) = self.parts() else {
             return 0;
         };
@@ -56,9 +61,21 @@ impl Operation {
     fn parts(&self) -> Option<(&Key, [Option<&Value>; 2])> {
         match self {
             Self::Put { key, value } => Some((key, [Some(value), None])),
-            Self::Delete { key } => Some((key, [None, None])),
+            Self::Delete { key } | Self::Add { key, .. } => Some((key, [None, None])),
             Self::CompareAndSwap { key, expected, new } => Some((key, [Some(expected), Some(new)])),
             Self::Transaction { .. } => None,
+        }
+    }
+}
+
+impl QueryReply {
+    /// What it counts for in [`SCAN_BYTES_MAX`]: keys, literals and values.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Value { value } => value.as_ref().map_or(0, |value| value.0.len()),
+            Self::Page { pairs, .. } => pairs.iter().map(Pair::bytes).fold(0, usize::saturating_add),
+            Self::Several { replies } => replies.iter().map(Self::bytes).fold(0, usize::saturating_add),
+            Self::Size { .. } | Self::Written { .. } | Self::Malformed { .. } => 0,
         }
     }
 }

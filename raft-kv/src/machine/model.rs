@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use raft_core::{LogIndex, Term};
 
 use super::*;
+use crate::literal::Literal;
 use crate::session::SessionSum;
 
 /// One thing that happens, in terms of what happened before it.
@@ -62,6 +63,7 @@ fn single() -> impl Strategy<Value = Operation> {
         (key(), value()).prop_map(|(key, value)| Operation::Put { key, value }),
         key().prop_map(|key| Operation::Delete { key }),
         (key(), value(), value()).prop_map(|(key, expected, new)| Operation::CompareAndSwap { key, expected, new }),
+        (key(), prop_oneof![-9..9_i64, any::<i64>()]).prop_map(|(key, amount)| Operation::Add { key, amount }),
     ]
 }
 
@@ -72,7 +74,12 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn value() -> impl Strategy<Value = Value> {
-    prop_oneof![4 => "[01]", 1 => "0{50,90}"].prop_map(|text| Value(text.into()))
+    prop_oneof![
+        4 => "[01]".prop_map(|text| Value(text.into())),
+        1 => "0{50,90}".prop_map(|text| Value(text.into())),
+        1 => "-?[0-9]{1,2}".prop_map(|text| Value::from(&Literal::Bytes(text.into()))),
+        1 => any::<i64>().prop_map(|number| Value::from(&Literal::Int(number.into()))),
+    ]
 }
 
 /// The log that the steps make.
@@ -212,6 +219,12 @@ impl Model {
                 }
                 Outcome::Transaction { committed: true, outcomes }
             }
+            Operation::Add { key, amount } => {
+                let before = self.pairs.get(&key.canonical.to_vec()).map(|(_, value, _)| value.clone());
+                let Some((sum, value)) = sum(before, amount) else { return Outcome::NotAdded };
+                self.perform(Operation::Put { key, value }, at);
+                Outcome::Added { sum }
+            }
         }
     }
 
@@ -222,6 +235,21 @@ impl Model {
         };
         self.pairs.iter().map(pair).collect()
     }
+}
+
+/// In more bits than there are, of the values that are drawn.
+fn sum(before: Option<Value>, amount: i64) -> Option<(i64, Value)> {
+    let before = before.map_or(Ok(Literal::Bytes("0".into())), |value| Literal::decode(&value.0)).ok()?;
+    let is_int = matches!(before, Literal::Int(_));
+    let text = match before {
+        Literal::Int(number) => number.to_string(),
+        Literal::Bytes(bytes) => String::from_utf8(bytes).ok()?,
+        _ => return None,
+    };
+    let number: i128 = text.parse().ok().filter(|number: &i128| number.to_string() == text)?;
+    let sum = i64::try_from(number + i128::from(amount)).ok()?;
+    let literal = if is_int { Literal::Int(sum.into()) } else { Literal::Bytes(sum.to_string().into()) };
+    Some((sum, Value::from(&literal)))
 }
 
 /// The model does not say what is malformed.

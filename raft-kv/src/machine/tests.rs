@@ -4,7 +4,7 @@ use raft_core::{LogIndex, Term};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::command::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::command::{KEY_BYTES_MAX, QUERIES_MAX, VALUE_BYTES_MAX};
 use crate::literal::Literal;
 
 const CLIENT: u64 = 7001;
@@ -729,4 +729,41 @@ fn n2_transactions_do_not_nest_however_deep() {
     let deep =
         Reply::Done { outcome: Outcome::Transaction { committed: false, outcomes: vec![flat] }, height: 1, hash: None };
     assert!(Reply::decode(&deep.encode()).is_err());
+}
+
+#[test]
+fn c1_a_retried_sum_is_added_once_and_answered_alike() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    let add = |number, amount| write(session, number, number - 1, Operation::Add { key: key_of("'k'"), amount });
+    let first = run.bytes(&add(1, 5));
+    assert_eq!(run.bytes(&add(1, 5)), first);
+    assert_eq!(run.outcome(session, 2, Operation::Add { key: key_of("'k'"), amount: -7 }), Outcome::Added { sum: -2 });
+    assert_eq!(run.get("'k'"), Some(Value::from(&Literal::Bytes(b"-2".to_vec()))));
+    run.outcome(session, 3, Operation::Put { key: key_of("'k'"), value: Value::from(&Literal::None) });
+    let refused = Operation::Add { key: key_of("'k'"), amount: 1 };
+    let both = transaction([refused.clone(), Operation::Delete { key: key_of("'k'") }]);
+    assert_eq!(run.outcome(session, 4, refused), Outcome::NotAdded);
+    // Only a compare-and-swap keeps a transaction from being done.
+    let outcomes = vec![Outcome::NotAdded, Outcome::Deleted { existed: true }];
+    assert_eq!(run.outcome(session, 5, both), Outcome::Transaction { committed: true, outcomes });
+}
+
+#[test]
+fn several_queries_are_answered_by_one_state_as_far_as_they_fit() {
+    let mut run = Run::new(4, 1000);
+    let session = run.open();
+    let value = raw_value(vec![7; VALUE_BYTES_MAX / 2]);
+    run.outcome(session, 1, Operation::Put { key: key_of("'k'"), value: value.clone() });
+    let get = || Query::Get { key: key_of("'k'").canonical };
+    let several = |queries: Vec<Query>| match run.query(&Query::Several { queries }) {
+        QueryReply::Several { replies } => replies,
+        other => panic!("{other:?}"),
+    };
+    let found = QueryReply::Value { value: Some(value) };
+    assert_eq!(several(vec![]), []);
+    assert_eq!(several(vec![get(), Query::Size]), [found.clone(), QueryReply::Size { keys: 1, sessions: 1 }]);
+    assert_eq!(several(vec![get(), get(), get(), Query::Size]), [found.clone(), found]);
+    let many = Query::Several { queries: vec![Query::Size; QUERIES_MAX + 1] };
+    assert!(matches!(run.query(&many), QueryReply::Malformed { .. }));
 }

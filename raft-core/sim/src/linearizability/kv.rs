@@ -118,7 +118,7 @@ impl Model for KvModel {
     }
 }
 
-/// What came of an operation on one key. A transaction is of several: its outcome comes back.
+/// What came of an operation on one key. A transaction is of several, and nobody here adds: those outcomes come back.
 impl TryFrom<Outcome> for KvOutput {
     type Error = Outcome;
 
@@ -128,7 +128,7 @@ impl TryFrom<Outcome> for KvOutput {
             Outcome::Deleted { existed } => Self::Deleted { existed },
             Outcome::Swapped => Self::Swapped,
             Outcome::NotSwapped { actual } => Self::NotSwapped { actual: actual.map(|Value(bytes)| bytes) },
-            Outcome::Transaction { .. } => return Err(outcome),
+            Outcome::Transaction { .. } | Outcome::Added { .. } | Outcome::NotAdded => return Err(outcome),
         })
     }
 }

@@ -189,7 +189,8 @@ fn input(operation: &Operation) -> Option<(Bytes, KvInput)> {
         Operation::CompareAndSwap { key, expected, new } => {
             (key, KvInput::CompareAndSwap { expected: name(expected), new: name(new) })
         }
-        Operation::Transaction { .. } => return None,
+        // Nobody here adds.
+        Operation::Transaction { .. } | Operation::Add { .. } => return None,
     };
     Some((key.canonical.clone(), input))
 }

@@ -163,7 +163,10 @@ impl Mix {
                     self.each_key(operation, change);
                 }
             }
-            Operation::Put { key, .. } | Operation::Delete { key } | Operation::CompareAndSwap { key, .. } => {
+            Operation::Put { key, .. }
+            | Operation::Delete { key }
+            | Operation::CompareAndSwap { key, .. }
+            | Operation::Add { key, .. } => {
                 let at = self.keys.binary_search(&key.canonical).ok();
                 if let Some(open) = at.and_then(|at| self.open.get_mut(at)) {
                     change(open);

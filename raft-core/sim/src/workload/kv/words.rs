@@ -15,6 +15,7 @@ pub(super) fn operation(operation: &Operation) -> String {
             let operations: Vec<String> = operations.iter().map(self::operation).collect();
             format!("transaction [{}]", operations.join("; "))
         }
+        Operation::Add { key, amount } => format!("add {} {amount}", text(&key.canonical)),
     }
 }
 
@@ -27,6 +28,7 @@ pub(super) fn query(query: &Query) -> String {
         }
         Query::Size => "size".into(),
         Query::Written { key } => format!("who wrote {}", text(key)),
+        Query::Several { queries } => queries.iter().map(self::query).collect::<Vec<_>>().join("; "),
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) fn found(reply: &QueryReply) -> String {
         QueryReply::Size { keys, sessions } => format!("{keys} keys, {sessions} sessions"),
         QueryReply::Written { height } => format!("block {height:?}"),
         QueryReply::Malformed { what } => format!("malformed: {what}"),
+        QueryReply::Several { replies } => replies.iter().map(found).collect::<Vec<_>>().join("; "),
     }
 }
 
