@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, NodeId};
 use raft_kv::proof::{BlockProof, Head};
-use raft_kv::{CodecError, Command, Key, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, Value};
+use raft_kv::{CodecError, Key, Operation, Outcome, Pair, Query, QueryReply, Value};
 
 use crate::client::{Answer, Client, ClientError, ClientOptions, Verified};
 use crate::client_connection::Identity;
 use crate::protocol::ServerStatus;
+use crate::writing::{Writes, Written};
 
 /// A client of the key-value machine.
 ///
@@ -20,7 +20,7 @@ use crate::protocol::ServerStatus;
 #[derive(Debug)]
 pub struct KvClient {
     client: Client,
-    session: Option<Session>,
+    writes: Writes,
 }
 
 /// What was answered, and where.
@@ -63,17 +63,11 @@ pub enum KvError {
     Unintelligible,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    name: u64,
-    last_number: u64,
-}
-
 impl KvClient {
     /// A client that knows these servers. Connects when it is first asked something.
     #[must_use]
     pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
-        Self { client: Client::new(servers, identity, options), session: None }
+        Self { client: Client::new(servers, identity, options), writes: Writes::new(identity.client) }
     }
 
     /// Stores `value` under `key`: [`Outcome::Success`].
@@ -113,22 +107,15 @@ impl KvClient {
     pub async fn write(&mut self, operation: Operation) -> Result<KvAnswer<Outcome>, KvError> {
         let deadline = self.client.deadline();
         loop {
-            let (request, acknowledged) = self.next_request(deadline).await?;
-            let command = Command::Write { request, acknowledged, operation: operation.clone() };
-            let answer = self.client.submit_repeatedly(&command.encode(), deadline).await?;
-            match Reply::decode(&answer.reply).map_err(unintelligible)? {
-                Reply::Done { outcome, height, hash } => {
-                    return Ok(KvAnswer { server: answer.server, height, hash, value: outcome });
-                }
-                Reply::SessionExpired => {
-                    self.session = None;
-                    if answer.repeated {
-                        return Err(ClientError::Timeout { unknown: true }.into());
-                    }
-                }
-                Reply::Stale => return Err(ClientError::Timeout { unknown: true }.into()),
-                Reply::Malformed { what } => return Err(KvError::Malformed { what: what.into_owned() }),
-                Reply::SessionOpened { .. } => return Err(KvError::Unintelligible),
+            let opens = self.writes.opens();
+            let command = self.writes.command(&operation);
+            let answer = match self.client.submit_repeatedly(&command, deadline).await {
+                // Whether a session was opened is unknown; that nothing was written is not.
+                Err(ClientError::Timeout { .. }) if opens => return Err(ClientError::Timeout { unknown: false }.into()),
+                answer => answer?,
+            };
+            if let Some(Written { outcome, height, hash }) = self.writes.on_reply(&answer.reply, answer.repeated)? {
+                return Ok(KvAnswer { server: answer.server, height, hash, value: outcome });
             }
         }
     }
@@ -212,33 +199,6 @@ impl KvClient {
     #[must_use]
     pub fn operator(&self) -> Client {
         self.client.operator()
-    }
-
-    /// The next write's name, and what it acknowledges: everything before it was answered or given up.
-    async fn next_request(&mut self, deadline: Instant) -> Result<(RequestId, u64), KvError> {
-        let client = self.client.id();
-        let mut session = match self.session {
-            Some(session) => session,
-            None => self.open_session(deadline).await?,
-        };
-        let acknowledged = session.last_number;
-        session.last_number = acknowledged.saturating_add(1);
-        self.session = Some(session);
-        Ok((RequestId { client, session: session.name, number: session.last_number }, acknowledged))
-    }
-
-    async fn open_session(&mut self, deadline: Instant) -> Result<Session, KvError> {
-        let command = Command::OpenSession { client: self.client.id() }.encode();
-        let answer = match self.client.submit_repeatedly(&command, deadline).await {
-            Ok(answer) => answer,
-            // Whether a session was opened is unknown; that nothing was written is not.
-            Err(ClientError::Timeout { .. }) => return Err(ClientError::Timeout { unknown: false }.into()),
-            Err(error) => return Err(error.into()),
-        };
-        match Reply::decode(&answer.reply).map_err(unintelligible)? {
-            Reply::SessionOpened { session } => Ok(Session { name: session, last_number: 0 }),
-            _ => Err(KvError::Unintelligible),
-        }
     }
 
     async fn query(&mut self, query: &Query) -> Result<(Answer, QueryReply), KvError> {

@@ -18,6 +18,7 @@
 //! | `connecting.rs` | how connections come about, and the task that reads each |
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
+//! | `writing.rs` | the session that a client's writes are in |
 //! | `mend.rs` `mend/fetch.rs` `mend/back_off.rs` | a damaged server mends its log from the others, or starts over |
 //! | `words.rs` | refusals as operators and users read them |
 //! | `codec.rs` | the only place that names the serialization format |
@@ -46,6 +47,7 @@ mod peers;
 pub mod protocol;
 mod server;
 mod waker;
+mod writing;
 
 pub use client::{Answer, Client, ClientError, ClientOptions, HistoryError, Members, Rewritten, Unfinished, Verified};
 pub use client_connection::{ClientConnection, ConnectionError, Identity};
