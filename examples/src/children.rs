@@ -18,6 +18,8 @@ use crate::server;
 pub struct Children {
     cluster: ClusterArgs,
     data_dir: PathBuf,
+    /// Server N serves Redis clients on this port plus N.
+    resp_base_port: Option<u16>,
     /// Server N at N - 1.
     servers: Vec<Option<Server>>,
     /// Links cut, the lower id first.
@@ -49,10 +51,14 @@ impl Children {
     ///
     /// # Errors
     /// A process cannot be started, or its log cannot be written.
-    pub fn start(cluster: &ClusterArgs, data_dir: &Path) -> Result<Self, String> {
+    pub fn start(cluster: &ClusterArgs, data_dir: &Path, resp_base_port: Option<u16>) -> Result<Self, String> {
         let servers = (0..cluster.servers).map(|_| None).collect();
-        let mut children = Self { cluster: cluster.clone(), data_dir: data_dir.into(), servers, cut: BTreeSet::new() };
-        for id in 1..=cluster.servers {
+        if resp_base_port.is_some_and(|base| base.checked_add(cluster.servers).is_none()) {
+            return Err("--resp-base-port is too high: ports end at 65535".into());
+        }
+        let (cluster, data_dir, cut) = (cluster.clone(), data_dir.into(), BTreeSet::new());
+        let mut children = Self { cluster, data_dir, resp_base_port, servers, cut };
+        for id in 1..=children.cluster.servers {
             children.start_one(id)?;
         }
         Ok(children)
@@ -211,6 +217,7 @@ impl Children {
             .args(["--cluster", &self.cluster.cluster])
             .arg("--data-dir")
             .arg(&self.data_dir)
+            .args(self.resp_base_port.map(|base| format!("--resp-port={}", base.saturating_add(id))))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)

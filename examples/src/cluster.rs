@@ -24,6 +24,9 @@ pub struct Args {
     /// The servers' files and logs are under DIR
     #[arg(long, value_name = "DIR", default_value = "data")]
     data_dir: PathBuf,
+    /// Server N serves Redis's clients on this port plus N
+    #[arg(long, value_name = "PORT")]
+    resp_base_port: Option<u16>,
 }
 
 /// One line of the demo's own.
@@ -68,7 +71,7 @@ fn run(args: &Args) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot run: {error}"))?;
-    let mut children = Children::start(&args.cluster, &args.data_dir)?;
+    let mut children = Children::start(&args.cluster, &args.data_dir, args.resp_base_port)?;
     let last_port = args.cluster.base_port.saturating_add(args.cluster.servers);
     say(&format!(
         "{} servers start on ports {} to {last_port}; their files and logs are in {}",

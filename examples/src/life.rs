@@ -98,7 +98,11 @@ pub(crate) fn serve(
         Err(error) => return Err(error.to_string()),
     };
     let server = server.proving(|log| log.inner_mut());
-    say(&format!("server {id} listens on {listen}, its files are in {} ({held}){recording}", directory.display()));
+    let (server, redis) = serving_redis(args, server, listen)?;
+    say(&format!(
+        "server {id} listens on {listen}{redis}, its files are in {} ({held}){recording}",
+        directory.display()
+    ));
     if last == LogIndex(0) && args.join {
         say(&format!("it waits until a client adds it: add {id} {listen}"));
     }
@@ -126,6 +130,18 @@ pub(crate) fn config(
     config.delay = Duration::from_millis(args.delay_ms);
     config.tick = config.tick.saturating_add(config.delay.mul_f32(TICK_PER_DELAY));
     config
+}
+
+/// With a port for Redis clients where one is asked for, and what to say of it.
+fn serving_redis(
+    args: &Args,
+    server: Server<Log, KvMachine>,
+    listen: SocketAddr,
+) -> Result<(Server<Log, KvMachine>, String), String> {
+    let Some(port) = args.resp_port else { return Ok((server, String::new())) };
+    let address = SocketAddr::new(listen.ip(), port);
+    let server = server.serving_redis(address).map_err(|error| error.to_string())?;
+    Ok((server, format!(", and on {address} for Redis clients")))
 }
 
 /// Opens the log, or founds it; or gives the place where it is damaged, which is said.

@@ -34,6 +34,10 @@ pub struct Args {
     /// Client N is known as this port plus N to failLink and fixLink
     #[arg(long, value_name = "PORT", default_value_t = 7000)]
     pub(crate) client_base_port: u16,
+    /// Serves Redis's clients on this port: redis-cli, redis-benchmark, libraries. Keys and values are bytes: SET k v is
+    /// put b'k' b'v'
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) resp_port: Option<u16>,
     /// Delays every message by so much, for watching: 0 to 500, the same on every server. Elections take longer then
     #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=DELAY_MS_MAX))]
     pub(crate) delay_ms: u64,

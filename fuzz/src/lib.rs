@@ -17,6 +17,7 @@ pub mod mend;
 pub mod mutated;
 pub mod recordings;
 pub mod requests;
+pub mod resp;
 pub mod snapshot;
 
 /// Puts a target's seeds into its corpus, before that is read.

@@ -45,6 +45,9 @@ pub struct ConnectionLimits {
     pub handshakes_max: usize,
     /// Connections of clients; 0 admits none.
     pub clients_max: usize,
+    /// Connections of Redis clients, where they are served; 0 admits none. With all the others they stay below the 1024
+    /// files that a process may have open, as a rule: the storage needs some.
+    pub redis_clients_max: usize,
     /// Connections of operators' tools; 0 admits none.
     pub admins_max: usize,
     /// Requests of one connection that wait for their answer; one more is refused.
@@ -97,12 +100,13 @@ impl ServerConfig {
 }
 
 impl Default for ConnectionLimits {
-    /// 64 handshakes, 256 clients of 1024 requests and 8 MiB each, 8 admins, 32 MiB a server; deadlines as documented
+    /// 64 handshakes, 256 clients of 1024 requests and 8 MiB each, 512 Redis clients, 8 admins, 32 MiB a server; deadlines as documented
     /// in the code.
     fn default() -> Self {
         Self {
             handshakes_max: 64,
             clients_max: 256,
+            redis_clients_max: 512,
             admins_max: 8,
             requests_max: 1024,
             peer_queue_bytes_max: 32 << 20,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use raft_core::{NodeId, StateMachine, Storage};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
@@ -207,7 +207,7 @@ async fn read<S: Storage, M: StateMachine>(
 }
 
 /// Reads on, for a socket that is closed with bytes unread takes back what it has sent: our goodbye.
-async fn discard(mut socket: OwnedReadHalf) {
+pub(crate) async fn discard(mut socket: impl AsyncRead + Unpin) {
     let mut scratch = [0; 4096];
     while socket.read(&mut scratch).await.is_ok_and(|count| count > 0) {}
 }
@@ -216,7 +216,7 @@ async fn discard(mut socket: OwnedReadHalf) {
 const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long accepting rests after a failure.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a connection is read, and what is read thrown away, after our goodbye.
-const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use raft_core::{Message, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use crate::codec;
 use crate::frame::{FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
 use crate::handshake::{self, Doorkeeper, HandshakeError, HandshakeRefusal, Hello};
 use crate::protocol::{CloseReason, Request, Response};
+use crate::resp::parser::Parser;
 
 /// A frame's body, read as its kind tells.
 #[derive(Debug)]
@@ -41,6 +43,22 @@ pub fn read_body(kind: Kind, body: &[u8]) -> Result<Body<'_>, crate::CodecError>
         Kind::Goodbye => Body::Goodbye(codec::decode(body)?),
         Kind::Hello | Kind::Refusal | Kind::Ping => Body::Other,
     })
+}
+
+/// The commands of Redis's protocol in a stream that comes in these pieces, and why it does not go on, if so.
+pub fn read_resp<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<Bytes>>, Option<String>) {
+    let (mut parser, mut commands) = (Parser::default(), Vec::new());
+    for piece in pieces {
+        parser.room().extend_from_slice(piece);
+        loop {
+            match parser.next() {
+                Ok(Some(words)) => commands.push(words),
+                Ok(None) => break,
+                Err(error) => return (commands, Some(error.to_string())),
+            }
+        }
+    }
+    (commands, None)
 }
 
 /// The bytes of a body.

@@ -29,9 +29,12 @@ use crate::peers::Peers;
 use crate::protocol::{Blocks, CloseReason, Request, RequestBody, ResponseBody, ServerStatus};
 use crate::waker::Waker;
 
+mod asked;
 mod members;
 mod proofs;
 
+pub(crate) use asked::Ask;
+use asked::Asked;
 use members::Members;
 use proofs::Proofs;
 
@@ -41,6 +44,7 @@ pub(crate) struct Hub<S, M> {
     pub(crate) config: ServerConfig,
     pub(crate) waker: Waker,
     clients: Clients,
+    asked: Asked,
     members: Members,
     pub(crate) proofs: Proofs<S>,
     notices: NoticeSink,
@@ -53,9 +57,21 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     pub(crate) fn new(config: ServerConfig, replica: Replica<S, Peers, M>, waker: Waker, notices: NoticeSink) -> Self {
         let clients = Clients::new(config.connections);
         let last_connection = ConnectionId(0);
-        let (members, proofs, last_tick) = (Members::default(), Proofs::default(), None);
-        let mut hub =
-            Self { replica, config, waker, clients, members, proofs, notices, last_connection, last_tick, ticks: 0 };
+        let (asked, members, proofs) = (Asked::default(), Members::default(), Proofs::default());
+        let (last_tick, ticks) = (None, 0);
+        let mut hub = Self {
+            replica,
+            config,
+            waker,
+            clients,
+            asked,
+            members,
+            proofs,
+            notices,
+            last_connection,
+            last_tick,
+            ticks,
+        };
         hub.meet_members();
         hub
     }
@@ -302,7 +318,8 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         }
         let mut answered = 0_usize;
         while answered < TURN_BYTES_MAX
-            && let Some(reply) = self.replica.next_reply_if(|request| self.clients.awaits(request))
+            && let Some(reply) =
+                self.replica.next_reply_if(|request| self.clients.awaits(request) || self.asked.awaits(request))
         {
             answered = answered.saturating_add(self.respond(reply));
         }
@@ -343,8 +360,10 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             Outcome::Refused(refusal) => ResponseBody::Refused(refusal),
             Outcome::Unknown => ResponseBody::Unknown,
         };
-        let closed = self.clients.finish(request, body, self.replica.transport_mut().links());
-        self.notice_closed(closed);
+        if let Some(body) = self.asked.answer(request, body) {
+            let closed = self.clients.finish(request, body, self.replica.transport_mut().links());
+            self.notice_closed(closed);
+        }
         bytes
     }
 }

@@ -19,6 +19,7 @@
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
 //! | `writing.rs` | the session that a client's writes are in |
+//! | `resp.rs` | Redis's protocol, for Redis's clients |
 //! | `mend.rs` `mend/fetch.rs` `mend/back_off.rs` | a damaged server mends its log from the others, or starts over |
 //! | `words.rs` | refusals as operators and users read them |
 //! | `codec.rs` | the only place that names the serialization format |
@@ -45,6 +46,7 @@ mod notice;
 mod output;
 mod peers;
 pub mod protocol;
+mod resp;
 mod server;
 mod waker;
 mod writing;

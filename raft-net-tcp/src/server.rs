@@ -39,12 +39,15 @@ use crate::control::{Control, Job, ServerHandle};
 use crate::hub::Hub;
 use crate::notice::Notice;
 use crate::peers::Peers;
+use crate::resp;
 use crate::waker::Waker;
 
 /// A server that listens, and is not running yet.
 pub struct Server<S, M> {
     hub: Hub<S, M>,
     listener: StdListener,
+    /// For Redis clients.
+    redis: Option<StdListener>,
     address: SocketAddr,
     handle: ServerHandle<S, M>,
     jobs: mpsc::Receiver<Job<S, M>>,
@@ -93,10 +96,7 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
         notices: impl FnMut(Notice) + Send + 'static,
     ) -> Result<Self, BindError> {
         let address = config.listen;
-        let listener = StdListener::bind(address).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddressInUse { address },
-            _ => BindError::Listen { address, source },
-        })?;
+        let listener = listen(address)?;
         Self::with_listener(config, listener, storage, machine, waker, notices)
     }
 
@@ -126,7 +126,7 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
         let replica = Replica::new(config.raft.clone(), config.requests, storage, peers, machine)?;
         let (handle, jobs) = ServerHandle::new();
         let hub = Hub::new(config, replica, waker, Box::new(notices));
-        Ok(Self { hub, listener, address, handle, jobs })
+        Ok(Self { hub, listener, redis: None, address, handle, jobs })
     }
 
     /// Has it answer clients who ask for proofs about the chain in its storage, which `source` is told to find. It is
@@ -136,6 +136,18 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
         self.hub.proofs.source = Some(source);
         self.hub.waker.wake();
         self
+    }
+
+    /// Has it serve Redis clients as well, on this address: its machine must be a
+    /// [`KvMachine`](raft_kv::KvMachine). Whoever connects there may read and write everything.
+    ///
+    /// # Errors
+    /// The address is taken or cannot be listened on.
+    pub fn serving_redis(mut self, address: SocketAddr) -> Result<Self, BindError> {
+        let listener = listen(address)?;
+        listener.set_nonblocking(true).map_err(|source| BindError::Listen { address, source })?;
+        self.redis = Some(listener);
+        Ok(self)
     }
 
     /// Where it listens.
@@ -164,13 +176,15 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
     /// # Errors
     /// The runtime does not take the listener.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { hub, listener, handle, jobs, .. } = self;
+        let Self { hub, listener, redis, handle, jobs, .. } = self;
         let listener = TcpListener::from_std(listener)?;
+        let redis = redis.map(TcpListener::from_std).transpose()?;
         let hub = Rc::new(RefCell::new(hub));
         let tasks = LocalSet::new();
         tasks
             .run_until(async move {
                 let accepting = start(&hub, listener, jobs);
+                let accepting_redis = redis.map(|redis| spawn_local(resp::accept(hub.clone(), redis)));
                 let mut shutdown = pin!(shutdown);
                 let mut stopped = pin!(handle.stopped());
                 poll_fn(|context| {
@@ -182,6 +196,7 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
                 })
                 .await;
                 accepting.abort();
+                accepting_redis.inspect(JoinHandle::abort);
                 settle(&hub).await;
             })
             .await;
@@ -195,6 +210,13 @@ impl<S: Storage + 'static, M: StateMachine + 'static> Server<S, M> {
     pub fn run_blocking(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.run(shutdown))
     }
+}
+
+fn listen(address: SocketAddr) -> Result<StdListener, BindError> {
+    StdListener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse { address },
+        _ => BindError::Listen { address, source },
+    })
 }
 
 /// Starts every task of a server; returns the one that accepts.

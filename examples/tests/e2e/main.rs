@@ -18,4 +18,6 @@ mod kills;
 mod members;
 mod readme;
 mod record;
+mod redis_clients;
+mod redis_tools;
 mod support;

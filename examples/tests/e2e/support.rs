@@ -22,6 +22,8 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     /// Whether servers started from now on are recorded, in [`record_dir`](Self::record_dir).
     pub record: bool,
+    /// Whether servers started from now on serve Redis clients, on [`redis_port`](Self::redis_port).
+    pub redis: bool,
     /// More options of every server.
     pub options: Vec<&'static str>,
     _alone: MutexGuard<'static, ()>,
@@ -66,9 +68,11 @@ impl Cluster {
         Self {
             servers,
             founders,
-            base_port: free_ports(count),
+            // As many again for Redis clients.
+            base_port: free_ports(2 * count),
             dir: tempfile::tempdir().unwrap(),
             record: false,
+            redis: false,
             options: Vec::new(),
             _alone: alone,
         }
@@ -85,11 +89,19 @@ impl Cluster {
         if (self.founders + 1..=self.servers.len() as u16).contains(&id) {
             command.arg("--join");
         }
+        if self.redis {
+            command.arg(format!("--resp-port={}", self.redis_port(id)));
+        }
         if self.record {
             command.arg("--record").arg(self.record_dir());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Where a server serves Redis clients.
+    pub fn redis_port(&self, id: u16) -> u16 {
+        self.base_port + self.servers.len() as u16 + id
     }
 
     pub fn data_dir(&self) -> PathBuf {
