@@ -1,5 +1,5 @@
 //! Ways in for a fuzzer (feature `fuzzing`): what this crate does with the bytes of somebody who may send anything.
-//! Nothing here is of use to a program.
+//! Nothing here is of use to a program; `benches/peers` encodes messages by it.
 
 use std::io;
 use std::pin::{Pin, pin};
