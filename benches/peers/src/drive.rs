@@ -111,3 +111,62 @@ fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::floor::Floor;
+
+    const CELL: Cell = Cell { replicas: 3, batch: 16, payload: 16, encoded: false };
+
+    /// Does to a batch what nobody should.
+    struct Faulty(Floor, fn(&mut Vec<Bytes>));
+
+    impl Cluster for Faulty {
+        fn propose(&mut self, mut batch: Vec<Bytes>) {
+            self.1(&mut batch);
+            self.0.propose(batch);
+        }
+        fn round(&mut self) {
+            self.0.round();
+        }
+        fn tick(&mut self) {
+            self.0.tick();
+        }
+        fn applied(&self) -> u64 {
+            self.0.applied()
+        }
+        fn messages(&self) -> u64 {
+            self.0.messages()
+        }
+    }
+
+    fn drive(fault: fn(&mut Vec<Bytes>)) {
+        Driven::new(CELL, Box::new(Faulty(Floor::new(CELL), fault))).pass(Duration::from_millis(1));
+    }
+
+    #[test]
+    fn what_does_all_its_work_is_measured() {
+        drive(|_| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "belongs")]
+    fn a_peer_that_loses_an_entry_is_not_measured() {
+        drive(|batch| drop(batch.pop()));
+    }
+
+    #[test]
+    #[should_panic(expected = "belongs")]
+    fn a_peer_that_changes_the_order_is_not_measured() {
+        drive(|batch| batch.swap(3, 5));
+    }
+
+    #[test]
+    #[should_panic(expected = "are applied")]
+    fn a_peer_that_stands_still_is_not_measured() {
+        drive(Vec::clear);
+    }
+}

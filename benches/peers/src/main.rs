@@ -157,3 +157,34 @@ fn main() {
         std::fs::write(path, serde_json::to_vec_pretty(&rows).unwrap()).unwrap();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_applies_every_entry() {
+        for encoded in [false, true] {
+            for (replicas, batch, payload) in [(3, 1, 16), (3, 16, 256), (5, 16, 4096)] {
+                let cell = Cell { replicas, batch, payload, encoded };
+                for peer in &PEERS {
+                    println!("{} in {cell:?}", peer.name);
+                    let mut driven = Driven::new(cell, (peer.cluster)(cell));
+                    let pass = driven.pass(Duration::from_millis(1));
+                    assert!(pass.messages > 0.0 && pass.nanoseconds > 0.0, "{}: {pass:?}", peer.name);
+                    assert!(driven.count_allocations() > 1.0, "{}", peer.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+        let cells = |arguments: &[&str]| Arguments::parse_from(arguments).cells().len();
+        assert_eq!(cells(&["peers"]), 36);
+        assert_eq!(cells(&["peers", "--encoded", "--replicas", "3"]), 9);
+        assert_eq!(cells(&["peers", "--encoded=false", "--batch", "16,256", "--payload", "16"]), 4);
+    }
+}

@@ -45,7 +45,8 @@ pub(crate) fn compare(rows: &mut [Row]) {
 /// The table: a line a peer, with the cells that differ by their batch alone beside each other.
 pub(crate) fn text(rows: &[Row]) -> String {
     let mut text = String::from(
-        "ns: this thread's time an entry, all replicas together; x: how often the fastest library takes it; msg, alloc: an entry\n",
+        "Under each batch: ns of this thread's time an entry, all replicas together; how many times it fits into the fastest\n\
+         library's (x); messages and allocations an entry.\n",
     );
     let mut batches: Vec<usize> = Vec::new();
     for row in rows {
@@ -78,7 +79,7 @@ fn heading(text: &mut String, cell: Cell, batches: &[usize]) {
     let how = if encoded { ", encoded" } else { "" };
     let _ = write!(text, "\n{replicas} replicas, {payload} B{how}\n{:13}", "");
     for batch in batches {
-        let _ = write!(text, " | {:>9} {:>5} {:>6} {:>6}", format!("ns, x{batch}"), "x", "msg", "alloc");
+        let _ = write!(text, " | {:>9} {:>5} {:>6} {:>6}", format!("batch {batch}"), "x", "msg", "alloc");
     }
     text.push('\n');
 }
