@@ -41,15 +41,13 @@ impl Driven {
         Pass { nanoseconds: elapsed.as_nanos() as f64 / entries, messages: messages / entries }
     }
 
-    /// Allocations an entry.
-    pub(crate) fn count_allocations(&mut self) -> f64 {
-        /// So many that the log is compacted some times.
-        const ENTRIES: u64 = 20_000;
+    /// Allocations an entry, over so many entries.
+    pub(crate) fn count_allocations(&mut self, entries: u64) -> f64 {
         self.warm_up();
         let session = Session::new().no_stdout().no_file();
         let applied = self.cluster.applied();
         let span = session.operation("pass").measure_thread();
-        self.turns(ENTRIES);
+        self.turns(entries);
         drop(span.iterations(1));
         let entries = (self.cluster.applied() - applied) as f64;
         self.drain();
