@@ -84,7 +84,9 @@ fn written(dir: &Path) -> (Held, Vec<Entry>) {
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> = entries.filter(|path| path.is_file() && !path.ends_with("LOCK")).collect();
+    // What is being prepared is nobody's yet: whoever opens the directory removes it.
+    let is_held = |path: &PathBuf| path.is_file() && !path.ends_with("LOCK") && path.extension().is_none();
+    let mut files: Vec<PathBuf> = entries.filter(is_held).collect();
     files.sort();
     files
 }
