@@ -15,7 +15,7 @@ use crate::message::{Body, Message};
 use crate::state_machine::StateMachine;
 use crate::storage::Storage;
 use crate::transport::Transport;
-use crate::types::Payload;
+use crate::types::{Entry, Payload};
 
 impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     /// Whether there is room for commands.
@@ -28,10 +28,14 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
     pub(super) fn finds_room(&self, message: &Message) -> bool {
         let finds = match &message.body {
             Body::AppendEntries(append) => {
-                let last = self.node.storage().last_index();
-                let is_new = append.entries.last().is_some_and(|entry| entry.index > last);
-                let brings_command = || append.entries.iter().any(|entry| matches!(entry.payload, Payload::Command(_)));
-                !is_new || self.has_room() || !brings_command()
+                let storage = self.node.storage();
+                // What is there already, and not other entries in its place, is not written again.
+                let is_new =
+                    |entry: &Entry| entry.index >= storage.first_index() && storage.term(entry.index) != Ok(entry.term);
+                let brings_command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+                self.has_room()
+                    || !append.entries.last().is_some_and(is_new)
+                    || !append.entries.iter().any(brings_command)
             }
             Body::InstallSnapshot(chunk) => {
                 let (index, wanted) = self.outgrown;

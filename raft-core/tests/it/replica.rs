@@ -50,6 +50,8 @@ pub struct Slow {
     pub fail: bool,
     /// Bytes of a snapshot that find room.
     pub room: u64,
+    /// There is no room for commands.
+    pub is_full: bool,
     /// The sync behind an earlier write has failed.
     poisoned: bool,
     reported: raft_core::WriteId,
@@ -57,7 +59,8 @@ pub struct Slow {
 
 impl Slow {
     pub const fn new(inner: MemStorage) -> Self {
-        Self { inner, held: false, fail: false, room: u64::MAX, poisoned: false, reported: raft_core::WriteId(0) }
+        let reported = raft_core::WriteId(0);
+        Self { inner, held: false, fail: false, room: u64::MAX, is_full: false, poisoned: false, reported }
     }
 }
 
@@ -87,6 +90,9 @@ impl raft_core::Storage for Slow {
     }
     fn entries(&self, a: LogIndex, b: LogIndex, max: usize) -> Result<Vec<raft_core::Entry>, StorageError> {
         self.inner.entries(a, b, max)
+    }
+    fn has_room(&self) -> bool {
+        !self.is_full
     }
     fn has_room_for_snapshot(&self, bytes: u64) -> bool {
         bytes <= self.room

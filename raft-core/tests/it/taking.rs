@@ -4,9 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use raft_core::{
-    Action, Body, Bytes, Config, Configuration, Digest, Event, Fault, Limits, LogIndex, MemStorage, Message, NodeId,
-    Outcome, Position, Refusal, Replica, Reply, RequestId, RestoreError, SnapshotMeta, StateMachine, Storage,
-    StorageError, WriteOp,
+    Action, Body, Bytes, Config, Configuration, Digest, Entry, Event, Fault, Limits, LogIndex, MemStorage, Message,
+    NodeId, Outcome, Payload, Position, Refusal, Replica, Reply, RequestId, RestoreError, SnapshotMeta, StateMachine,
+    Storage, StorageError, Term, WriteOp,
 };
 
 use crate::cluster::{message, pieces};
@@ -229,6 +229,30 @@ fn d6_a_leaders_snapshot_that_outgrows_its_room_leaves_nothing_and_begins_again(
     assert_eq!(send(&mut group, 0, "\u{7}\0\0\0", false, 8), Some(4));
     send(&mut group, 4, "\0\0\0\0", true, 8);
     assert_eq!((group.servers[0].machine().sum, group.servers[0].status().snapshot_index), (7, LogIndex(9)));
+}
+
+/// What an append brings is there already only where it is the same: what takes the place of others is written.
+#[test]
+fn d6_a_full_disk_takes_no_commands_in_place_of_others() {
+    let mut group = Group::with(3, |_, _| ());
+    let last = group.servers[1].status().last_index.0;
+    let prev = (last, 1);
+    let send = |group: &mut Group, term: u64| {
+        let payload = Payload::Command(Bytes::from_static(b"one"));
+        let entry = Entry { index: LogIndex(last + 1), term: Term(term), payload };
+        let body = Body::AppendEntries(appended(prev, last, vec![entry]));
+        group.servers[1].receive(message(if term == 1 { 1 } else { 3 }, 2, term, body));
+        group.servers[1].poll();
+        let status = group.servers[1].status();
+        let answers = group.servers[1].transport_mut().drain(..).count();
+        (status.last_index.0, group.servers[1].node().storage().term(status.last_index).unwrap().0, answers)
+    };
+    assert_eq!(send(&mut group, 1), (last + 1, 1, 1));
+    group.servers[1].storage_mut().is_full = true;
+    assert_eq!(send(&mut group, 1), (last + 1, 1, 1), "what is there is acknowledged again");
+    assert_eq!(send(&mut group, 2), (last + 1, 1, 0), "there is no room for another");
+    group.servers[1].storage_mut().is_full = false;
+    assert_eq!(send(&mut group, 2), (last + 1, 2, 1));
 }
 
 /// What the storage has of a snapshot.

@@ -141,6 +141,7 @@ impl Storage for Memory {
             // The state is a count: it comes in one piece.
             WriteOp::SnapshotChunk(chunk) => self.received = Some(*chunk),
             WriteOp::InstallSnapshot { keep_from, .. } => self.install(keep_from)?,
+            WriteOp::GiveUpSnapshot => self.received = None,
         }
         self.persisted = write.id;
         Ok(())
