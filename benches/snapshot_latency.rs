@@ -30,8 +30,8 @@ struct Arguments {
     /// How long to measure without a snapshot, in seconds.
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// Bytes of a snapshot that are written with each tick of 20 ms.
-    #[arg(long, default_value_t = Config::new(NodeId(1)).max_chunk_bytes)]
+    /// Bytes of a snapshot that are written with each tick of 20 ms, up to 64 KiB.
+    #[arg(long, default_value_t = 64 << 10)]
     chunk_bytes: usize,
     /// Where the server's files are made, in a directory that is removed at the end.
     #[arg(long, default_value = "/tmp")]

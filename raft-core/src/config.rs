@@ -30,7 +30,7 @@ pub struct Config {
     pub max_apply_bytes: usize,
     /// Entries kept in memory once they are durable and applied, in bytes; older ones are read from the storage.
     pub window_bytes: usize,
-    /// A chunk of a snapshot, in bytes.
+    /// A chunk of a snapshot that is sent, in bytes. Of one that is taken, the pieces are at most so long, and 64 KiB.
     pub max_chunk_bytes: usize,
     /// Entries kept in the log beside the snapshot that covers them, for followers that lag a little: they need no
     /// snapshot.

@@ -1,7 +1,7 @@
 //! Snapshots of the state machine: taken here, restored at the start, and received from a leader (§7).
 //!
-//! One that is taken is written down piece by piece, while the machine goes on: a piece costs the loop, and the writes of
-//! the log behind it, as much as one chunk does, however large the state is.
+//! One that is taken is written down piece by piece, while the machine goes on: what a piece costs the loop, and the writes of
+//! the log behind it, does not depend on how large the state is.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,6 +18,10 @@ use crate::state_machine::{RestoreError, StateMachine};
 use crate::storage::{SnapshotChunk, SnapshotMeta, Storage};
 use crate::transport::Transport;
 use crate::types::{LogIndex, WriteId};
+
+/// A piece of a snapshot that is taken has no more than this, where a chunk that is sent may have more: clients wait for a
+/// piece (twice, as a rule: for its making and for its write), and nobody waits for the whole.
+const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// A snapshot that is being written down, a piece at a time.
 #[derive(Debug)]
@@ -75,10 +79,10 @@ impl<S: Storage, T: Transport, M: StateMachine> Replica<S, T, M> {
         taking.is_paced || (!taking.is_resting && self.is_log_long())
     }
 
-    /// Writes the next piece down, of as many bytes as a chunk that is sent has.
+    /// Writes the next piece down.
     pub(super) fn write_piece(&mut self) {
         let Some(taking) = &mut self.taking else { return };
-        let bytes = self.node.max_chunk_bytes();
+        let bytes = self.node.max_chunk_bytes().min(PIECE_BYTES_MAX);
         (taking.is_paced, taking.is_resting) = (false, false);
         // One byte more than the piece, so as to know whether it is the last.
         while taking.rest.len() <= bytes {
