@@ -35,6 +35,10 @@ pub struct Config {
     /// Entries kept in the log beside the snapshot that covers them, for followers that lag a little: they need no
     /// snapshot.
     pub tail_entries: u64,
+    /// Whether a leader tells followers that wait for nothing at once how far the log is committed. Otherwise they learn it
+    /// with the next append, heartbeat or round of reads, and a leader whose clients write one after the other sends half
+    /// as many messages.
+    pub announce_commits: bool,
     /// Seed of the election timeouts: the only randomness there is. Give every server its own.
     pub seed: u64,
     /// A number that no other life of this server has: drawn at random, or counted, whenever a [`Node`](crate::Node) is
@@ -70,8 +74,8 @@ pub struct Lease {
 
 impl Config {
     /// The defaults: T = 15 ticks, a heartbeat every 3, 512 KiB an append, 32 appends or 8 MiB in flight, 256 MiB
-    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries; a
-    /// founder, no reads on followers, no leases.
+    /// uncommitted, 16 MiB being applied, 4 MiB of window, 256 KiB a chunk of a snapshot, a tail of 4,096 entries;
+    /// commits announced; a founder, no reads on followers, no leases.
     #[must_use]
     pub fn new(id: NodeId) -> Self {
         Self {
@@ -86,6 +90,7 @@ impl Config {
             window_bytes: 4 << 20,
             max_chunk_bytes: 256 << 10,
             tail_entries: 4096,
+            announce_commits: true,
             seed: u64::from(id.0),
             life: None,
             is_founder: true,

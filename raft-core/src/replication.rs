@@ -219,8 +219,12 @@ impl<S: Storage> Node<S> {
         Ok(raised)
     }
 
-    /// Tells the commit index to followers without an append in flight; the others learn it with the next append.
+    /// Tells the commit index to followers without an append in flight, where the configuration asks for it; the others learn
+    /// it with the next append.
     pub(crate) fn announce_commit(&mut self, actions: &mut Vec<Action>) {
+        if !self.config.announce_commits {
+            return;
+        }
         let idle = |progress: &Progress| progress.state() == ProgressState::Replicate && progress.in_flight() == 0;
         // The closure cannot fail, so neither can the loop.
         let _ = self.for_each_follower(actions, |node, follower, actions| {

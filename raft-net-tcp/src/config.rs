@@ -83,7 +83,12 @@ impl ServerConfig {
             cluster,
             listen,
             peers,
-            raft: Config { seed: rand::random(), life: Some(rand::random()), ..Config::new(id) },
+            raft: Config {
+                announce_commits: false,
+                seed: rand::random(),
+                life: Some(rand::random()),
+                ..Config::new(id)
+            },
             requests: Limits::default(),
             tick: Duration::from_millis(20),
             delay: Duration::ZERO,

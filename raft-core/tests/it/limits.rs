@@ -82,3 +82,24 @@ fn what_is_handed_out_ends_at_the_limit_and_at_the_commit_index() {
     let actions = alone.node_mut(1).step(Event::Persisted(persisted));
     assert!(actions.contains(&Action::Apply { first: LogIndex(2), last: LogIndex(3) }), "exactly 128: {actions:?}");
 }
+
+#[test]
+fn a_commit_is_announced_at_once_or_travels_with_what_is_sent_anyway() {
+    for announced in [true, false] {
+        let mut cluster = Cluster::with_config(3, |config| config.announce_commits = announced);
+        cluster.elect(1);
+        let commits = |cluster: &Cluster| [1, 2, 3].map(|id| cluster.commit(id));
+        cluster.propose(1, "a");
+        cluster.settle();
+        assert_eq!(
+            commits(&cluster),
+            if announced { [2, 2, 1] } else { [2, 1, 1] },
+            "3 answered when it was committed"
+        );
+        cluster.propose(1, "b");
+        cluster.settle();
+        assert_eq!(commits(&cluster), if announced { [3, 3, 2] } else { [3, 2, 2] }, "with an append");
+        cluster.run(3);
+        assert_eq!(commits(&cluster), [3, 3, 3], "with a heartbeat");
+    }
+}

@@ -11,7 +11,7 @@ pub(super) const FRAME_HEADER_LEN: usize = 12;
 
 /// The version of this format. It rises with every change of what `Start`, `Event`, `Action` or an answer encodes to:
 /// a test holds a recording's bytes.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// No frame has a longer body: one step of the longest encoding, after as many as a frame gathers.
 pub(super) const MAX_BODY_LEN: usize = 2 * codec::ENCODED_BYTES_MAX;

@@ -802,5 +802,5 @@ fn the_bytes_of_a_recording_are_fixed() {
         252, 0, 0, 8, 0, 32, 252, 0, 0, 128, 0, 252, 0, 0, 0, 16, 252, 0, 0, 0, 1, 252, 0, 0, 64, 0, 252, 0, 0, 4, 0,
         251, 0, 16,
     ];
-    assert_eq!(config, [&[1, 15, 3], limits.as_slice(), &[1, 0, 1, 0]].concat());
+    assert_eq!(config, [&[1, 15, 3], limits.as_slice(), &[1, 1, 0, 1, 0]].concat());
 }

@@ -163,6 +163,8 @@ pub(super) fn config(shape: &Shape, id: NodeId, seed: u64, life: u64) -> (Config
         tail_entries: limits.tail_entries,
         seed: seed ^ (u64::from(id.0) << 48) ^ (life << 32),
         life: Some(life),
+        // Both manners, in one group.
+        announce_commits: id.0 % 2 == 1,
         lease: limits.lease_drift.map(|drift_ticks| Lease { drift_ticks }),
         ..Config::new(id)
     };
