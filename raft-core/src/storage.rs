@@ -26,9 +26,9 @@
 //!    never tried again: the kernel may have dropped the pages and report success.
 //! 6. A snapshot arrives in chunks, each of which continues the one before it, where that was not its last, or begins
 //!    another snapshot at offset 0, beyond the installed one; and it is nothing but bytes until it is installed, which
-//!    only one that is all there can be. What was received of it is removed where it is given up. Installing is one write, and so done or not done after a crash: the
-//!    snapshot replaces the one before, and the entries that it names are removed. Chunks that were not installed may be
-//!    gone after a crash (fault S3).
+//!    only one that is all there can be. What was received of it is removed where it is given up. Installing is one
+//!    write, and so done or not done after a crash: the snapshot replaces the one before, and the entries that it names
+//!    are removed. Chunks that were not installed may be gone after a crash (fault S3).
 
 use alloc::format;
 use alloc::string::String;
