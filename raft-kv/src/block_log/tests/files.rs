@@ -442,22 +442,27 @@ fn d6_a_full_disk_is_known_before_a_write_fails_and_room_is_found_again() {
     assert_eq!(Held::read(&reopen(&log, KILOBYTES)), Held::read(&log));
 }
 
+/// The disk fills up once all of a snapshot is there, the log uses up the room that it has, and the snapshot is installed.
+fn install_on_full_disk(log: &mut Log) {
+    let chunks = writes(log, &SNAPSHOT);
+    let (install, chunks) = chunks.split_last().unwrap();
+    for op in chunks {
+        write(log, op.clone()).unwrap();
+    }
+    log.disk_mut().sync();
+    log.disk_mut().set_full(true);
+    while log.has_room() {
+        append(log, 1);
+    }
+    write(log, install.clone()).unwrap();
+}
+
 /// The room of a segment that is given back is room, whatever else is full.
 #[test]
 fn d6_what_a_snapshot_gives_back_is_room() {
     let mut log = with_room(KILOBYTES);
     append(&mut log, 30);
-    let chunks = writes(&log, &SNAPSHOT);
-    let (install, chunks) = chunks.split_last().unwrap();
-    for op in chunks {
-        write(&mut log, op.clone()).unwrap();
-    }
-    log.disk_mut().sync();
-    log.disk_mut().set_full(true);
-    while log.has_room() {
-        append(&mut log, 1);
-    }
-    write(&mut log, install.clone()).unwrap();
+    install_on_full_disk(&mut log);
     log.disk_mut().sync();
     log.persisted().unwrap();
     assert!(log.has_room() && log.disk().holds(SPARE), "{:?}", names(&log));
@@ -472,17 +477,7 @@ fn d6_a_spare_that_is_too_short_gives_way_once_there_is_room() {
     let mut log = Log::create(disk, cluster(), servers(), DISK, SHORT).unwrap();
     append(&mut log, 10);
     let mut log = reopen(&log, KILOBYTES);
-    let chunks = writes(&log, &SNAPSHOT);
-    let (install, chunks) = chunks.split_last().unwrap();
-    for op in chunks {
-        write(&mut log, op.clone()).unwrap();
-    }
-    log.disk_mut().sync();
-    log.disk_mut().set_full(true);
-    while log.has_room() {
-        append(&mut log, 1);
-    }
-    write(&mut log, install.clone()).unwrap();
+    install_on_full_disk(&mut log);
     given_back(&mut log);
     while log.has_room() {
         append(&mut log, 1);
