@@ -8,15 +8,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a benchmark fails by panicking")]
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
-use raft_core::{
-    Action, Bytes, Config, Configuration, Incarnation, Limits, Message, NodeId, Outcome, Replica, RequestId,
-};
-use raft_kv::{BlockLog, ClusterId, Command, FileDisk, Key, KvMachine, LogOptions, Operation, Reply, Value};
+use indicatif::ProgressBar;
+use raft_benches::figures::bar;
+use raft_benches::material::Draws;
+use raft_benches::served::{Served, TICK};
+use raft_core::{Action, Bytes, Config, Limits, NodeId, Outcome, RequestId};
+use raft_kv::{Command, Key, Operation, Value};
 
 /// Measures the latency of writes while a snapshot is taken.
 #[derive(Parser)]
@@ -39,18 +39,12 @@ struct Arguments {
 }
 
 const VALUE_BYTES: u64 = 256;
-const TICK: Duration = Duration::from_millis(20);
-
-type Server = Replica<BlockLog<FileDisk>, Vec<Message>, KvMachine>;
-
-/// The server, its clients, and what wakes them: the disk's thread.
+/// The server, and its clients.
 struct Bench {
-    server: Server,
-    disk: Arc<(Mutex<bool>, Condvar)>,
-    next_tick: Instant,
+    served: Served,
     keys: u64,
     clients: Vec<Client>,
-    random: u64,
+    draws: Draws,
 }
 
 struct Client {
@@ -62,61 +56,15 @@ struct Client {
 
 impl Bench {
     fn new(arguments: &Arguments, dir: &std::path::Path) -> Self {
-        let disk = Arc::new((Mutex::new(false), Condvar::new()));
-        let waker = Arc::clone(&disk);
-        let notify = move || {
-            *waker.0.lock().unwrap() = true;
-            waker.1.notify_one();
-        };
-        let members = Configuration::new([NodeId(1)]);
-        let files = FileDisk::open(dir, notify).unwrap();
-        let log = BlockLog::create(files, ClusterId([1; 16]), members, Incarnation(1), LogOptions::default()).unwrap();
         let config = Config { max_chunk_bytes: arguments.chunk_bytes, ..Config::new(NodeId(1)) };
-        let server = Replica::new(config, Limits::default(), log, Vec::new(), KvMachine::default()).unwrap();
-        let (next_tick, keys) = (Instant::now() + TICK, (arguments.state_mib << 20) / VALUE_BYTES);
-        let mut bench = Self { server, disk, next_tick, keys, clients: Vec::new(), random: 1 };
-        bench.server.campaign();
+        let served = Served::new(dir, config, Limits::default()).unwrap();
+        let mut bench =
+            Self { served, keys: (arguments.state_mib << 20) / VALUE_BYTES, clients: Vec::new(), draws: Draws::new() };
         for client in 0..arguments.clients {
-            let opened = bench.one(&Command::OpenSession { client });
-            let Reply::SessionOpened { session } = Reply::decode(&opened).unwrap() else { panic!("{opened:?}") };
+            let session = bench.served.open_session(client);
             bench.clients.push(Client { session, number: 0, submitted: Instant::now() });
         }
         bench
-    }
-
-    /// Commits one command.
-    fn one(&mut self, command: &Command) -> Bytes {
-        self.server.submit(RequestId(0), &command.encode());
-        loop {
-            self.turn();
-            match self.server.next_reply().map(|reply| reply.outcome) {
-                Some(Outcome::Applied { reply, .. }) => return reply,
-                // It does not lead yet.
-                Some(_) => self.server.submit(RequestId(0), &command.encode()),
-                None => self.wait(),
-            }
-        }
-    }
-
-    fn turn(&mut self) {
-        if Instant::now() >= self.next_tick {
-            self.next_tick = Instant::now() + TICK;
-            self.server.tick();
-        }
-        self.server.poll();
-    }
-
-    /// Until the disk has done something, or the next tick.
-    fn wait(&mut self) {
-        let left = self.next_tick.saturating_duration_since(Instant::now());
-        let (woken, condition) = &*self.disk;
-        let mut woken = condition.wait_timeout_while(woken.lock().unwrap(), left, |woken| !*woken).unwrap().0;
-        *woken = false;
-    }
-
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.random >> 33
     }
 
     /// The client's next write.
@@ -126,11 +74,11 @@ impl Bench {
         let request = raft_kv::RequestId { client, session: at.session, number: at.number };
         let command = Command::Write { request, acknowledged: at.number - 1, operation };
         at.submitted = Instant::now();
-        self.server.submit(RequestId(client), &command.encode());
+        self.served.replica.submit(RequestId(client), &command.encode());
     }
 
     fn put(&mut self, key: u64) -> Operation {
-        let value: Vec<u8> = (0..VALUE_BYTES / 8).flat_map(|_| self.random().to_le_bytes()).collect();
+        let value: Vec<u8> = (0..VALUE_BYTES / 8).flat_map(|_| self.draws.draw().to_le_bytes()).collect();
         let key = Key { canonical: Bytes::from(format!("key-{key:012}")), literal: None };
         Operation::Put { key, value: Value(value.into()) }
     }
@@ -148,11 +96,11 @@ impl Bench {
                 (key, under_way) = (end, under_way + 1);
             }
             while under_way > 0 {
-                self.turn();
-                let replied = std::iter::from_fn(|| self.server.next_reply()).count() as u64;
+                self.served.turn();
+                let replied = std::iter::from_fn(|| self.served.replica.next_reply()).count() as u64;
                 under_way -= replied;
                 if replied == 0 {
-                    self.wait();
+                    self.served.wait();
                 }
             }
             bar.set_position(key);
@@ -164,25 +112,25 @@ impl Bench {
     fn measure(
         &mut self,
         bar: &ProgressBar,
-        mut is_over: impl FnMut(&mut Server, &ProgressBar) -> bool,
+        mut is_over: impl FnMut(&mut Served, &ProgressBar) -> bool,
     ) -> Vec<Duration> {
         let mut latencies = Vec::new();
         let mut under_way = 0;
         for client in 0..self.clients.len() as u64 {
-            let key = self.random() % self.keys;
+            let key = self.draws.below(self.keys);
             let operation = self.put(key);
             self.write(client, operation);
             under_way += 1;
         }
         let mut over = false;
         while under_way > 0 {
-            self.turn();
+            self.served.turn();
             let mut replied = Vec::new();
-            while let Some(reply) = self.server.next_reply() {
+            while let Some(reply) = self.served.replica.next_reply() {
                 assert!(matches!(reply.outcome, Outcome::Applied { .. }), "{reply:?}");
                 replied.push(reply.request.0);
             }
-            over = over || is_over(&mut self.server, bar);
+            over = over || is_over(&mut self.served, bar);
             let now = Instant::now();
             for client in &replied {
                 latencies.push(now - self.clients[usize::try_from(*client).unwrap()].submitted);
@@ -191,14 +139,14 @@ impl Bench {
                 under_way -= replied.len();
             } else {
                 for client in &replied {
-                    let key = self.random() % self.keys;
+                    let key = self.draws.below(self.keys);
                     let operation = self.put(key);
                     self.write(*client, operation);
                 }
             }
-            self.server.poll();
+            self.served.replica.poll();
             if replied.is_empty() {
-                self.wait();
+                self.served.wait();
             }
         }
         bar.finish_and_clear();
@@ -215,14 +163,14 @@ impl Bench {
 
     /// While a snapshot is taken; with how long that takes.
     fn measure_snapshot(&mut self, pieces: u64) -> (Vec<Duration>, Duration) {
-        while self.server.next_notice().is_some() {}
+        while self.served.replica.next_notice().is_some() {}
         let (bar, began) = (bar("taking a snapshot", pieces), Instant::now());
-        self.server.take_snapshot();
+        self.served.replica.take_snapshot();
         println!("to begin the snapshot took {:?}", began.elapsed());
         let mut lasted = None;
-        let latencies = self.measure(&bar, |server, bar| {
+        let latencies = self.measure(&bar, |served, bar| {
             bar.set_position(u64::try_from(began.elapsed().as_millis() / TICK.as_millis()).unwrap());
-            while let Some(notice) = server.next_notice() {
+            while let Some(notice) = served.replica.next_notice() {
                 match notice {
                     Action::SnapshotInstalled { .. } => lasted = Some(began.elapsed()),
                     Action::SnapshotRefused(_) | Action::Halt(_) => panic!("{notice:?}"),
@@ -233,11 +181,6 @@ impl Bench {
         });
         (latencies, lasted.unwrap())
     }
-}
-
-fn bar(what: &'static str, len: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:30}] {percent}% ({elapsed}, {eta} left)").unwrap();
-    ProgressBar::new(len).with_style(style.progress_chars("=> ")).with_message(what)
 }
 
 /// Says where these lie, and answers the 99th percentile in milliseconds.
