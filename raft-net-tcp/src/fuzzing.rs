@@ -1,5 +1,5 @@
 //! Ways in for a fuzzer (feature `fuzzing`): what this crate does with the bytes of somebody who may send anything.
-//! Nothing here is of use to a program; `benches/peers` encodes messages by it.
+//! Nothing here is of use to a program; benchmarks read what travels by it.
 
 use std::io;
 use std::pin::{Pin, pin};
