@@ -58,9 +58,11 @@ struct Workload {
     prepare: fn(usize) -> Box<dyn FnMut()>,
 }
 
-const WORKLOADS: [Workload; 14] = [
-    Workload { name: "commit-batch-1", turns: 4000, operations: 1, prepare: |_| commit(1) },
-    Workload { name: "commit-batch-64", turns: 200, operations: 64, prepare: |_| commit(64) },
+const WORKLOADS: [Workload; 16] = [
+    Workload { name: "commit-3-batch-1", turns: 4000, operations: 1, prepare: |_| commit(3, 1) },
+    Workload { name: "commit-3-batch-64", turns: 200, operations: 64, prepare: |_| commit(3, 64) },
+    Workload { name: "commit-7-batch-1", turns: 2000, operations: 1, prepare: |_| commit(7, 1) },
+    Workload { name: "commit-7-batch-64", turns: 100, operations: 64, prepare: |_| commit(7, 64) },
     Workload { name: "append-encode-256", turns: 4000, operations: 1, prepare: |_| encode(Sent::append(1, 256)) },
     Workload { name: "append-decode-256", turns: 4000, operations: 1, prepare: |_| decode(&Sent::append(1, 256)) },
     Workload { name: "append-encode-16k", turns: 2000, operations: 1, prepare: |_| encode(Sent::append(1, 16 << 10)) },
@@ -102,9 +104,9 @@ fn run(what: &What) -> Result<(), String> {
     Ok(())
 }
 
-/// An entry of 256 B, proposed, replicated and committed on three nodes: as many at once as the batch says.
-fn commit(batch: usize) -> Box<dyn FnMut()> {
-    let mut group = Group::new(3);
+/// An entry of 256 B, proposed, replicated and committed on so many nodes: as many at once as the batch says.
+fn commit(nodes: u32, batch: usize) -> Box<dyn FnMut()> {
+    let mut group = Group::new(nodes);
     Box::new(move || {
         group.propose(batch, 256);
         group.round();

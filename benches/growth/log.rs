@@ -32,11 +32,11 @@ pub(crate) struct Point {
     median_wall_ns: f64,
 }
 
-/// Four in each power of ten, from ten thousand on.
+/// Four in each power of ten, from ten thousand on; and the one before, until which the server warms up.
 fn goals(entries: u64) -> Vec<u64> {
     const IN_A_DECADE: f64 = 4.0;
-    let goal = |step: u32| (1e4 * 10_f64.powf(f64::from(step) / IN_A_DECADE)).round() as u64;
-    (0..).map(goal).take_while(|goal| *goal < entries).chain([entries]).collect()
+    let goal = |step: i32| (1e4 * 10_f64.powf(f64::from(step) / IN_A_DECADE)).round() as u64;
+    (-1..).map(goal).take_while(|goal| *goal < entries).chain([entries]).collect()
 }
 
 pub(crate) fn measure(args: &Args, dir: &Path) -> Result<Vec<Point>, String> {
@@ -64,7 +64,6 @@ pub(crate) fn measure(args: &Args, dir: &Path) -> Result<Vec<Point>, String> {
         let wall_ns = walls.iter().sum::<f64>() / batches;
         walls.sort_by(f64::total_cmp);
         let cpu_ns = cpu_ns / batches / BATCH as f64;
-        // The first entries only warm up.
         if before > 0 {
             points.push(Point { entries: goal, cpu_ns, wall_ns, median_wall_ns: quantile(&walls, 500) });
         }
