@@ -316,6 +316,11 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         while let Some(peer) = self.replica.transport_mut().next_lost() {
             self.replica.unreachable(peer);
         }
+        if self.replica.transport_mut().discard_for_cut_links() {
+            self.clients.discard_for_cut_links(self.replica.transport_mut().links());
+        }
+        // Before the answers are put together: meanwhile the others' disks work.
+        self.flush_peers(context);
         let mut answered = 0_usize;
         while answered < TURN_BYTES_MAX
             && let Some(reply) =
@@ -329,14 +334,15 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         self.take_notices();
         self.resume_change();
         self.prove();
-        if self.replica.transport_mut().discard_for_cut_links() {
-            self.clients.discard_for_cut_links(self.replica.transport_mut().links());
-        }
-        let now = Instant::now();
-        let (peers_due, lost) = self.replica.transport_mut().flush(context, now);
-        self.notice_lost(lost);
-        let clients_due = self.clients.flush(context, now);
+        let peers_due = self.flush_peers(context);
+        let clients_due = self.clients.flush(context, Instant::now());
         [peers_due, clients_due].into_iter().flatten().min()
+    }
+
+    fn flush_peers(&mut self, context: &mut Context<'_>) -> Option<Instant> {
+        let (due, lost) = self.replica.transport_mut().flush(context, Instant::now());
+        self.notice_lost(lost);
+        due
     }
 
     /// Sends a reply; returns its bytes.
