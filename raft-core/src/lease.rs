@@ -101,7 +101,7 @@ impl<S: Storage> Node<S> {
         let answered_from = |voter| {
             if voter == self.config.id { Some(self.now) } else { leader.counted(voter)?.answered_from }
         };
-        let sent = self.configurations.current().reached(answered_from)??;
+        let sent = self.configurations.current().reached(None, answered_from)?;
         let lasts = self.config.election_timeout_ticks.saturating_sub(lease.drift_ticks);
         sent.saturating_add(u64::from(lasts)).checked_sub(self.now).filter(|left| *left > 0)
     }

@@ -186,12 +186,12 @@ impl Log {
     }
 
     /// Adds a run directly after the last entry, linked where the storage links. `None` where it holds nothing.
-    pub(crate) fn append(&mut self, storage: &impl Storage, entries: Entries) -> Option<Option<Arc<[Digest]>>> {
+    pub(crate) fn append(&mut self, storage: &impl Storage, entries: &Entries) -> Option<Option<Arc<[Digest]>>> {
         let (first, last) = (entries.first()?, entries.last()?);
-        let digests = self.link(storage, &entries);
+        let digests = self.link(storage, entries);
         let digest = digests.as_deref().and_then(<[Digest]>::last).copied();
         self.last = Mark { index: last.index, term: last.term, digest };
-        self.window.push(first.index, entries.clone(), digests.as_ref().map(Arc::clone));
+        self.window.push(first.index, Arc::clone(entries), digests.as_ref().map(Arc::clone));
         Some(digests)
     }
 
@@ -266,8 +266,11 @@ impl Log {
         }
         let mut bytes = 0_usize;
         for run in self.window.runs_from(first) {
+            if run.first > to {
+                break;
+            }
             let with_run = bytes.saturating_add(run.bytes);
-            if with_run < max_bytes && run.first >= first && run.last() < to {
+            if with_run < max_bytes && run.first >= first && run.last() <= to {
                 bytes = with_run;
                 continue;
             }

@@ -67,7 +67,7 @@ impl Configurations {
     }
 
     /// These entries were appended. Whether the current configuration is another now.
-    fn append(&mut self, entries: &[Entry]) -> bool {
+    pub(crate) fn append(&mut self, entries: &[Entry]) -> bool {
         let mut changed = false;
         for (index, configuration) in entries.iter().filter_map(configuration_of) {
             self.push(index, configuration);
@@ -96,6 +96,9 @@ impl Configurations {
     /// What is applied is not removed, and only a snapshot of it or of a later entry is taken: what came before the
     /// newest one of it is not needed any more.
     fn settle(&mut self, last_applied: LogIndex) {
+        if self.earlier.is_empty() {
+            return;
+        }
         if self.current.0 <= last_applied {
             self.earlier.clear();
         }
@@ -289,13 +292,11 @@ impl<S: Storage> Node<S> {
         self.append_own([Entry { index, term: self.current_term, payload }].into(), actions)
     }
 
-    /// Entries were appended: a configuration among them is active from now on.
-    pub(crate) fn on_appended(&mut self, entries: &[Entry], actions: &mut Vec<Action>) {
-        if self.configurations.append(entries) {
-            mark!(JointEntered, self.configurations.current().is_joint());
-            mark!(JointLeft, self.configurations.before().is_some_and(|(_, before)| before.is_joint()));
-            self.on_configuration_changed(actions);
-        }
+    /// A configuration was appended: it is active from now on.
+    pub(crate) fn on_configuration_appended(&mut self, actions: &mut Vec<Action>) {
+        mark!(JointEntered, self.configurations.current().is_joint());
+        mark!(JointLeft, self.configurations.before().is_some_and(|(_, before)| before.is_joint()));
+        self.on_configuration_changed(actions);
     }
 
     /// Entries were removed: a configuration among them never was.

@@ -69,6 +69,8 @@ pub struct Node<S> {
     pub(crate) configuration_is_new: bool,
     /// It was said that it does not.
     pub(crate) said_replaced: bool,
+    /// Role, term and leader as they were said last.
+    said: (RoleName, Term, Option<NodeId>),
     pub(crate) fault: Option<Fault>,
 }
 
@@ -115,6 +117,7 @@ impl<S: Storage> Node<S> {
             differs_from: None,
             configuration_is_new: true,
             said_replaced: false,
+            said: (RoleName::Follower, current_term, None),
             fault: None,
         };
         node.reset_election_timer();
@@ -144,9 +147,8 @@ impl<S: Storage> Node<S> {
         }
         #[cfg(debug_assertions)]
         let before = crate::invariants::Summary::of(self);
-        let visible = self.visible();
         match self.dispatch(event, actions) {
-            Ok(()) => self.conclude(visible, actions),
+            Ok(()) => self.conclude(actions),
             Err(fault) => self.halt(fault, actions),
         }
         #[cfg(debug_assertions)]
@@ -371,7 +373,7 @@ impl<S: Storage> Node<S> {
 // The end of a step.
 impl<S: Storage> Node<S> {
     /// The end of every step: what the events have made due.
-    fn conclude(&mut self, before: (RoleName, Term, Option<NodeId>), actions: &mut Vec<Action>) {
+    fn conclude(&mut self, actions: &mut Vec<Action>) {
         if self.hard_state_changed {
             self.persist_hard_state(actions);
         }
@@ -382,14 +384,12 @@ impl<S: Storage> Node<S> {
             actions.push(Action::Apply { first, last });
         }
         self.say_replaced(actions);
-        let (role, term, leader) = self.visible();
-        if (role, term, leader) != before {
+        let visible = (self.role.name(), self.current_term, self.leader());
+        if visible != self.said {
+            self.said = visible;
+            let (role, term, leader) = visible;
             actions.push(Action::RoleChanged { role, term, leader });
         }
-    }
-
-    fn visible(&self) -> (RoleName, Term, Option<NodeId>) {
-        (self.role.name(), self.current_term, self.leader())
     }
 
     fn halt(&mut self, fault: Fault, actions: &mut Vec<Action>) {

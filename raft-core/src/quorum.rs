@@ -126,23 +126,22 @@ impl Configuration {
 
     /// The highest index that a quorum of each half has reached; 0 where there are no voters.
     pub fn committed_index(&self, match_index: impl Fn(NodeId) -> LogIndex) -> LogIndex {
-        self.reached(match_index).unwrap_or_default()
+        self.reached(LogIndex(0), match_index)
     }
 
-    /// The highest mark that a quorum of each half has reached; `None` where there are no voters.
+    /// The highest mark that a quorum of each half has reached; `known`, where that is none above it.
     ///
-    /// Quadratic in the voters and free of allocation: clusters are small and this runs once an acknowledgement.
-    pub(crate) fn reached<M: Ord>(&self, mark: impl Fn(NodeId) -> M) -> Option<M> {
-        self.voters
-            .iter()
-            .chain(&self.voters_outgoing)
-            .map(|id| mark(*id))
-            .filter(|candidate| {
-                self.is_quorum(|id| {
-                    mark(id) >= *candidate || (bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id))
-                })
-            })
-            .max()
+    /// Free of allocation, and quadratic in the voters, of whom only those above what is known are counted for: clusters are
+    /// small, and this runs once an acknowledgement.
+    pub(crate) fn reached<M: Ord>(&self, known: M, mark: impl Fn(NodeId) -> M) -> M {
+        let mut highest = known;
+        for candidate in self.voters.iter().chain(&self.voters_outgoing).map(|id| mark(*id)) {
+            let is_reached = |id| mark(id) >= candidate || (bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id));
+            if candidate > highest && self.is_quorum(is_reached) {
+                highest = candidate;
+            }
+        }
+        highest
     }
 }
 

@@ -202,7 +202,7 @@ impl<S: Storage> Node<S> {
         let (id, persisted) = (self.config.id, self.log.persisted_index());
         let persisted = if bug!(OwnUnflushedCounts) { self.log.last().index } else { persisted };
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
-        let index = self.configurations.current().committed_index(|voter| {
+        let index = self.configurations.current().reached(self.log.commit_index(), |voter| {
             if voter == id { persisted } else { leader.counted(voter).map_or(LogIndex(0), |p| p.match_index()) }
         });
         // The entry is of the current term exactly from the no-op on (§5.4.2).
@@ -369,11 +369,12 @@ impl<S: Storage> Node<S> {
     }
 
     fn append_to_log(&mut self, entries: Entries, actions: &mut Vec<Action>) {
-        let appended = Entries::clone(&entries);
-        if let Some(digests) = self.log.append(&self.storage, Entries::clone(&entries)) {
-            let write = self.persist(WriteOp::Append { entries, digests }, actions);
-            self.log.writing(write);
-            self.on_appended(&appended, actions);
+        let Some(digests) = self.log.append(&self.storage, &entries) else { return };
+        let changes_members = self.configurations.append(&entries);
+        let write = self.persist(WriteOp::Append { entries, digests }, actions);
+        self.log.writing(write);
+        if changes_members {
+            self.on_configuration_appended(actions);
         }
     }
 }

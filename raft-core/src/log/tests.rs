@@ -131,7 +131,7 @@ fn carry_out(log: &mut Log, model: &mut Model, op: &Op, term: &mut u64, window_b
             let payload = |index: u64| Payload::Command(Bytes::from(alloc::vec![index as u8; size]));
             let entry = |index| Entry { index: LogIndex(index), term: Term(*term), payload: payload(index) };
             let entries: Vec<Entry> = (first..).take(entries).map(entry).collect();
-            log.append(model, entries.clone().into()).unwrap();
+            log.append(model, &entries.clone().into()).unwrap();
             model.entries.extend_from_slice(&entries);
             model.writes.push(Op::Stored(entries));
             log.writing(WriteId(model.writes.len() as u64));
@@ -226,7 +226,7 @@ fn log_of(batches: &[usize], cost: usize) -> Log {
         let payload = || Payload::Command(Bytes::from(alloc::vec![0; cost - Entry::cost_of(&[])]));
         let first = log.last().index.0 + 1;
         let entry = |index| Entry { index: LogIndex(index), term: Term(1), payload: payload() };
-        log.append(&model, (first..).take(*entries).map(entry).collect()).unwrap();
+        log.append(&model, &(first..).take(*entries).map(entry).collect()).unwrap();
         log.writing(WriteId(id));
         log.persisted(WriteId(id));
     }
