@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::codec;
 use crate::frame::{FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
 use crate::handshake::{self, Doorkeeper, HandshakeError, HandshakeRefusal, Hello};
+use crate::message;
 use crate::protocol::{CloseReason, Request, Response};
 use crate::resp::parser::Parser;
 
@@ -37,7 +38,7 @@ pub enum Body<'a> {
 /// The bytes are no value of this kind.
 pub fn read_body(kind: Kind, body: &[u8]) -> Result<Body<'_>, crate::CodecError> {
     Ok(match kind {
-        Kind::Message => Body::Message(codec::decode(body)?),
+        Kind::Message => Body::Message(message::read(body)?),
         Kind::Request => Body::Request(codec::decode(body)?),
         Kind::Response => Body::Response(Box::new(codec::decode(body)?)),
         Kind::Goodbye => Body::Goodbye(codec::decode(body)?),

@@ -222,7 +222,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
     }
 
     fn on_message(&mut self, peer: NodeId, body: &[u8]) -> Result<(), CloseReason> {
-        let mut message: raft_core::Message = codec::decode(body).map_err(malformed)?;
+        let mut message = crate::message::read(body).map_err(malformed)?;
         if !self.replica.transport_mut().links().is_cut(Link::Server(peer)) {
             // Contract 3 of a transport: who speaks is who has shaken hands.
             message.from = peer;

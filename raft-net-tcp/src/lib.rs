@@ -22,7 +22,7 @@
 //! | `resp.rs` | Redis's protocol, for Redis's clients |
 //! | `mend.rs` `mend/fetch.rs` `mend/back_off.rs` | a damaged server mends its log from the others, or starts over |
 //! | `words.rs` | refusals as operators and users read them |
-//! | `codec.rs` | the only place that names the serialization format |
+//! | `codec.rs` `message.rs` | the only place that names the serialization format; messages out of it without copies |
 //!
 //! Everything that waits has a deadline, and everything that grows has a budget: [`ConnectionLimits`].
 
@@ -42,6 +42,7 @@ mod hub;
 mod kv_client;
 mod links;
 pub mod mend;
+mod message;
 mod notice;
 mod output;
 mod peers;
