@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use crate::error::StorageError;
+use crate::message::AppendEntries;
 use crate::storage::Storage;
 use crate::types::{Digest, Entries, Entry, LogIndex, Term, WriteId};
 
@@ -164,6 +165,20 @@ impl Log {
         Ok((gathered.into(), bytes))
     }
 
+    /// An append of the entries from `next` on, up to `max_bytes`, or of none; and their cost.
+    pub(crate) fn append_entries(
+        &self,
+        storage: &impl Storage,
+        next: LogIndex,
+        max_bytes: Option<usize>,
+    ) -> Result<(AppendEntries, usize), StorageError> {
+        let (entries, bytes) =
+            max_bytes.map_or_else(|| Ok(Default::default()), |max| self.slice(storage, next, max))?;
+        let Mark { index: prev_log_index, term: prev_log_term, digest } = self.mark(storage, next.prev())?;
+        let (prev_log_hash, leader_commit) = (digest.map(Arc::new), self.commit_index);
+        Ok((AppendEntries { prev_log_index, prev_log_term, prev_log_hash, leader_commit, entries }, bytes))
+    }
+
     /// Lends entries from `first` to at most `last`: at least one, and not always all.
     pub(crate) fn lend(
         &self,
@@ -264,13 +279,13 @@ impl Log {
         if first <= self.base.index {
             return to.min(self.base.index).min(LogIndex(first.0.saturating_add(STORED_MAX)));
         }
+        if self.window.bytes() < max_bytes {
+            return to;
+        }
         let mut bytes = 0_usize;
         for run in self.window.runs_from(first) {
-            if run.first > to {
-                break;
-            }
             let with_run = bytes.saturating_add(run.bytes);
-            if with_run < max_bytes && run.first >= first && run.last() <= to {
+            if with_run < max_bytes && run.first >= first && run.last() < to {
                 bytes = with_run;
                 continue;
             }

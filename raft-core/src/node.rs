@@ -55,8 +55,6 @@ pub struct Node<S> {
     pub(crate) forwarded: ForwardedReads,
     /// No vote, but for a leadership transfer, before this tick: a leader's lease may count on it.
     pub(crate) promised_until: u64,
-    /// The digest that the last append named, as it was shared.
-    pub(crate) last_hash: Option<Arc<Digest>>,
     /// The write that installs the newest snapshot of this life.
     pub(crate) installing: WriteId,
     /// The snapshot that a leader is sending.
@@ -110,7 +108,6 @@ impl<S: Storage> Node<S> {
             confirmed_reads: VecDeque::new(),
             forwarded: ForwardedReads::default(),
             promised_until: 0,
-            last_hash: None,
             installing: WriteId(0),
             receiving: None,
             taking: None,

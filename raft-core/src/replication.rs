@@ -5,14 +5,12 @@
 //! (fault L4); only an entry of the current term commits by counting (Figure 8, fault L1); where the storage links
 //! entries into a chain, an equal (index, term) with another digest is acknowledged by nobody.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use crate::action::{Action, WriteOp};
 use crate::error::{Fault, PeerFault, Refusal, StorageError};
-use crate::log::Mark;
 use crate::message::{AppendEntries, AppendEntriesResponse, Body};
 use crate::node::Node;
 use crate::progress::{Progress, ProgressState};
@@ -20,7 +18,7 @@ use crate::quorum::Configuration;
 use crate::role::Role;
 use crate::state_digest::StateDigest;
 use crate::storage::Storage;
-use crate::types::{Digest, Entries, Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Entries, Entry, LogIndex, NodeId, Payload, Term};
 
 /// What a follower finds when it holds a leader's entries against its own log.
 enum Comparison {
@@ -80,7 +78,11 @@ impl<S: Storage> Node<S> {
         if bug!(Canary) {
             self.log.commit(self.log.last().index);
         }
-        self.for_each_follower(actions, |node, follower, actions| node.send_appends(follower, false, actions))
+        let mut shared = None;
+        self.for_each_follower(actions, |node, follower, actions| {
+            while node.send_append(follower, false, &mut shared, actions)? {}
+            Ok(())
+        })
     }
 
     /// Sends what the follower lacks: as many appends as its window takes (§10.2.1 of the dissertation, pipelining), or
@@ -92,14 +94,21 @@ impl<S: Storage> Node<S> {
         actions: &mut Vec<Action>,
     ) -> Result<(), Fault> {
         let mut even_empty = even_empty;
-        while self.send_append(to, even_empty, actions)? {
+        while self.send_append(to, even_empty, &mut None, actions)? {
             even_empty = false;
         }
         Ok(())
     }
 
-    /// Sends the next append, where there is one and the follower may be sent it.
-    fn send_append(&mut self, to: NodeId, even_empty: bool, actions: &mut Vec<Action>) -> Result<bool, Fault> {
+    /// Sends the next append, where there is one and the follower may be sent it. It is the `shared` one, made for another
+    /// follower in this step, where both are equally far.
+    fn send_append(
+        &mut self,
+        to: NodeId,
+        even_empty: bool,
+        shared: &mut Option<(AppendEntries, usize)>,
+        actions: &mut Vec<Action>,
+    ) -> Result<bool, Fault> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
         let full = progress.window_is_full(&self.config);
@@ -115,33 +124,19 @@ impl<S: Storage> Node<S> {
             self.send_chunk(to, actions)?;
             return Ok(false);
         }
-        let (entries, bytes) = if full {
-            Default::default()
-        } else {
-            self.log.slice(&self.storage, next, self.config.max_append_bytes)?
-        };
-        if entries.is_empty() && !even_empty {
+        if next > self.log.last().index && !even_empty {
             return Ok(false);
         }
-        let prev = self.log.mark(&self.storage, next.prev())?;
-        progress.sent(entries.last().map_or(prev.index, |entry| entry.index), bytes);
-        let request = AppendEntries {
-            prev_log_index: prev.index,
-            prev_log_term: prev.term,
-            prev_log_hash: self.shared_hash(prev),
-            leader_commit: self.log.commit_index(),
-            entries,
+        let (request, bytes) = match shared {
+            Some((shared, bytes)) if shared.prev_log_index == next.prev() => (shared.clone(), *bytes),
+            _ => {
+                let max_bytes = Some(self.config.max_append_bytes).filter(|_| !full);
+                shared.insert(self.log.append_entries(&self.storage, next, max_bytes)?).clone()
+            }
         };
+        progress.sent(request.entries.last().map_or(request.prev_log_index, |entry| entry.index), bytes);
         self.send(to, Body::AppendEntries(request), actions);
         Ok(true)
-    }
-
-    /// The digest of the entry before an append: followers that are equally far share it.
-    fn shared_hash(&mut self, prev: Mark) -> Option<Arc<Digest>> {
-        let digest = prev.digest?;
-        let shared = self.last_hash.take_if(|shared| **shared == digest).unwrap_or_else(|| Arc::new(digest));
-        self.last_hash = Some(Arc::clone(&shared));
-        Some(shared)
     }
 
     pub(crate) fn on_append_entries_response(

@@ -71,13 +71,11 @@ impl Window {
     /// search widens from the end before it narrows.
     fn run_at(&self, index: LogIndex) -> usize {
         let begins_behind = |at: usize| self.runs.get(at).is_some_and(|run| run.first > index);
-        let (mut low, mut high, mut step) = (self.runs.len(), self.runs.len(), 1_usize);
-        while low > 0 {
-            low = self.runs.len().saturating_sub(step);
-            if !begins_behind(low) {
-                break;
-            }
+        let mut high = self.runs.len();
+        let (mut low, mut step) = (high.saturating_sub(1), 1_usize);
+        while begins_behind(low) && low > 0 {
             high = low;
+            low = low.saturating_sub(step);
             step = step.saturating_mul(2);
         }
         while high.saturating_sub(low) > 1 {
