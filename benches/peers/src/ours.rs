@@ -1,12 +1,10 @@
 //! This repository's `raft-core`: an entry a payload; or chained, where a batch is one block, as the server makes it, and
 //! every block carries the SHA-256 of the one before.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use raft_core::{
     Action, Batch, Commands, Config, Configuration, Digest, Event, LogIndex, Message, Node, NodeId, Payload, RoleName,
-    SnapshotChunk, Storage,
+    SnapshotChunk, Storage, WriteId,
 };
 use raft_net_tcp::frame::{self, FrameReader, Kind};
 use raft_net_tcp::fuzzing::{Body, read_body};
@@ -22,7 +20,6 @@ pub(crate) struct Ours {
     replicas: Vec<Replica>,
     network: Network<Message>,
     actions: Vec<Action>,
-    events: VecDeque<Event>,
     /// Entries are linked, and a batch is one of them.
     chained: bool,
 }
@@ -45,7 +42,7 @@ impl Ours {
         };
         let network = Network::new(cell.replicas, cell.encoded);
         let replicas = ids().map(replica).collect();
-        let mut ours = Self { replicas, network, actions: Vec::new(), events: VecDeque::new(), chained };
+        let mut ours = Self { replicas, network, actions: Vec::new(), chained };
         ours.step(0, Event::Campaign);
         (0..10).for_each(|_| ours.round());
         assert_eq!(ours.replicas[0].node.status().role, RoleName::Leader);
@@ -53,39 +50,50 @@ impl Ours {
     }
 
     /// Takes an event, and all that come of it here.
-    fn step(&mut self, at: usize, event: Event) {
-        self.events.push_back(event);
-        while let Some(event) = self.events.pop_front() {
-            let has_applied = matches!(event, Event::Applied(_));
-            let mut actions = std::mem::take(&mut self.actions);
-            self.replicas[at].node.step_into(event, &mut actions);
-            actions.drain(..).for_each(|action| self.perform(at, action));
-            self.actions = actions;
-            if has_applied {
-                self.events.extend(self.replicas[at].compact());
+    fn step(&mut self, at: usize, event: impl Into<Event>) {
+        let replica = &mut self.replicas[at];
+        replica.node.step_into(event, &mut self.actions);
+        loop {
+            let (written, applied) = self.perform(at);
+            let replica = &mut self.replicas[at];
+            if let Some(write) = written {
+                replica.node.step_into(Event::Persisted(write), &mut self.actions);
+            }
+            if let Some(last) = applied {
+                replica.node.step_into(Event::Applied(last), &mut self.actions);
+                if let Some(snapshot) = replica.compact() {
+                    replica.node.step_into(snapshot, &mut self.actions);
+                }
+            }
+            if self.actions.is_empty() {
+                return;
             }
         }
     }
 
-    fn perform(&mut self, at: usize, action: Action) {
+    /// Performs what is to be done, and gives what is to be reported: the last write, and the last entry that was applied.
+    fn perform(&mut self, at: usize) -> (Option<WriteId>, Option<LogIndex>) {
         let replica = &mut self.replicas[at];
-        match action {
-            Action::Send(message) => self.network.send(message),
-            Action::Persist(write) => {
-                let id = write.id;
-                replica.node.storage_mut().write(write).unwrap();
-                self.events.push_back(Event::Persisted(id));
+        let (mut written, mut applied) = (None, None);
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Send(message) => self.network.send(message),
+                Action::Persist(write) => {
+                    written = Some(write.id);
+                    replica.node.storage_mut().write(write).unwrap();
+                }
+                Action::Apply { first, last } => {
+                    replica.apply(first, last, self.chained);
+                    applied = Some(last);
+                }
+                Action::ProposalRefused(_)
+                | Action::SnapshotRefused(_)
+                | Action::Halt(_)
+                | Action::MessageDropped { .. } => panic!("{action:?}"),
+                _ => {}
             }
-            Action::Apply { first, last } => {
-                replica.apply(first, last, self.chained);
-                self.events.push_back(Event::Applied(last));
-            }
-            Action::ProposalRefused(_)
-            | Action::SnapshotRefused(_)
-            | Action::Halt(_)
-            | Action::MessageDropped { .. } => panic!("{action:?}"),
-            _ => {}
         }
+        (written, applied)
     }
 }
 
@@ -136,7 +144,7 @@ impl Cluster for Ours {
         self.network.turn();
         for at in 0..self.replicas.len() {
             let mut inbox = self.network.take(at);
-            inbox.drain(..).for_each(|message| self.step(at, message.into()));
+            inbox.drain(..).for_each(|message| self.step(at, message));
             self.network.give_back(at, inbox);
         }
     }
