@@ -76,6 +76,7 @@ const fn configuration<const BYTES_MAX: usize>() -> Configuration<LittleEndian, 
 struct Appender<'a>(&'a mut Vec<u8>);
 
 impl Writer for Appender<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.0.extend_from_slice(bytes);
         Ok(())
