@@ -6,10 +6,13 @@
 //! bincode is pinned to 2.0.1: it is the last release that works (3.0.0 refuses to compile, on purpose) and nobody
 //! maintains it any more. Whoever replaces it replaces this file.
 
+use std::borrow::Cow;
+
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest encoding of one value that [`decode`] reads: 64 MiB.
 pub const ENCODED_BYTES_MAX: usize = 64 << 20;
@@ -20,9 +23,18 @@ pub const ENCODED_BYTES_MAX: usize = 64 << 20;
 /// failure is a bug, caught in debug builds, and gives the empty encoding otherwise.
 #[must_use]
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(SMALL_BYTES);
+    let mut buffer = Vec::with_capacity(encoded_len(value));
     encode_into(value, &mut buffer);
     buffer
+}
+
+/// How long the encoding of `value` is. It costs less to count it than to write into a buffer that grows; and a buffer that
+/// is full becomes [`Bytes`] without another allocation.
+fn encoded_len<T: Serialize + ?Sized>(value: &T) -> usize {
+    let mut counter = Counter(0);
+    // What has no encoding is told where it is written.
+    _ = bincode::serde::encode_into_writer(value, &mut counter, configuration::<ENCODED_BYTES_MAX>());
+    counter.0
 }
 
 /// Appends the encoding of `value` to `buffer`; see [`encode`].
@@ -94,6 +106,24 @@ pub fn decode_compact_next<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> R
     Ok(value)
 }
 
+/// Reads a field of bytes, by `#[serde(deserialize_with)]`, with one copy. [`Bytes`] that read themselves are zeroed memory
+/// first, and are read into that.
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    serde_bytes::deserialize(deserializer).map(owned)
+}
+
+/// [`bytes`], where the field may be absent.
+pub(crate) fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+    serde_bytes::deserialize::<Option<_>, D>(deserializer).map(|bytes| bytes.map(owned))
+}
+
+fn owned(bytes: Cow<'_, [u8]>) -> Bytes {
+    match bytes {
+        Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }
+}
+
 /// Why bytes are not the encoding of a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
@@ -117,9 +147,6 @@ pub enum CodecError {
     },
 }
 
-/// Room for most replies, so that they are written without growing the buffer on the way.
-const SMALL_BYTES: usize = 64;
-
 /// Up to this length an input may make the decoder allocate only as much: 64 KiB.
 const SHORT_BYTES_MAX: usize = 64 << 10;
 
@@ -140,9 +167,17 @@ impl Writer for Appender<'_> {
     }
 }
 
+struct Counter(usize);
+
+impl Writer for &mut Counter {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;

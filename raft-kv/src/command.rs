@@ -23,8 +23,10 @@ use crate::literal::Literal;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// What the store compares and orders by.
+    #[serde(deserialize_with = "codec::bytes")]
     pub canonical: Bytes,
     /// The key as it was written, encoded, for display. `None` where the canonical bytes are as good.
+    #[serde(deserialize_with = "codec::optional_bytes")]
     pub literal: Option<Bytes>,
 }
 
@@ -32,7 +34,7 @@ pub struct Key {
 /// [`Operation::CompareAndSwap`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Value(pub Bytes);
+pub struct Value(#[serde(deserialize_with = "codec::bytes")] pub Bytes);
 
 /// A key and what is stored under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,13 +194,16 @@ pub enum Query {
     /// The value under `key`: [`QueryReply::Value`].
     Get {
         /// Canonical bytes.
+        #[serde(deserialize_with = "codec::bytes")]
         key: Bytes,
     },
     /// Pairs in the order of their canonical keys: [`QueryReply::Page`].
     Scan {
         /// Only keys whose canonical bytes begin with these.
+        #[serde(deserialize_with = "codec::optional_bytes")]
         prefix: Option<Bytes>,
         /// Only keys behind this one: the last of the page before.
+        #[serde(deserialize_with = "codec::optional_bytes")]
         after: Option<Bytes>,
         /// At most so many pairs; 0 counts as 1, and more than [`SCAN_PAIRS_MAX`] as that.
         limit: u32,
@@ -208,6 +213,7 @@ pub enum Query {
     /// Which block wrote `key` last: [`QueryReply::Written`].
     Written {
         /// Canonical bytes.
+        #[serde(deserialize_with = "codec::bytes")]
         key: Bytes,
     },
     /// All of these about one state: [`QueryReply::Several`].

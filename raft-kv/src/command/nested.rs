@@ -13,6 +13,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Key, Operation, Outcome, Pair, Query, QueryReply, Value};
+use crate::codec;
 
 pub(super) fn operations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Operation>, D::Error> {
     elements::<OneOperation, _, _>(deserializer)
@@ -84,15 +85,19 @@ enum FlatOutcome {
 #[serde(remote = "Query")]
 enum FlatQuery {
     Get {
+        #[serde(deserialize_with = "codec::bytes")]
         key: Bytes,
     },
     Scan {
+        #[serde(deserialize_with = "codec::optional_bytes")]
         prefix: Option<Bytes>,
+        #[serde(deserialize_with = "codec::optional_bytes")]
         after: Option<Bytes>,
         limit: u32,
     },
     Size,
     Written {
+        #[serde(deserialize_with = "codec::bytes")]
         key: Bytes,
     },
     Several {
