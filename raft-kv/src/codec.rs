@@ -14,6 +14,8 @@ use bincode::error::EncodeError;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub mod digest;
+
 /// The longest encoding of one value that [`decode`] reads: 64 MiB.
 pub const ENCODED_BYTES_MAX: usize = 64 << 20;
 

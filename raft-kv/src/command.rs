@@ -138,6 +138,7 @@ pub enum Reply {
         /// The block that it is in.
         height: u64,
         /// The hash of that block, where blocks have one.
+        #[serde(with = "codec::digest")]
         hash: Option<Digest>,
     },
     /// There is no such session of this client: it expired, or never was. This copy was not applied; an earlier one

@@ -90,6 +90,7 @@ pub enum ResponseBody {
         /// That entry's term.
         term: Term,
         /// That entry's chain digest, where the storage links.
+        #[serde(with = "raft_kv::codec::digest")]
         hash: Option<Digest>,
         /// Its place among that entry's commands, from 0.
         number: u32,
@@ -101,6 +102,7 @@ pub enum ResponseBody {
         /// The last entry applied to that state.
         index: LogIndex,
         /// That entry's chain digest, where the storage links and the log still holds it.
+        #[serde(with = "raft_kv::codec::digest")]
         hash: Option<Digest>,
         /// The state machine's answer.
         reply: Bytes,
