@@ -178,11 +178,8 @@ impl<T: Target> Client<T> {
 
     async fn run(mut self, window: Window) -> Round {
         let mut round = Round::default();
-        loop {
-            let began = Instant::now();
-            if began >= window.until {
-                return round;
-            }
+        let mut began = Instant::now();
+        while began < window.until {
             let key = key_of(self.draw() % self.keys);
             let is_get = (self.draw() % 1_000_000) as f64 / 1e6 < self.read_ratio;
             let answer = if is_get { self.target.get(&key).await } else { self.target.put(&key, &self.value).await };
@@ -198,7 +195,9 @@ impl<T: Target> Client<T> {
                     round.error.get_or_insert_with(|| error.to_string());
                 }
             }
+            began = ended;
         }
+        round
     }
 
     /// Some number: of a linear congruence, whose high bits are used.
@@ -209,8 +208,13 @@ impl<T: Target> Client<T> {
 }
 
 /// Sixteen bytes.
-fn key_of(number: u64) -> Vec<u8> {
-    format!("bench-{number:010}").into_bytes()
+fn key_of(mut number: u64) -> [u8; 16] {
+    let mut key = *b"bench-0000000000";
+    for digit in key.iter_mut().skip(6).rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    key
 }
 
 impl Round {
@@ -298,6 +302,12 @@ mod tests {
         assert_eq!(figures(&[7]), [7; 4]);
         assert_eq!(figures(&[]), [0; 4]);
         assert_eq!(Figures::of(&times, 4.0).a_second.to_bits(), 250.0_f64.to_bits());
+    }
+
+    #[test]
+    fn a_key_is_sixteen_bytes() {
+        assert_eq!(&key_of(0), b"bench-0000000000");
+        assert_eq!(&key_of(4_294_967_295), b"bench-4294967295");
     }
 
     #[test]

@@ -27,7 +27,11 @@ impl Literal {
     /// The exact bytes of this literal: `True` stays `True`, `1.0` stays `1.0`, a dict keeps its order,
     /// and a NaN its bits. A stricter identity than [`key`](Literal::key).
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = match self {
+            Literal::Str(text) => Vec::with_capacity(delimited(text.len())),
+            Literal::Bytes(bytes) => Vec::with_capacity(delimited(bytes.len())),
+            _ => Vec::new(),
+        };
         append(self, &mut bytes);
         bytes
     }
@@ -151,6 +155,12 @@ fn append_bytes(tag: u8, value: &[u8], bytes: &mut Vec<u8>) {
     bytes.push(tag);
     append_length(value.len(), bytes);
     bytes.extend_from_slice(value);
+}
+
+/// The bytes that [`append_bytes`] appends of so many.
+const fn delimited(length: usize) -> usize {
+    let bits = usize::BITS - (length | 1).leading_zeros();
+    length.saturating_add(1 + bits.div_ceil(7) as usize)
 }
 
 fn append_items(tag: u8, items: &[Literal], bytes: &mut Vec<u8>) {
@@ -344,6 +354,15 @@ mod tests {
         assert_eq!(encoded("1j")[..3], [0x06, 0, 0]);
         assert_eq!(encoded("{'é': {2, 1}}"), [0x0c, 1, 7, 2, 0xc3, 0xa9, 0x0b, 2, 4, 1, 1, 4, 1, 2]);
         assert_eq!(encoded(&format!("b'{}'", "a".repeat(200)))[..4], [0x08, 0xc8, 0x01, b'a']);
+    }
+
+    #[test]
+    fn room_is_made_for_a_string_and_no_more() {
+        for length in [0, 1, 127, 128, 16_383, 16_384] {
+            let bytes = Literal::Bytes(vec![7; length]).encode();
+            assert_eq!(bytes.len(), delimited(length));
+            assert_eq!(bytes.capacity(), bytes.len());
+        }
     }
 
     #[test]

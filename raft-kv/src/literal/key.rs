@@ -42,19 +42,15 @@ impl Literal {
     /// * The key of a prefix of a string is a prefix of the string's key (and likewise for bytes), so
     ///   that a range of keys serves a scan by prefix.
     pub fn key(&self) -> Vec<u8> {
-        let mut key = Vec::new();
         match self {
-            Literal::Str(text) => {
-                key.push(STR);
-                key.extend_from_slice(text.as_bytes());
+            Literal::Str(text) => [&[STR], text.as_bytes()].concat(),
+            Literal::Bytes(bytes) => [&[BYTES], bytes.as_slice()].concat(),
+            _ => {
+                let mut key = Vec::new();
+                element(self, &mut key);
+                key
             }
-            Literal::Bytes(bytes) => {
-                key.push(BYTES);
-                key.extend_from_slice(bytes);
-            }
-            _ => element(self, &mut key),
         }
-        key
     }
 }
 
