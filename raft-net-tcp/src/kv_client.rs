@@ -109,7 +109,7 @@ impl KvClient {
         loop {
             let opens = self.writes.opens();
             let command = self.writes.command(&operation);
-            let answer = match self.client.submit_repeatedly(&command, deadline).await {
+            let answer = match self.client.submit_repeatedly(command, deadline).await {
                 // Whether a session was opened is unknown; that nothing was written is not.
                 Err(ClientError::Timeout { .. }) if opens => return Err(ClientError::Timeout { unknown: false }.into()),
                 answer => answer?,

@@ -53,7 +53,7 @@ impl<S: Storage, M: StateMachine> Asker<S, M> {
         let mut writes = self.writes.take().unwrap_or_else(|| self.gate.writes());
         let done = loop {
             let opens = writes.opens();
-            let command = Ask::Submit(writes.command(operation).into());
+            let command = Ask::Submit(Bytes::copy_from_slice(writes.command(operation)));
             let done = match ask(&self.gate, &command, deadline).await {
                 // Whether a session was opened is unknown; that nothing was written is not.
                 Err(ClientError::Timeout { .. }) if opens => Err(ClientError::Timeout { unknown: false }.into()),
