@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_core::{Digest, LogIndex, NodeId, Refusal, Term};
 use raft_kv::proof::Head;
-use tokio::time::timeout;
 
-use crate::client_connection::{ClientConnection, ConnectionError, Identity};
+use crate::client_connection::{ClientConnection, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
 use crate::protocol::{Blocks, RequestBody, ResponseBody, ServerStatus};
@@ -17,11 +16,13 @@ use crate::protocol::{Blocks, RequestBody, ResponseBody, ServerStatus};
 mod error;
 mod history;
 mod members;
+mod open;
 mod search;
 
 pub use error::{ClientError, HistoryError, Rewritten, Unfinished};
 pub use history::Verified;
 pub use members::Members;
+use open::Open;
 use search::Search;
 
 /// A client of a cluster: one request at a time, to whoever leads.
@@ -30,7 +31,7 @@ pub struct Client {
     identity: Identity,
     servers: BTreeMap<NodeId, SocketAddr>,
     options: ClientOptions,
-    connections: BTreeMap<NodeId, ClientConnection>,
+    connections: BTreeMap<NodeId, Open>,
     /// Whom to ask first: who answered last, or was last said to lead.
     target: Option<NodeId>,
     /// The newest head that it has verified.
@@ -201,7 +202,7 @@ impl Client {
         search: &mut Search,
     ) -> Result<Answer, ClientError> {
         loop {
-            let is_over = search.left().is_zero();
+            let is_over = Instant::now() >= search.deadline;
             let Some(server) = self.target().filter(|_| !is_over) else { return Err(search.give_up()) };
             search.asks(server);
             let attempt = self.attempt(server, body, search.patience, search.deadline).await;
@@ -317,17 +318,17 @@ impl Client {
         patience: Duration,
         deadline: Instant,
     ) -> Attempt {
-        let left = || deadline.saturating_duration_since(Instant::now());
-        let connect_max = self.options.connect_max.min(patience).min(left());
-        let connection = match self.connection(server, connect_max).await {
-            Ok(connection) => connection,
+        let until = |now: Instant| now.checked_add(patience).map_or(deadline, |until| until.min(deadline));
+        let now = Instant::now();
+        let (open, now) = match self.connection(server, now, until(now)).await {
+            Ok(found) => found,
             Err(attempt) => return attempt,
         };
-        let Some(number) = connection.enqueue(body) else {
+        let Some(number) = open.connection.enqueue(body) else {
             let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
             return Attempt::Answered(ResponseBody::Refused(Refusal::TooLarge { limit }));
         };
-        if let Ok(Ok(body)) = timeout(patience.min(left()), exchange(connection, number)).await {
+        if let Some(body) = open.exchange(number, until(now)).await {
             return Attempt::Answered(body);
         }
         // Broken, or as good as that: an answer that comes later would be waited for by nobody.
@@ -335,10 +336,16 @@ impl Client {
         Attempt::Lost
     }
 
-    /// The connection to this server, a new one where there is none that is open; or the attempt that this was.
-    async fn connection(&mut self, server: NodeId, connect_max: Duration) -> Result<&mut ClientConnection, Attempt> {
+    /// The connection to this server, a new one where there is none that is open, and when that was known; or the attempt
+    /// that this was. A new one is given up at `deadline`.
+    async fn connection(
+        &mut self,
+        server: NodeId,
+        mut now: Instant,
+        deadline: Instant,
+    ) -> Result<(&mut Open, Instant), Attempt> {
         let is_open = match self.connections.get_mut(&server) {
-            Some(connection) => connection.is_open().await,
+            Some(open) => open.is_open(now).await,
             None => false,
         };
         let unknown =
@@ -346,15 +353,17 @@ impl Client {
         if !is_open {
             self.connections.remove(&server);
             let address = self.servers.get(&server).copied().ok_or_else(unknown)?;
+            let connect_max = self.options.connect_max.min(deadline.saturating_duration_since(now));
             let connected = ClientConnection::connect(address, Some(server), self.identity, connect_max).await;
             let mut connection = connected.map_err(Attempt::Unsent)?;
             if self.options.check_history {
                 let checked = history::check(&mut connection, self.remembered, None, connect_max).await;
                 self.remembered = Some(checked.map_err(Attempt::Distrusted)?);
             }
-            self.connections.insert(server, connection);
+            self.connections.insert(server, Open::new(connection));
+            now = Instant::now();
         }
-        self.connections.get_mut(&server).ok_or_else(unknown)
+        self.connections.get_mut(&server).map(|open| (open, now)).ok_or_else(unknown)
     }
 
     fn target(&mut self) -> Option<NodeId> {
@@ -374,16 +383,6 @@ impl Client {
             self.target = Some(leader);
         }
         follows
-    }
-}
-
-async fn exchange(connection: &mut ClientConnection, number: u64) -> Result<ResponseBody, ConnectionError> {
-    connection.flush().await?;
-    loop {
-        let response = connection.receive().await?;
-        if response.number == number {
-            return Ok(response.body);
-        }
     }
 }
 

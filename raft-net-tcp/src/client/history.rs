@@ -14,7 +14,8 @@ use raft_core::{LogIndex, NodeId};
 use raft_kv::proof::{BlockProof, Head, NoProof, ProofError};
 use tokio::time::timeout;
 
-use super::{Attempt, Client, ClientError, HistoryError, Rewritten, Search, exchange};
+use super::open::exchange;
+use super::{Attempt, Client, ClientError, HistoryError, Rewritten, Search};
 use crate::client_connection::ClientConnection;
 use crate::protocol::{RequestBody, ResponseBody};
 
@@ -80,8 +81,10 @@ impl Client {
 
     async fn verify_by(&mut self, server: NodeId, floor: LogIndex, search: &Search) -> Result<Head, ClientError> {
         let (remembered, patience) = (self.remembered, search.patience.min(search.left()));
-        let connection = match self.connection(server, self.options.connect_max.min(patience)).await {
-            Ok(connection) => connection,
+        let now = Instant::now();
+        let connection = match self.connection(server, now, now.checked_add(patience).unwrap_or(search.deadline)).await
+        {
+            Ok((open, _)) => &mut open.connection,
             Err(Attempt::Distrusted(error)) => return Err(error.into()),
             Err(Attempt::Unsent(error)) => return Err(ClientError::Unreachable { reason: error.to_string() }),
             Err(_) => return Err(ClientError::Timeout { unknown: false }),
