@@ -1,6 +1,5 @@
 //! The clients: their connections, and which of them waits for which request.
 
-use std::collections::BTreeMap;
 use std::task::Context;
 use std::time::Instant;
 
@@ -13,10 +12,14 @@ use crate::handshake::{HandshakeRefusal, Role};
 use crate::links::{Link, LinkFaults};
 use crate::protocol::{CloseReason, Response, ResponseBody};
 
+mod open;
+
+use open::Open;
+
 /// Every client's connection.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    open: BTreeMap<ConnectionId, Client>,
+    open: Open,
     requests: Requests,
     /// Connections that have something to send.
     talking: Vec<ConnectionId>,
@@ -40,9 +43,8 @@ struct Requests {
 }
 
 impl Clients {
-    pub(crate) const fn new(limits: ConnectionLimits) -> Self {
-        let requests = Requests { slots: Vec::new(), free: Vec::new() };
-        Self { open: BTreeMap::new(), requests, talking: Vec::new(), limits }
+    pub(crate) fn new(limits: ConnectionLimits) -> Self {
+        Self { open: Open::default(), requests: Requests::default(), talking: Vec::new(), limits }
     }
 
     /// Whether one more of this role is taken.
@@ -54,52 +56,56 @@ impl Clients {
         };
         if max == 0 {
             Err(HandshakeRefusal::RoleNotAllowed)
-        } else if self.open.values().filter(|client| client.role == role).count() >= max {
+        } else if self.open.iter().filter(|client| client.role == role).count() >= max {
             Err(HandshakeRefusal::TooManyConnections)
         } else {
             Ok(())
         }
     }
 
+    /// What the next connection's name must tell.
+    pub(crate) fn next_slot(&self) -> usize {
+        self.open.next_slot()
+    }
+
     pub(crate) fn connect(&mut self, name: u64, role: Role, connection: Connection) {
-        let client = Client { name, role, connection, waiting: 0, is_talking: false };
-        self.open.insert(client.connection.id, client);
+        self.open.insert(Client { name, role, connection, waiting: 0, is_talking: false });
     }
 
     pub(crate) fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.open.get_mut(&id).map(|client| &mut client.connection)
+        self.open.get_mut(id).map(|client| &mut client.connection)
     }
 
     /// Forgets a connection. What it waits for is answered to nobody.
     pub(crate) fn disconnect(&mut self, id: ConnectionId) {
-        self.open.remove(&id);
+        self.open.remove(id);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.iter().next().is_none()
     }
 
     /// The link of this connection.
     pub(crate) fn link(&self, id: ConnectionId) -> Option<Link> {
-        self.open.get(&id).map(|client| Link::Client(client.name))
+        self.open.get(id).map(|client| Link::Client(client.name))
     }
 
     /// Names a request of this connection for the replica; `None` where too many wait already.
     pub(crate) fn begin(&mut self, id: ConnectionId, number: u64) -> Option<RequestId> {
-        let client = self.open.get_mut(&id).filter(|client| client.waiting < self.limits.requests_max)?;
+        let client = self.open.get_mut(id).filter(|client| client.waiting < self.limits.requests_max)?;
         client.waiting = client.waiting.saturating_add(1);
         Some(self.requests.begin(id, number))
     }
 
     /// Whether who began this request is still there.
     pub(crate) fn awaits(&self, request: RequestId) -> bool {
-        self.requests.of(request).is_some_and(|(id, _)| self.open.contains_key(&id))
+        self.requests.of(request).is_some_and(|(id, _)| self.open.get(id).is_some())
     }
 
     /// Responds to a request that was begun.
     pub(crate) fn finish(&mut self, request: RequestId, body: ResponseBody, links: &LinkFaults) -> Option<Closed> {
         let (id, number) = self.requests.finish(request)?;
-        let client = self.open.get_mut(&id)?;
+        let client = self.open.get_mut(id)?;
         client.waiting = client.waiting.saturating_sub(1);
         self.respond(id, number, body, links)
     }
@@ -112,19 +118,19 @@ impl Clients {
         body: ResponseBody,
         links: &LinkFaults,
     ) -> Option<Closed> {
-        let client = self.open.get_mut(&id).filter(|client| !links.is_cut(Link::Client(client.name)))?;
+        let client = self.open.get_mut(id).filter(|client| !links.is_cut(Link::Client(client.name)))?;
         if client.connection.push(Kind::Response, &Response { number, body }) {
             client.talk(&mut self.talking);
             return None;
         }
         let name = client.name;
-        self.open.remove(&id);
+        self.open.remove(id);
         Some((name, CloseReason::TooSlow))
     }
 
     /// Says goodbye and closes.
     pub(crate) fn close(&mut self, id: ConnectionId, reason: &CloseReason) -> Option<Closed> {
-        let client = self.open.get_mut(&id)?;
+        let client = self.open.get_mut(id)?;
         client.connection.close(reason);
         client.talk(&mut self.talking);
         Some((client.name, reason.clone()))
@@ -132,7 +138,7 @@ impl Clients {
 
     /// Says goodbye to everybody.
     pub(crate) fn close_all(&mut self, reason: &CloseReason) {
-        for client in self.open.values_mut() {
+        for client in self.open.iter_mut() {
             client.connection.close(reason);
             client.talk(&mut self.talking);
         }
@@ -140,7 +146,7 @@ impl Clients {
 
     /// Throws away what waits for those whose links are cut.
     pub(crate) fn discard_for_cut_links(&mut self, links: &LinkFaults) {
-        for client in self.open.values_mut().filter(|client| links.is_cut(Link::Client(client.name))) {
+        for client in self.open.iter_mut().filter(|client| links.is_cut(Link::Client(client.name))) {
             client.connection.discard();
         }
     }
@@ -150,14 +156,14 @@ impl Clients {
         let mut due = None;
         let open = &mut self.open;
         self.talking.retain(|id| {
-            let Some(client) = open.get_mut(id) else { return false };
+            let Some(client) = open.get_mut(*id) else { return false };
             match client.connection.flush(context, now) {
                 Next::Rest => client.is_talking = false,
                 Next::Again(then) => {
                     due = [due, then].into_iter().flatten().min();
                 }
                 Next::Drop(_) => {
-                    open.remove(id);
+                    open.remove(*id);
                     return false;
                 }
             }
@@ -173,11 +179,11 @@ impl Clients {
         let gone: Vec<_> = self
             .open
             .iter()
-            .filter_map(|(id, client)| overdue(client).map(|reason| (*id, (client.name, reason))))
+            .filter_map(|client| overdue(client).map(|reason| (client.connection.id, (client.name, reason))))
             .collect();
         gone.into_iter()
             .map(|(id, closed)| {
-                self.open.remove(&id);
+                self.open.remove(id);
                 closed
             })
             .collect()
@@ -224,12 +230,13 @@ mod tests {
     #[test]
     fn a_slot_is_used_again_once_its_request_is_answered() {
         let mut requests = Requests::default();
-        let (a, b) = (requests.begin(ConnectionId(1), 10), requests.begin(ConnectionId(2), 20));
+        let id = |number| ConnectionId { number, slot: 0 };
+        let (a, b) = (requests.begin(id(1), 10), requests.begin(id(2), 20));
         assert_ne!(a, b);
-        assert_eq!(requests.finish(a), Some((ConnectionId(1), 10)));
-        assert_eq!(requests.begin(ConnectionId(3), 30), a);
-        assert_eq!(requests.finish(b), Some((ConnectionId(2), 20)));
-        assert_eq!(requests.finish(a), Some((ConnectionId(3), 30)));
+        assert_eq!(requests.finish(a), Some((id(1), 10)));
+        assert_eq!(requests.begin(id(3), 30), a);
+        assert_eq!(requests.finish(b), Some((id(2), 20)));
+        assert_eq!(requests.finish(a), Some((id(3), 30)));
         assert_eq!(requests.finish(RequestId(9)), None);
     }
 }

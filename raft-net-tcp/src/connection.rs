@@ -11,8 +11,12 @@ use crate::output::{Flushed, Output};
 use crate::protocol::CloseReason;
 
 /// Names a connection of this process's life; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ConnectionId(pub(crate) u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionId {
+    pub(crate) number: u64,
+    /// Of a client's connection: its place among those that are open.
+    pub(crate) slot: usize,
+}
 
 /// The loop's side of a connection. Its reading task has the other half of the socket, and ends when this is dropped.
 #[derive(Debug)]

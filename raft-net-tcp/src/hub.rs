@@ -48,7 +48,7 @@ pub(crate) struct Hub<S, M> {
     members: Members,
     pub(crate) proofs: Proofs<S>,
     notices: NoticeSink,
-    last_connection: ConnectionId,
+    last_connection: u64,
     last_tick: Option<Instant>,
     ticks: u64,
 }
@@ -56,9 +56,8 @@ pub(crate) struct Hub<S, M> {
 impl<S: Storage, M: StateMachine> Hub<S, M> {
     pub(crate) fn new(config: ServerConfig, replica: Replica<S, Peers, M>, waker: Waker, notices: NoticeSink) -> Self {
         let clients = Clients::new(config.connections);
-        let last_connection = ConnectionId(0);
         let (asked, members, proofs) = (Asked::default(), Members::default(), Proofs::default());
-        let (last_tick, ticks) = (None, 0);
+        let (last_connection, last_tick, ticks) = (0, None, 0);
         let mut hub = Self {
             replica,
             config,
@@ -104,12 +103,13 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             Guest::Client(_) | Guest::Admin(_) => (CLIENT_FRAME_BYTES_MAX, limits.client_queue_bytes_max),
         };
         let output = Output::new(socket, Queue::new(self.config.delay, frame_bytes_max, budget_bytes));
-        self.last_connection = ConnectionId(self.last_connection.0.saturating_add(1));
-        let connection = Connection::new(self.last_connection, output, Instant::now());
+        self.last_connection = self.last_connection.saturating_add(1);
+        let id = ConnectionId { number: self.last_connection, slot: self.clients.next_slot() };
+        let connection = Connection::new(id, output, Instant::now());
         match guest {
-            Guest::Server(id) => {
-                self.replica.transport_mut().connect(id, connection);
-                self.notice(Notice::PeerConnected(id));
+            Guest::Server(peer) => {
+                self.replica.transport_mut().connect(peer, connection);
+                self.notice(Notice::PeerConnected(peer));
                 // It may have been removed while it shook hands.
                 self.close_strangers();
             }
@@ -117,7 +117,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
             Guest::Admin(name) => self.clients.connect(name, Role::Admin, connection),
         }
         self.waker.wake();
-        self.last_connection
+        id
     }
 
     /// The loop's side of a connection, while it lasts.

@@ -242,7 +242,7 @@ mod tests {
         std::mem::forget(reading);
         let output = Output::new(writing, Queue::new(Duration::ZERO, PEER_FRAME_BYTES_MAX, BUDGET));
         let mut peers = peers();
-        peers.connect(PEER, Connection::new(ConnectionId(1), output, Instant::now()));
+        peers.connect(PEER, Connection::new(ConnectionId { number: 1, slot: 0 }, output, Instant::now()));
         (peers, far)
     }
 
