@@ -119,7 +119,7 @@ impl KvMachine {
                 let outcome = self.store.perform(operation, at.index, self.same);
                 let reply = Reply::Done { outcome, height: at.index.0, hash: at.digest };
                 let reply = Bytes::from(reply.encode());
-                fresh.record(reply.clone());
+                fresh.record(&reply);
                 reply
             }
             Admission::Answered(reply) => reply,
@@ -172,6 +172,7 @@ impl StateMachine for KvMachine {
 
     fn query(&self, query: &[u8]) -> Bytes {
         let reply = match Query::decode(query) {
+            Ok(Query::Get { key }) => return queries::encoded_value(self.value(&key)),
             Ok(query) => self.answer(query),
             Err(_) => QueryReply::Malformed { what: "no query".into() },
         };

@@ -9,7 +9,7 @@
 //! * Gaps are allowed: a number that never came is given up by acknowledging it, and is not applied if it comes then.
 //! * A number that was applied is remembered until it is acknowledged, even if its reply was too large to keep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{OUTSTANDING_MAX, RequestId};
 
+mod kept;
 mod sum;
 
+use kept::Kept;
 pub(crate) use sum::SessionSum;
 
 /// How much the sessions may take. It decides who expires, so it is part of the replicated state: the same on every
@@ -47,8 +49,8 @@ pub struct Session {
     used: Place,
     acknowledged: u64,
     /// One for every applied number above `acknowledged`; `None` where the reply was forgotten.
-    /// Invariant: every number is within [`OUTSTANDING_MAX`] of `acknowledged`.
-    replies: BTreeMap<u64, Option<Bytes>>,
+    /// Invariant: ascending, and every number is within [`OUTSTANDING_MAX`] of `acknowledged`.
+    replies: VecDeque<(u64, Option<Kept>)>,
     /// Invariant: the length of all kept replies; above the limit only where a single one is kept.
     reply_bytes: usize,
 }
@@ -119,8 +121,8 @@ impl Session {
 
     /// The numbers that were applied and are not yet acknowledged, in order, each with its encoded
     /// [`Reply`](crate::Reply); `None` where that was forgotten.
-    pub fn replies(&self) -> impl Iterator<Item = (u64, Option<&Bytes>)> {
-        self.replies.iter().map(|(number, reply)| (*number, reply.as_ref()))
+    pub fn replies(&self) -> impl Iterator<Item = (u64, Option<&[u8]>)> {
+        self.replies.iter().map(|(number, reply)| (*number, reply.as_deref()))
     }
 
     /// Its client uses it here, and needs no reply up to this number; `sum` is one that it is part of, by this name.
@@ -129,14 +131,15 @@ impl Session {
         self.used = at;
         self.acknowledged = self.acknowledged.max(acknowledged);
         sum.add_head(name, self);
-        while let Some(lowest) = self.replies.first_entry() {
-            if *lowest.key() > self.acknowledged {
-                break;
-            }
-            let (number, reply) = lowest.remove_entry();
-            sum.take_reply(name, number, reply.as_ref());
+        while let Some((number, reply)) = self.replies.pop_front_if(|(number, _)| *number <= self.acknowledged) {
+            sum.take_reply(name, number, reply.as_deref());
             self.reply_bytes = self.reply_bytes.saturating_sub(reply.map_or(0, |reply| reply.len()));
         }
+    }
+
+    /// Where the reply of this number is, or where it would be.
+    fn place_of(&self, number: u64) -> Result<usize, usize> {
+        self.replies.binary_search_by_key(&number, |(number, _)| *number)
     }
 }
 
@@ -162,7 +165,7 @@ impl Sessions {
             self.remove(oldest);
         }
         self.opened = self.opened.saturating_add(1);
-        let session = Session { client, used: place(at), acknowledged: 0, replies: BTreeMap::new(), reply_bytes: 0 };
+        let session = Session { client, used: place(at), acknowledged: 0, replies: VecDeque::new(), reply_bytes: 0 };
         self.insert(self.opened, session);
         self.opened
     }
@@ -194,12 +197,13 @@ impl Sessions {
             raft_core::mark!(StaleWrite);
             return Admission::Stale;
         }
-        match session.replies.get(&request.number).filter(|_| !raft_core::bug!(RetryAppliedAgain)) {
-            Some(Some(reply)) => {
+        let place = session.place_of(request.number).ok().filter(|_| !raft_core::bug!(RetryAppliedAgain));
+        match place.and_then(|place| session.replies.get(place)) {
+            Some((_, Some(reply))) => {
                 raft_core::mark!(DuplicateAnswered);
-                Admission::Answered(reply.clone())
+                Admission::Answered(reply.to_bytes())
             }
-            Some(None) => {
+            Some((_, None)) => {
                 raft_core::mark!(StaleWrite);
                 Admission::Stale
             }
@@ -290,7 +294,7 @@ impl SessionRecord {
                 .replies
                 .iter()
                 .filter(|_| !raft_core::bug!(RepliesNotInSnapshot))
-                .map(|(number, reply)| (*number, reply.clone()))
+                .map(|(number, reply)| (*number, reply.as_ref().map(Kept::to_bytes)))
                 .collect(),
         }
     }
@@ -299,16 +303,17 @@ impl SessionRecord {
 impl Session {
     fn from_record(limits: SessionLimits, record: SessionRecord) -> Result<Self, String> {
         let SessionRecord { session: name, client, used, acknowledged, replies } = record;
-        let mut session = Self { client, used, acknowledged, replies: BTreeMap::new(), reply_bytes: 0 };
+        let mut session = Self { client, used, acknowledged, replies: VecDeque::new(), reply_bytes: 0 };
         for (number, reply) in replies {
-            let above = session.replies.last_key_value().map_or(acknowledged, |(number, _)| *number);
+            let above = session.replies.back().map_or(acknowledged, |(number, _)| *number);
             if number <= above || number.saturating_sub(acknowledged) > OUTSTANDING_MAX {
                 return Err(format!("reply {number} of session {name} is out of place"));
             }
             session.reply_bytes = session.reply_bytes.saturating_add(reply.as_ref().map_or(0, Bytes::len));
-            session.replies.insert(number, reply);
+            session.replies.push_back((number, reply.as_ref().map(Kept::from)));
         }
-        if session.reply_bytes > reply_bytes_max(limits) && session.replies.values().flatten().count() > 1 {
+        let kept = session.replies.iter().filter(|(_, reply)| reply.is_some()).count();
+        if session.reply_bytes > reply_bytes_max(limits) && kept > 1 {
             return Err(format!("the replies of session {name} are too large"));
         }
         Ok(session)
@@ -317,11 +322,13 @@ impl Session {
 
 impl Fresh<'_> {
     /// Remembers the reply to the write.
-    pub(crate) fn record(self, reply: Bytes) {
+    pub(crate) fn record(self, reply: &Bytes) {
         let Self { name, session, sum, number, reply_bytes_max } = self;
-        sum.add_reply(name, number, Some(&reply));
+        sum.add_reply(name, number, Some(reply));
         session.reply_bytes = session.reply_bytes.saturating_add(reply.len());
-        session.replies.insert(number, Some(reply));
+        // There is none before: a write that has one is not fresh.
+        let (Ok(place) | Err(place)) = session.place_of(number);
+        session.replies.insert(place, (number, Some(Kept::from(reply))));
         if session.reply_bytes <= reply_bytes_max {
             return;
         }

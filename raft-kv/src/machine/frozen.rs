@@ -72,7 +72,7 @@ impl Frozen {
     pub(super) fn keep(&mut self, canonical: &Bytes, stored: Option<&Stored>) {
         let is_ahead = self.written.as_ref().is_none_or(|written| canonical > written);
         if is_ahead && !self.before.contains_key(canonical) {
-            self.before.insert(canonical.clone(), stored.cloned());
+            self.before.insert(Bytes::copy_from_slice(canonical), stored.cloned());
         }
     }
 
@@ -102,10 +102,10 @@ impl Frozen {
                 Some(changed) if next.is_none_or(|next| changed.key() <= next) => {
                     let (canonical, stored) = changed.remove_entry();
                     standing.next_if(|(standing, _)| **standing == canonical);
-                    (canonical, stored.map(Cow::Owned))
+                    (Cow::Owned(canonical), stored.map(Cow::Owned))
                 }
                 _ => match standing.next() {
-                    Some((canonical, stored)) => (canonical.clone(), Some(Cow::Borrowed(stored))),
+                    Some((canonical, stored)) => (Cow::Borrowed(canonical), Some(Cow::Borrowed(stored))),
                     None => {
                         self.pairs = 0;
                         break;
@@ -122,6 +122,8 @@ impl Frozen {
             }
             passed = Some(canonical);
         }
+        // A copy: a key that was ever cloned keeps a count of who refers to it, in memory of its own.
+        let passed = passed.map(|passed| Bytes::copy_from_slice(&passed));
         self.written = passed.or(self.written.take());
     }
 }

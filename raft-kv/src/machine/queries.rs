@@ -1,7 +1,11 @@
 //! What the machine answers to each query.
 
+use bytes::Bytes;
+use serde::Serialize;
+
 use super::{KvMachine, count};
-use crate::command::{QUERIES_MAX, Query, QueryReply, SCAN_BYTES_MAX};
+use crate::codec;
+use crate::command::{QUERIES_MAX, Query, QueryReply, SCAN_BYTES_MAX, Value};
 
 impl KvMachine {
     /// What the state as it is says to it.
@@ -33,5 +37,28 @@ impl KvMachine {
             replies.push(reply);
         }
         QueryReply::Several { replies }
+    }
+}
+
+/// [`QueryReply::Value`], encoded, without a clone of the value: one that was ever cloned keeps a count of who refers to
+/// it, in memory of its own.
+pub(super) fn encoded_value(value: Option<&Value>) -> Bytes {
+    /// The first variant of [`QueryReply`].
+    #[derive(Serialize)]
+    enum Borrowed<'a> {
+        Value { value: Option<&'a Value> },
+    }
+    codec::encode(&Borrowed::Value { value }).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_encoded_as_the_reply_that_has_it() {
+        for value in [None, Some(Value(Bytes::new())), Some(Value(vec![7; 300].into()))] {
+            assert_eq!(encoded_value(value.as_ref()), QueryReply::Value { value }.encode());
+        }
     }
 }

@@ -36,16 +36,14 @@ impl PairSum {
 
 /// The height that wrote it, the key's length, the key, whether there is a literal, its length, the literal, and the value.
 fn frame(canonical: &[u8], Stored { literal, value, written }: &Stored, out: &mut Vec<u8>) {
-    out.extend_from_slice(&written.0.to_le_bytes());
-    field(canonical, out);
-    out.push(u8::from(literal.is_some()));
-    field(literal.as_deref().unwrap_or_default(), out);
+    out.extend_from_slice([written.0, super::count(canonical.len())].map(u64::to_le_bytes).as_flattened());
+    out.extend_from_slice(canonical);
+    let mut beside = [u8::from(literal.is_some()); 9];
+    let literal = literal.as_deref().unwrap_or_default();
+    beside[1..].copy_from_slice(&super::count(literal.len()).to_le_bytes());
+    out.extend_from_slice(&beside);
+    out.extend_from_slice(literal);
     out.extend_from_slice(&value.0);
-}
-
-fn field(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&super::count(bytes.len()).to_le_bytes());
-    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! The sum over all sessions, of which the replies are parts by themselves: a write costs a hash of its reply, and not of
 //! all that its session keeps.
 
-use bytes::Bytes;
-
 use super::Session;
 use crate::sum::Sum;
 
@@ -14,13 +12,13 @@ impl SessionSum {
     /// The session is one of them from now on.
     pub(crate) fn add(&mut self, name: u64, session: &Session) {
         self.add_head(name, session);
-        session.replies.iter().for_each(|(number, reply)| self.add_reply(name, *number, reply.as_ref()));
+        session.replies.iter().for_each(|(number, reply)| self.add_reply(name, *number, reply.as_deref()));
     }
 
     /// The session, as it was added, is none of them any more.
     pub(super) fn take(&mut self, name: u64, session: &Session) {
         self.take_head(name, session);
-        session.replies.iter().for_each(|(number, reply)| self.take_reply(name, *number, reply.as_ref()));
+        session.replies.iter().for_each(|(number, reply)| self.take_reply(name, *number, reply.as_deref()));
     }
 
     /// All of a session but its replies.
@@ -33,13 +31,13 @@ impl SessionSum {
     }
 
     /// A number that was applied: `None` where its reply was forgotten.
-    pub(super) fn add_reply(&mut self, name: u64, number: u64, reply: Option<&Bytes>) {
+    pub(super) fn add_reply(&mut self, name: u64, number: u64, reply: Option<&[u8]>) {
         if !raft_core::bug!(RepliesNotInSnapshot) {
             self.0.add(|out| frame_reply(name, number, reply, out));
         }
     }
 
-    pub(super) fn take_reply(&mut self, name: u64, number: u64, reply: Option<&Bytes>) {
+    pub(super) fn take_reply(&mut self, name: u64, number: u64, reply: Option<&[u8]>) {
         if !raft_core::bug!(RepliesNotInSnapshot) {
             self.0.take(|out| frame_reply(name, number, reply, out));
         }
@@ -54,28 +52,38 @@ impl SessionSum {
 /// 0, the name, the client, the index and the place of the last use, and the number that is acknowledged.
 fn frame_head(name: u64, session: &Session, out: &mut Vec<u8>) {
     let (index, place) = session.used;
-    out.push(0);
-    [name, session.client, index].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-    out.extend_from_slice(&place.to_le_bytes());
-    out.extend_from_slice(&session.acknowledged.to_le_bytes());
+    let mut head = [0; 37];
+    head[1..9].copy_from_slice(&name.to_le_bytes());
+    head[9..17].copy_from_slice(&session.client.to_le_bytes());
+    head[17..25].copy_from_slice(&index.to_le_bytes());
+    head[25..29].copy_from_slice(&place.to_le_bytes());
+    head[29..37].copy_from_slice(&session.acknowledged.to_le_bytes());
+    out.extend_from_slice(&head);
 }
 
 /// 1, the session's name, the number, whether there is a reply, and the reply.
-fn frame_reply(name: u64, number: u64, reply: Option<&Bytes>, out: &mut Vec<u8>) {
-    out.push(1);
-    [name, number].iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-    out.push(u8::from(reply.is_some()));
-    out.extend_from_slice(reply.map_or(&[], |reply| reply));
+fn frame_reply(name: u64, number: u64, reply: Option<&[u8]>, out: &mut Vec<u8>) {
+    let mut head = [1; 18];
+    head[1..9].copy_from_slice(&name.to_le_bytes());
+    head[9..17].copy_from_slice(&number.to_le_bytes());
+    head[17] = u8::from(reply.is_some());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(reply.unwrap_or_default());
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use bytes::Bytes;
 
     use super::*;
+    use crate::session::kept::Kept;
+
+    fn kept(reply: &'static [u8]) -> Option<Kept> {
+        Some(Kept::from(&Bytes::from_static(reply)))
+    }
 
     fn session() -> Session {
-        let replies = BTreeMap::from([(6, Some(Bytes::from_static(b"r"))), (9, None)]);
+        let replies = [(6, kept(b"r")), (9, None)].into();
         Session { client: 7001, used: (3, 1), acknowledged: 5, replies, reply_bytes: 1 }
     }
 
@@ -99,10 +107,10 @@ mod tests {
             of(|session| session.used = (4, 1)),
             of(|session| session.used = (3, 2)),
             of(|session| session.acknowledged = 4),
-            of(|session| _ = session.replies.insert(6, None)),
-            of(|session| _ = session.replies.insert(6, Some(Bytes::from_static(b"s")))),
-            of(|session| _ = session.replies.insert(9, Some(Bytes::new()))),
-            of(|session| _ = session.replies.remove(&9)),
+            of(|session| session.replies[0].1 = None),
+            of(|session| session.replies[0].1 = kept(b"s")),
+            of(|session| session.replies[1].1 = kept(b"")),
+            of(|session| _ = session.replies.pop_back()),
         ];
         for (at, one) in sums.iter().enumerate() {
             assert!(sums.iter().skip(at + 1).all(|other| one != other), "{at}");
@@ -126,7 +134,7 @@ mod tests {
             [&[0, 1][..], &[0; 7], &[0x59, 0x1b], &[0; 6], &[3], &[0; 7], &[1, 0, 0, 0, 5], &[0; 7]].concat()
         );
         bytes.clear();
-        frame_reply(1, 6, Some(&Bytes::from_static(b"r")), &mut bytes);
+        frame_reply(1, 6, Some(b"r"), &mut bytes);
         assert_eq!(bytes, [&[1, 1][..], &[0; 7], &[6], &[0; 7], &[1, b'r']].concat());
     }
 }
