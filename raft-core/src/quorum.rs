@@ -131,13 +131,16 @@ impl Configuration {
 
     /// The highest mark that a quorum of each half has reached; `known`, where that is none above it.
     ///
-    /// Free of allocation, and quadratic in the voters, of whom only those above what is known are counted for: clusters are
-    /// small, and this runs once an acknowledgement.
+    /// Free of allocation, and linear in the voters until a quorum is above what is known, then quadratic: clusters are small,
+    /// and this runs once an acknowledgement.
     pub(crate) fn reached<M: Ord>(&self, known: M, mark: impl Fn(NodeId) -> M) -> M {
+        let counts_always = |id| bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id);
+        if !self.is_quorum(|id| mark(id) > known || counts_always(id)) {
+            return known;
+        }
         let mut highest = known;
         for candidate in self.voters.iter().chain(&self.voters_outgoing).map(|id| mark(*id)) {
-            let is_reached = |id| mark(id) >= candidate || (bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id));
-            if candidate > highest && self.is_quorum(is_reached) {
+            if candidate > highest && self.is_quorum(|id| mark(id) >= candidate || counts_always(id)) {
                 highest = candidate;
             }
         }

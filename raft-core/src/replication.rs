@@ -152,7 +152,7 @@ impl<S: Storage> Node<S> {
             // Leaders 3 (Figure 2), success: update nextIndex and matchIndex for follower.
             AppendEntriesResponse::Accepted { match_index } if match_index <= last => {
                 if progress.accepted(match_index, self.log.start()) {
-                    let raised = self.advance_commit(actions)?;
+                    let raised = match_index > self.log.commit_index() && self.advance_commit(actions)?;
                     self.send_appends(from, false, actions)?;
                     if raised {
                         self.announce_commit(actions);

@@ -37,7 +37,9 @@ impl Ours {
         let tail_entries = if chained { KEPT / cell.batch as u64 } else { KEPT };
         let replica = |id| {
             let memory = Memory::new(Configuration::new(ids()), chained);
-            let node = Node::new(Config { tail_entries, ..Config::new(id) }, memory).unwrap();
+            // A batch travels whole, as raft-rs's does.
+            let config = Config { tail_entries, max_append_bytes: usize::MAX, ..Config::new(id) };
+            let node = Node::new(config, memory).unwrap();
             Replica { node, applied: Applied::new(cell), compacted: 0 }
         };
         let network = Network::new(cell.replicas, cell.encoded);
