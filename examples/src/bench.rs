@@ -6,7 +6,7 @@ use std::time::Duration;
 use raft_kv::literal::Literal;
 use raft_kv::{Key, Value};
 use raft_net_tcp::handshake::Role;
-use raft_net_tcp::{ClientOptions, Identity, KvClient, KvError};
+use raft_net_tcp::{ClientOptions, Connections, Identity, KvClient, KvError};
 
 use crate::execute::Exit;
 use crate::load::{HEADING, Load, Target, Unmeasured};
@@ -24,6 +24,9 @@ pub struct Args {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,16,64,256",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: Vec<u16>,
+    /// So many clients share a connection, as the tasks of one program do that uses the library so
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    share: u16,
     /// Bytes in a value
     #[arg(long, value_name = "BYTES", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
     size: u32,
@@ -118,7 +121,7 @@ fn run(args: &Args) -> Result<Exit, Failed> {
     };
     let mut exit = Exit::Ok;
     for (at, clients) in args.clients.iter().enumerate() {
-        let clients = (0..*clients).map(|number| client(args, number)).collect::<Result<_, String>>()?;
+        let clients = clients_of(args, *clients)?;
         let round = runtime.block_on(load.round(clients, at == 0 && args.read_ratio > 0.0))?;
         if let Some(error) = &round.error {
             complain(&format!("client bench: {} requests failed, the first: {error}", round.failed));
@@ -131,20 +134,30 @@ fn run(args: &Args) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
-/// With an id beyond those of clients that people start.
-fn client(args: &Args, number: u16) -> Result<KvClient, String> {
-    let client = u64::from(CLIENT_MAX) + 1 + u64::from(number);
-    let identity = Identity { cluster: args.cluster.cluster_id().0, client, role: Role::Client };
-    Ok(KvClient::new(args.cluster.addresses()?, identity, ClientOptions::default()))
+/// So many, with ids beyond those of clients that people start.
+fn clients_of(args: &Args, count: u16) -> Result<Vec<KvClient>, String> {
+    let identity = |number: u16| {
+        let client = u64::from(CLIENT_MAX) + 1 + u64::from(number);
+        Identity { cluster: args.cluster.cluster_id().0, client, role: Role::Client }
+    };
+    let addresses = args.cluster.addresses()?;
+    let client = |number| KvClient::new(addresses.clone(), identity(number), ClientOptions::default());
+    if args.share == 1 {
+        return Ok((0..count).map(client).collect());
+    }
+    let shared: Vec<Connections> = (0..count.div_ceil(args.share)).map(identity).map(Connections::new).collect();
+    let connections = shared.iter().flat_map(|one| std::iter::repeat_n(one, args.share.into()));
+    Ok((0..count).zip(connections).map(|(number, shared)| client(number).sharing(shared.clone())).collect())
 }
 
 fn heading(args: &Args) -> String {
     let ClusterArgs { servers, base_port, cluster } = &args.cluster;
-    let Args { size, keys, seconds, warm_up, .. } = args;
+    let Args { size, keys, seconds, warm_up, share, .. } = args;
+    let share = if *share == 1 { String::new() } else { format!("; {share} clients a connection") };
     let first = u32::from(*base_port) + 1;
     format!(
         "cluster {cluster}, {servers} servers from port {first} on; values of {size} bytes under {keys} keys; {seconds} s a \
-         round after {warm_up} s to warm up\neach put is answered when a majority has it on disk, each get is \
+         round after {warm_up} s to warm up{share}\neach put is answered when a majority has it on disk, each get is \
          linearizable\n{HEADING}"
     )
 }

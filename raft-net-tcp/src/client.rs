@@ -11,6 +11,7 @@ use raft_kv::proof::Head;
 use crate::client_connection::{ClientConnection, Identity};
 use crate::frame::CLIENT_FRAME_BYTES_MAX;
 use crate::handshake::{HandshakeError, HandshakeRefusal};
+use crate::line::{Connections, TooLarge};
 use crate::protocol::{Blocks, RequestBody, ResponseBody, ServerStatus};
 
 mod error;
@@ -22,7 +23,7 @@ mod search;
 pub use error::{ClientError, HistoryError, Rewritten, Unfinished};
 pub use history::Verified;
 pub use members::Members;
-use open::Open;
+use open::{Open, Way};
 use search::Search;
 
 /// A client of a cluster: one request at a time, to whoever leads.
@@ -32,6 +33,8 @@ pub struct Client {
     servers: BTreeMap<NodeId, SocketAddr>,
     options: ClientOptions,
     connections: BTreeMap<NodeId, Open>,
+    /// Whose connections it uses, where it has none of its own.
+    shared: Option<Connections>,
     /// Whom to ask first: who answered last, or was last said to lead.
     target: Option<NodeId>,
     /// The newest head that it has verified.
@@ -95,7 +98,17 @@ impl Client {
     /// A client that knows these servers. Connects when it is first asked something.
     #[must_use]
     pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
-        Self { identity, servers, options, connections: BTreeMap::new(), target: None, remembered: None }
+        let connections = BTreeMap::new();
+        Self { identity, servers, options, connections, shared: None, target: None, remembered: None }
+    }
+
+    /// Has it share these connections with others, who may ask at the same time, in place of connections of its own. So
+    /// many clients of one program cost a server one connection; it takes 1,024 requests of it at a time
+    /// ([`ConnectionLimits::requests_max`](crate::ConnectionLimits::requests_max)).
+    #[must_use]
+    pub fn sharing(mut self, connections: Connections) -> Self {
+        self.shared = Some(connections);
+        self
     }
 
     /// The client's id.
@@ -324,16 +337,18 @@ impl Client {
             Ok(found) => found,
             Err(attempt) => return attempt,
         };
-        let Some(number) = open.connection.enqueue(body) else {
-            let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
-            return Attempt::Answered(ResponseBody::Refused(Refusal::TooLarge { limit }));
-        };
-        if let Some(body) = open.exchange(number, until(now)).await {
-            return Attempt::Answered(body);
+        match open.ask(body, now, until(now)).await {
+            Ok(Some(body)) => Attempt::Answered(body),
+            Ok(None) => {
+                // Broken, or as good as that: an answer that comes later would be waited for by nobody.
+                self.connections.remove(&server);
+                Attempt::Lost
+            }
+            Err(TooLarge) => {
+                let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
+                Attempt::Answered(ResponseBody::Refused(Refusal::TooLarge { limit }))
+            }
         }
-        // Broken, or as good as that: an answer that comes later would be waited for by nobody.
-        self.connections.remove(&server);
-        Attempt::Lost
     }
 
     /// The connection to this server, a new one where there is none that is open, and when that was known; or the attempt
@@ -354,13 +369,18 @@ impl Client {
             self.connections.remove(&server);
             let address = self.servers.get(&server).copied().ok_or_else(unknown)?;
             let connect_max = self.options.connect_max.min(deadline.saturating_duration_since(now));
-            let connected = ClientConnection::connect(address, Some(server), self.identity, connect_max).await;
-            let mut connection = connected.map_err(Attempt::Unsent)?;
+            let way = match &self.shared {
+                None => {
+                    ClientConnection::connect(address, Some(server), self.identity, connect_max).await.map(Way::Own)
+                }
+                Some(shared) => shared.line(server, address, connect_max).await.map(Way::Shared),
+            };
+            let mut open = Open::new(way.map_err(Attempt::Unsent)?);
             if self.options.check_history {
-                let checked = history::check(&mut connection, self.remembered, None, connect_max).await;
+                let checked = history::check(&mut open, self.remembered, None, connect_max).await;
                 self.remembered = Some(checked.map_err(Attempt::Distrusted)?);
             }
-            self.connections.insert(server, Open::new(connection));
+            self.connections.insert(server, open);
             now = Instant::now();
         }
         self.connections.get_mut(&server).map(|open| (open, now)).ok_or_else(unknown)

@@ -24,10 +24,16 @@ pub struct ClientConnection {
     socket: TcpStream,
     frames: FrameReader,
     server: NodeId,
+    requests: Requests,
+    /// How much of what is unsent has been sent.
+    sent: usize,
+}
+
+/// Requests that wait to be sent, numbered one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
     last_number: u64,
     unsent: Vec<u8>,
-    /// How much of `unsent` has been sent.
-    sent: usize,
 }
 
 /// Who connects, and to what.
@@ -86,7 +92,7 @@ impl ClientConnection {
         let server = handshake::dial(&mut socket, &mut frames, hello).await?;
         frames.set_cap(CLIENT_FRAME_BYTES_MAX);
         let server = NodeId(u32::try_from(server).unwrap_or(u32::MAX));
-        Ok(Self { socket, frames, server, last_number: 0, unsent: Vec::new(), sent: 0 })
+        Ok(Self { socket, frames, server, requests: Requests::default(), sent: 0 })
     }
 
     /// Who is at the other end.
@@ -98,13 +104,17 @@ impl ClientConnection {
     /// Adds a request to what the next flush sends. Returns its number; `None`, and nothing added, where it is larger
     /// than a frame may be.
     pub fn enqueue(&mut self, body: RequestBody<'_>) -> Option<u64> {
-        let number = self.last_number.wrapping_add(1);
-        let request = Request { number, body };
-        if !frame::encode_into(Kind::Request, &request, CLIENT_FRAME_BYTES_MAX, &mut self.unsent) {
-            return None;
+        self.requests.add(body)
+    }
+
+    /// Takes over requests that somebody else has numbered: all of this connection's, for its own would have the same
+    /// numbers.
+    pub(crate) fn take_over(&mut self, requests: &mut Requests) {
+        if self.requests.unsent.is_empty() {
+            std::mem::swap(&mut self.requests.unsent, &mut requests.unsent);
+        } else {
+            self.requests.unsent.append(&mut requests.unsent);
         }
-        self.last_number = number;
-        Some(number)
     }
 
     /// Sends what was enqueued.
@@ -112,11 +122,11 @@ impl ClientConnection {
     /// # Errors
     /// The network failed; some of it may have been sent.
     pub async fn flush(&mut self) -> Result<(), ConnectionError> {
-        while let Some(left) = self.unsent.get(self.sent..).filter(|left| !left.is_empty()) {
+        while let Some(left) = self.requests.unsent.get(self.sent..).filter(|left| !left.is_empty()) {
             let count = self.socket.write(left).await?;
             self.sent = self.sent.saturating_add(count);
         }
-        self.unsent.clear();
+        self.requests.unsent.clear();
         self.sent = 0;
         Ok(())
     }
@@ -162,5 +172,18 @@ impl ClientConnection {
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
+    }
+}
+
+impl Requests {
+    /// Adds one; returns its number. `None`, and nothing added, where it is larger than a frame may be.
+    pub(crate) fn add(&mut self, body: RequestBody<'_>) -> Option<u64> {
+        let number = self.last_number.wrapping_add(1);
+        let request = Request { number, body };
+        if !frame::encode_into(Kind::Request, &request, CLIENT_FRAME_BYTES_MAX, &mut self.unsent) {
+            return None;
+        }
+        self.last_number = number;
+        Some(number)
     }
 }

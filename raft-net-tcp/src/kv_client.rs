@@ -10,6 +10,7 @@ use raft_kv::{CodecError, Key, Operation, Outcome, Pair, Query, QueryReply, Valu
 
 use crate::client::{Answer, Client, ClientError, ClientOptions, Verified};
 use crate::client_connection::Identity;
+use crate::line::Connections;
 use crate::protocol::ServerStatus;
 use crate::writing::{Writes, Written};
 
@@ -68,6 +69,13 @@ impl KvClient {
     #[must_use]
     pub fn new(servers: BTreeMap<NodeId, SocketAddr>, identity: Identity, options: ClientOptions) -> Self {
         Self { client: Client::new(servers, identity, options), writes: Writes::new(identity.client) }
+    }
+
+    /// Has it share connections with others: see [`Client::sharing`]. Its session stays its own.
+    #[must_use]
+    pub fn sharing(mut self, connections: Connections) -> Self {
+        self.client = self.client.sharing(connections);
+        self
     }
 
     /// Stores `value` under `key`: [`Outcome::Success`].

@@ -18,6 +18,7 @@
 //! | `connecting.rs` | how connections come about, and the task that reads each |
 //! | `server.rs` `control.rs` `waker.rs` `config.rs` `notice.rs` | [`Server`], its tasks, and how the world speaks with it |
 //! | `client_connection.rs` `client.rs` `kv_client.rs` | one connection; any machine's client; the key-value machine's |
+//! | `line.rs` | [`Connections`] that many clients share |
 //! | `writing.rs` | the session that a client's writes are in |
 //! | `resp.rs` | Redis's protocol, for Redis's clients |
 //! | `mend.rs` `mend/fetch.rs` `mend/back_off.rs` | a damaged server mends its log from the others, or starts over |
@@ -40,6 +41,7 @@ pub mod fuzzing;
 pub mod handshake;
 mod hub;
 mod kv_client;
+mod line;
 mod links;
 pub mod mend;
 mod message;
@@ -58,6 +60,7 @@ pub use codec::CodecError;
 pub use config::{ConnectionLimits, ServerConfig, draw_incarnation};
 pub use control::{Control, ServerHandle, Stopped};
 pub use kv_client::{KvAnswer, KvClient, KvError, Page};
+pub use line::Connections;
 pub use links::{Link, LinkError, LinkFaults};
 pub use notice::{Notice, NoticeSink};
 pub use peers::Peers;

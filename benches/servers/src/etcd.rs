@@ -10,8 +10,7 @@ use tonic_prost::ProstCodec;
 
 use raft_examples::load::Target;
 
-/// How many clients share a connection: it is how etcd's own benchmark is told to do for its best throughput.
-const CLIENTS_A_CONNECTION: usize = 64;
+use crate::CLIENTS_A_CONNECTION;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct PutRequest {

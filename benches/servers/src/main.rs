@@ -11,7 +11,7 @@ use clap::Parser as _;
 use raft_examples::load::{Load, Round, Target, Unmeasured};
 use raft_kv::ClusterId;
 use raft_net_tcp::handshake::Role;
-use raft_net_tcp::{ClientOptions, Identity, KvClient};
+use raft_net_tcp::{ClientOptions, Connections, Identity, KvClient};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "target/release/server")]
     server: PathBuf,
     /// Who is measured
-    #[arg(long, value_delimiter = ',', default_value = "raft,etcd,redis")]
+    #[arg(long, value_delimiter = ',', default_value = "raft,shared,etcd,redis")]
     who: Vec<Who>,
     /// A round with so many clients, for each number
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,16,64,256")]
@@ -57,7 +57,10 @@ struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 enum Who {
+    /// Ours, each client with a connection of its own, as Redis's.
     Raft,
+    /// Ours, clients that share connections, as etcd's.
+    Shared,
     Etcd,
     Redis,
 }
@@ -66,6 +69,7 @@ impl Who {
     const fn name(self) -> &'static str {
         match self {
             Self::Raft => "ours, 3 servers",
+            Self::Shared => "ours, 64 clients a connection",
             Self::Etcd => "etcd, 3 members",
             Self::Redis => "Redis, 1 server",
         }
@@ -74,7 +78,7 @@ impl Who {
     /// Ports from here on are its own.
     const fn base_port(self) -> u16 {
         match self {
-            Self::Raft => 27_100,
+            Self::Raft | Self::Shared => 27_100,
             Self::Etcd => 27_200,
             Self::Redis => 27_300,
         }
@@ -82,7 +86,7 @@ impl Who {
 
     fn commands(self, args: &Args, dir: &Path) -> Vec<Command> {
         match self {
-            Self::Raft => (1..=3_u16)
+            Self::Raft | Self::Shared => (1..=3_u16)
                 .map(|id| {
                     let mut command = Command::new(&args.server);
                     command.arg(id.to_string()).args(["--cluster", CLUSTER, "--base-port"]);
@@ -94,9 +98,40 @@ impl Who {
             Self::Redis => vec![redis::command(dir, self.base_port())],
         }
     }
+
+    /// Clients of our servers.
+    fn ours(self, clients: usize) -> Vec<KvClient> {
+        let addresses: BTreeMap<_, _> = (1..=3_u16)
+            .map(|id| (raft_core::NodeId(id.into()), ([127, 0, 0, 1], self.base_port() + id).into()))
+            .collect();
+        let cluster = ClusterId::from_name(CLUSTER).0;
+        let identity = |number: usize| Identity { cluster, client: 1000 + number as u64, role: Role::Client };
+        let shared: Vec<_> =
+            (0..clients.div_ceil(CLIENTS_A_CONNECTION)).map(|number| Connections::new(identity(number))).collect();
+        let client = |number: usize| {
+            let client = KvClient::new(addresses.clone(), identity(number), ClientOptions::default());
+            match shared.get(number / CLIENTS_A_CONNECTION) {
+                Some(shared) if self == Self::Shared => client.sharing(shared.clone()),
+                _ => client,
+            }
+        };
+        (0..clients).map(client).collect()
+    }
+
+    /// Whom of us it is compared with: whoever connects as its clients do, if measured.
+    fn beside(self, args: &Args) -> Option<Self> {
+        match self {
+            Self::Etcd => [Self::Shared, Self::Raft].into_iter().find(|ours| args.who.contains(ours)),
+            Self::Redis => Some(Self::Raft),
+            Self::Raft | Self::Shared => None,
+        }
+    }
 }
 
 const CLUSTER: &str = "beside-peers";
+
+/// How many clients share a connection: it is how etcd's own benchmark is told to do for its best throughput.
+const CLIENTS_A_CONNECTION: usize = 64;
 
 /// Servers that run, until this is [stopped](Self::stop) or dropped.
 struct Servers {
@@ -130,7 +165,7 @@ impl Servers {
         };
         let port = self.who.base_port();
         match self.who {
-            Who::Raft => measured(&load, ours(port, clients), fills).await,
+            Who::Raft | Who::Shared => measured(&load, self.who.ours(clients), fills).await,
             Who::Etcd => measured(&load, etcd::targets(port, clients).await?, fills).await,
             Who::Redis => measured(&load, redis::targets(port, clients).await?, fills).await,
         }
@@ -158,7 +193,7 @@ impl Servers {
         loop {
             let port = self.who.base_port();
             let answered = match self.who {
-                Who::Raft => measured(&once, ours(port, 1), false).await,
+                Who::Raft | Who::Shared => measured(&once, self.who.ours(1), false).await,
                 Who::Etcd => match etcd::targets(port, 1).await {
                     Ok(targets) => measured(&once, targets, false).await,
                     Err(error) => Err(error),
@@ -193,17 +228,6 @@ async fn measured<T: Target<Error: std::fmt::Display>>(
         Some(error) => Err(format!("{} requests failed, the first: {error}", round.failed)),
         None => Ok(round),
     }
-}
-
-fn ours(base_port: u16, clients: usize) -> Vec<KvClient> {
-    let addresses: BTreeMap<_, _> =
-        (1..=3_u16).map(|id| (raft_core::NodeId(id.into()), ([127, 0, 0, 1], base_port + id).into())).collect();
-    let cluster = ClusterId::from_name(CLUSTER).0;
-    let client = |number: usize| {
-        let identity = Identity { cluster, client: 1000 + number as u64, role: Role::Client };
-        KvClient::new(addresses.clone(), identity, ClientOptions::default())
-    };
-    (0..clients).map(client).collect()
 }
 
 fn main() -> ExitCode {
@@ -262,10 +286,10 @@ fn table(args: &Args, rounds: &[(Who, Round)]) -> String {
                 median_of(|(_, cpu)| *cpu)?,
             ])
         };
-        let ours = of(Who::Raft);
         for who in &args.who {
             let Some([a_second, p50, p99, cpu]) = of(*who) else { continue };
-            let ratio = ours.filter(|_| *who != Who::Raft).map(|ours| format!("{:.2}x", ours[0] / a_second));
+            let ours = who.beside(args).and_then(of);
+            let ratio = ours.map(|ours| format!("{:.2}x", ours[0] / a_second));
             let ratio = ratio.unwrap_or_default();
             let _ = writeln!(
                 out,

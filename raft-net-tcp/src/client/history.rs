@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use raft_core::{LogIndex, NodeId};
 use raft_kv::proof::{BlockProof, Head, NoProof, ProofError};
-use tokio::time::timeout;
 
-use super::open::exchange;
+use super::open::Open;
 use super::{Attempt, Client, ClientError, HistoryError, Rewritten, Search};
-use crate::client_connection::ClientConnection;
+use crate::line::TooLarge;
 use crate::protocol::{RequestBody, ResponseBody};
 
 /// A head that goes on from the one that was remembered.
@@ -82,14 +81,14 @@ impl Client {
     async fn verify_by(&mut self, server: NodeId, floor: LogIndex, search: &Search) -> Result<Head, ClientError> {
         let (remembered, patience) = (self.remembered, search.patience.min(search.left()));
         let now = Instant::now();
-        let connection = match self.connection(server, now, now.checked_add(patience).unwrap_or(search.deadline)).await
-        {
-            Ok((open, _)) => &mut open.connection,
+        let deadline = now.checked_add(patience).unwrap_or(search.deadline);
+        let open = match self.connection(server, now, deadline).await {
+            Ok((open, _)) => open,
             Err(Attempt::Distrusted(error)) => return Err(error.into()),
             Err(Attempt::Unsent(error)) => return Err(ClientError::Unreachable { reason: error.to_string() }),
             Err(_) => return Err(ClientError::Timeout { unknown: false }),
         };
-        let checked = check(connection, remembered, Some(floor), patience).await;
+        let checked = check(open, remembered, Some(floor), patience).await;
         if checked == Err(HistoryError::Silent { server }) {
             self.connections.remove(&server);
         }
@@ -140,23 +139,15 @@ impl Client {
 /// The head of the server at the other end, once it has proved that it goes on from the remembered one. A server that
 /// is not known to have got as far is behind.
 pub(super) async fn check(
-    connection: &mut ClientConnection,
+    open: &mut Open,
     remembered: Option<Head>,
     floor: Option<LogIndex>,
     patience: Duration,
 ) -> Result<Head, HistoryError> {
-    let server = connection.server();
-    let compared = timeout(patience, compare(connection, remembered, floor));
-    compared.await.unwrap_or(Err(HistoryError::Silent { server }))
-}
-
-async fn compare(
-    connection: &mut ClientConnection,
-    remembered: Option<Head>,
-    floor: Option<LogIndex>,
-) -> Result<Head, HistoryError> {
-    let server = connection.server();
-    let ResponseBody::Head(head) = tell(connection, RequestBody::Head).await? else {
+    let server = open.server();
+    let now = Instant::now();
+    let deadline = now.checked_add(patience).unwrap_or(now);
+    let ResponseBody::Head(head) = tell(open, RequestBody::Head, deadline).await? else {
         return Err(HistoryError::Silent { server });
     };
     let needed = floor.or(remembered.map(|head| head.height)).unwrap_or_default();
@@ -169,7 +160,7 @@ async fn compare(
         return Err(rewritten(head));
     }
     let body = RequestBody::ProvePrefix { older: older.height, newer: head.height };
-    let ResponseBody::PrefixProof(proof) = tell(connection, body).await? else {
+    let ResponseBody::PrefixProof(proof) = tell(open, body, deadline).await? else {
         return Err(HistoryError::Silent { server });
     };
     let held = proof.verify().and(if proof.newer == head && proof.older.height == older.height {
@@ -181,13 +172,12 @@ async fn compare(
     if proof.older == older { Ok(head) } else { Err(rewritten(proof.older)) }
 }
 
-async fn tell(connection: &mut ClientConnection, body: RequestBody<'_>) -> Result<ResponseBody, HistoryError> {
-    let server = connection.server();
-    let silent = HistoryError::Silent { server };
-    let Some(number) = connection.enqueue(body) else { return Err(silent) };
-    match exchange(connection, number).await.map_err(|_| silent)? {
-        ResponseBody::NoProof(reason) => Err(HistoryError::Unproved { server, reason }),
-        body => Ok(body),
+async fn tell(open: &mut Open, body: RequestBody<'_>, deadline: Instant) -> Result<ResponseBody, HistoryError> {
+    let server = open.server();
+    match open.ask(body, Instant::now(), deadline).await {
+        Ok(Some(ResponseBody::NoProof(reason))) => Err(HistoryError::Unproved { server, reason }),
+        Ok(Some(body)) => Ok(body),
+        Ok(None) | Err(TooLarge) => Err(HistoryError::Silent { server }),
     }
 }
 

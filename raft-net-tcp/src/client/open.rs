@@ -5,18 +5,27 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use raft_core::NodeId;
 use tokio::time::{Sleep, sleep};
 
 use crate::client_connection::{ClientConnection, ConnectionError};
-use crate::protocol::ResponseBody;
+use crate::line::{Line, TooLarge};
+use crate::protocol::{RequestBody, ResponseBody};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Open {
-    pub(super) connection: ClientConnection,
+    way: Way,
     timer: Timer,
     /// When the last answer came.
     answered: Instant,
+}
+
+#[derive(Debug)]
+pub(super) enum Way {
+    /// This client's alone.
+    Own(ClientConnection),
+    Shared(Line),
 }
 
 /// A timer for one wait after the other. The runtime is told of the first; a later time it only finds once the earlier one
@@ -25,27 +34,57 @@ pub(super) struct Open {
 struct Timer(Pin<Box<Sleep>>);
 
 impl Open {
-    pub(super) fn new(connection: ClientConnection) -> Self {
-        Self { connection, timer: Timer(Box::pin(sleep(Duration::ZERO))), answered: Instant::now() }
+    pub(super) fn new(way: Way) -> Self {
+        Self { way, timer: Timer(Box::pin(sleep(Duration::ZERO))), answered: Instant::now() }
+    }
+
+    /// Who is at the other end.
+    pub(super) fn server(&self) -> NodeId {
+        match &self.way {
+            Way::Own(connection) => connection.server(),
+            Way::Shared(line) => line.server(),
+        }
     }
 
     /// Whether the other side has not closed it, as far as one knows without asking. Who has just answered is not looked
     /// at.
     pub(super) async fn is_open(&mut self, now: Instant) -> bool {
-        now.saturating_duration_since(self.answered) < JUST || self.connection.is_open().await
+        match &mut self.way {
+            Way::Own(connection) => now.saturating_duration_since(self.answered) < JUST || connection.is_open().await,
+            Way::Shared(line) => line.is_open(),
+        }
     }
 
-    /// Sends what was enqueued, and waits for the response to this request until the deadline. Where there is none, the
-    /// connection is of no more use.
-    pub(super) async fn exchange(&mut self, number: u64, deadline: Instant) -> Option<ResponseBody> {
-        let body = self.timer.wait_until(deadline, exchange(&mut self.connection, number)).await?.ok()?;
-        self.answered = Instant::now();
-        Some(body)
+    /// Sends a request at `now`, and waits for its response until the deadline. Where there is none, the connection is of no
+    /// more use.
+    pub(super) async fn ask(
+        &mut self,
+        body: RequestBody<'_>,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Option<ResponseBody>, TooLarge> {
+        let response = match &mut self.way {
+            Way::Own(connection) => {
+                let number = connection.enqueue(body).ok_or(TooLarge)?;
+                self.timer.wait_until(deadline, exchange(connection, number)).await.and_then(Result::ok)
+            }
+            Way::Shared(line) => match self.timer.wait_until(deadline, line.ask(body)).await {
+                Some(response) => response?,
+                None => {
+                    line.doubt(now);
+                    None
+                }
+            },
+        };
+        if response.is_some() {
+            self.answered = Instant::now();
+        }
+        Ok(response)
     }
 }
 
 /// Sends what was enqueued, and waits for the response to this request.
-pub(super) async fn exchange(connection: &mut ClientConnection, number: u64) -> Result<ResponseBody, ConnectionError> {
+async fn exchange(connection: &mut ClientConnection, number: u64) -> Result<ResponseBody, ConnectionError> {
     connection.flush().await?;
     loop {
         let response = connection.receive().await?;

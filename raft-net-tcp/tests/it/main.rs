@@ -11,5 +11,6 @@ mod hints;
 mod history;
 mod members;
 mod mend;
+mod sharing;
 mod story;
 mod suite;
