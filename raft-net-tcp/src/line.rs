@@ -68,6 +68,12 @@ impl Connections {
         Self { identity, lines: Arc::default() }
     }
 
+    /// The connection to this server, where there is one.
+    pub(crate) fn open(&self, server: NodeId) -> Option<Line> {
+        let slot = locked(&self.lines).get(&server)?.clone();
+        slot.try_lock().ok()?.as_ref().filter(|line| line.is_open()).cloned()
+    }
+
     /// The connection to this server: the one that there is, or a new one.
     pub(crate) async fn line(
         &self,

@@ -74,7 +74,7 @@ struct Gate<S, M> {
 /// Accepts Redis clients, and serves each in a task of its own.
 pub(crate) async fn accept<S: Storage + 'static, M: StateMachine + 'static>(hub: Shared<S, M>, listener: TcpListener) {
     let client = CLIENTS | u64::from(hub.borrow().id().0);
-    let forwarder = Forwarder::start(hub.clone(), client);
+    let forwarder = Forwarder::new(hub.borrow().config.cluster, client);
     let gate = Rc::new(Gate {
         forwarder,
         cursors: RefCell::new(Cursors::new(rand::random())),

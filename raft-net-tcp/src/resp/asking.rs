@@ -137,7 +137,7 @@ async fn attempt<S: Storage, M: StateMachine>(
     let answer = gate.hub.borrow_mut().ask(ask);
     match timeout(left(), answer).await.ok()?.ok()? {
         ResponseBody::Refused(Refusal::NotLeader { leader: Some(leader) }) => {
-            gate.forwarder.ask(leader, ask, patience.min(left())).await
+            gate.forwarder.ask(&gate.hub, leader, ask, patience.min(left())).await
         }
         body => Some(body),
     }
