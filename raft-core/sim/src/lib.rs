@@ -22,6 +22,7 @@
 //! | links | latency, loss to 30 %, duplication to 50 %, reordering, limited capacity, messages seconds late; cuts one way or both, partitions with a bridge, chains, clogs |
 //! | processes | crashes and quick restarts, at the beginning and the end of a write too; pauses (SIGSTOP) |
 //! | clocks | drift, jumps |
+//! | memories | bits that flip in a state, where servers compare theirs |
 //! | disks | slow, stuck and failing writes, failing reads, a full disk; at a crash what was not synced is kept, cut, or has holes; bit rot; lost files |
 //! | operator | membership changes, transfers, handovers, snapshots; replaces lost and damaged disks, one at a time, so that a quorum always has what it acknowledged |
 //! | clients | sessions that retry, time out and change servers: put, get, delete, compare-and-swap, scan, transactions |

@@ -18,7 +18,7 @@
 //! | 9 | order | snapshot <= applied <= commit <= last; match < next; no truncation at or below commit |
 //! | 10 | configurations | in no log are two uncommitted; each shares its quorums with the one before, by its form |
 //! | 11 | acknowledged is kept | a reply names an entry in `C`, durable where it was given; the rest is 6, 7 and 8 |
-//! | 12 | equal states | the machine's digest before every 64th entry; the snapshots'; at the end all, and every byte |
+//! | 12 | equal states | the machine's digest before every 64th entry; the snapshots'; at the end all, and every byte; whoever had another state than the log says a majority had applies no more |
 //! | 13, 14 | exactly once, linearizable | the workload's: [`take_applied`](Oracle::take_applied) |
 //! | 15 | budgets | the node's counts at every 64th input; no command begins to be written where there was no room for it |
 //! | 16 | nothing unflushed is revealed | terms, votes, acceptances, applications and replies, against what is durable at that moment |
@@ -31,6 +31,7 @@
 mod audit;
 mod history;
 mod shadow;
+mod states;
 mod steps;
 mod tap;
 #[cfg(test)]
@@ -188,10 +189,11 @@ impl Oracle {
         *server = Server { disk: server.disk.saturating_add(1), ..Server::new(id) };
     }
 
-    /// A server's state is another from now on, until it starts anew: only its digest shows it, and only to the servers.
+    /// A server's state is another from now on, until it starts anew or restores a snapshot: only its digest shows it, and
+    /// only to the servers.
     pub fn alter_state(&mut self, server: NodeId) {
         if let Some(server) = self.servers.get(&server) {
-            server.tap.borrow_mut().is_altered = true;
+            server.tap.borrow_mut().state.is_altered = true;
         }
     }
 

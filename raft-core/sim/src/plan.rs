@@ -178,8 +178,9 @@ pub enum Fault {
         /// How many.
         ticks: u32,
     },
-    /// Its state is another from now on, as its digest tells, until it starts anew: a bit of its memory has flipped. What it
-    /// answers stays right, so that everything else is still held to be. For worlds that take no snapshots.
+    /// Its state is another from now on, as its digest tells, and no other server's: a bit of its memory has flipped. So until
+    /// it starts anew or restores a snapshot. What it answers stays right, so that everything else is still held to be. For
+    /// worlds in which no server is ever the only voter: its state would be the majority's.
     AlteredState {
         /// Who.
         target: Target,

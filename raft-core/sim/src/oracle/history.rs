@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use raft_core::{Digest, LogIndex, NodeId, Term};
 
 use super::shadow::{Mark, same};
+use super::states::Decided;
 use crate::report::Failure;
 
 /// What has happened in the whole run.
@@ -22,6 +23,8 @@ pub(super) struct History {
     states: BTreeMap<u64, (NodeId, Digest)>,
     /// The state that each snapshot names, and who had it.
     snapshots: BTreeMap<LogIndex, (NodeId, Digest)>,
+    /// By the index and the term of the entry.
+    decided: BTreeMap<(LogIndex, Term), Decided>,
     /// A hash of the commands of each entry and of what they gave, and who applied it.
     executed: Vec<Option<(NodeId, u64)>>,
 }
@@ -118,6 +121,19 @@ impl History {
             format!("server {server}'s snapshot of {index} is of the state {state:.8}, and {other}'s is of {first:.8}")
         };
         check(first == state, "equal states", what)
+    }
+
+    /// A server has this entry.
+    pub(super) fn decides(&mut self, decided: Decided) {
+        self.decided.insert((decided.index, decided.term), decided);
+    }
+
+    /// Those that are committed, after `before` and up to `last`.
+    pub(super) fn decided(&self, before: LogIndex, last: LogIndex) -> impl Iterator<Item = &Decided> {
+        let after = self.decided.range((before.next(), Term(0))..).map(|(_, decided)| decided);
+        let is_committed =
+            |decided: &&Decided| self.committed(decided.index).is_some_and(|mark| mark.term == decided.term);
+        after.take_while(move |decided| decided.index <= last).filter(is_committed)
     }
 
     /// Invariants 6 and 12: a server has applied this entry.

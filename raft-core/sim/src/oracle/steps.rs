@@ -78,6 +78,7 @@ impl Oracle {
         }
         self.committed_here(&tap.borrow(), before, now)?;
         self.applied_here(id, now, news)?;
+        self.heeds_states(&tap.borrow(), before, now)?;
         self.is_ordered(&tap.borrow(), now)?;
         let mut tap = tap.borrow_mut();
         tap.commit = now.commit;
@@ -136,6 +137,7 @@ impl Oracle {
             let what = format!("server {id} leads in term {term} and removes entries from {from} on");
             return Err(Failure::new("leader append-only", what));
         }
+        news.decided.iter().for_each(|decided| self.history.decides(*decided));
         let Some(first) = news.appended else { return Ok(()) };
         let log = &tap.live.log;
         for index in first.max(log.base().next()).0..=log.last().0 {

@@ -10,6 +10,7 @@ use raft_core::{
 };
 
 use super::shadow::{Mark, Op, State};
+use super::states::{Decided, OwnState};
 use super::{Applied, hash};
 use crate::report::Failure;
 
@@ -34,8 +35,7 @@ pub(super) struct Tap {
     /// The index whose commands are being applied, and a hash of them and their replies.
     applying: Option<(LogIndex, u64)>,
     pub(super) failure: Option<Failure>,
-    /// The machine's digest is another than its state's.
-    pub(super) is_altered: bool,
+    pub(super) state: OwnState,
     /// There was no room for commands when its last input was through.
     pub(super) lacked_room: bool,
 }
@@ -57,6 +57,8 @@ pub(super) struct News {
     pub(super) executed: Vec<(LogIndex, u64)>,
     /// States before the first command of the so-manieth [`STRIDE`] entries.
     pub(super) states: Vec<(u64, Digest)>,
+    /// Entries appended that say what state a majority had.
+    pub(super) decided: Vec<Decided>,
 }
 
 /// A machine's state is hashed once in so many entries.
@@ -70,6 +72,7 @@ impl News {
         self.snapshots.clear();
         self.executed.clear();
         self.states.clear();
+        self.decided.clear();
     }
 }
 
@@ -88,7 +91,7 @@ impl Tap {
             applied: Vec::new(),
             applying: None,
             failure: None,
-            is_altered: false,
+            state: OwnState::default(),
             lacked_room: false,
         }
     }
@@ -117,7 +120,7 @@ impl Tap {
         self.commit = self.live.log.snapshot;
         self.news = News { any: true, appended: Some(self.live.log.base().next()), ..News::default() };
         self.news.votes.extend(vote(&self.live.hard_state));
-        (self.applying, self.failure, self.is_altered) = (None, None, false);
+        (self.applying, self.failure, self.state) = (None, None, OwnState::default());
         self.applied.clear();
         Ok(())
     }
@@ -249,6 +252,7 @@ impl Tap {
         let mut bytes = 0_usize;
         for entry in entries {
             bytes = bytes.saturating_add(entry.cost());
+            self.news.decided.extend(Decided::by(entry));
             if let Payload::Configuration(held) = &entry.payload {
                 self.appends_configuration(entry.index, held);
             }

@@ -11,14 +11,34 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let mut segments = rng(seed, "segments");
+        let (mut segments, mut states) = (rng(seed, "segments"), rng(seed, "states"));
         let rng = &mut rng(seed, "plan");
         let mut shape = shape(rng);
         shape.limits.segment_bytes = pick(&mut segments, &[1 << 10, 4 << 10, 16 << 10, 64 << 10]);
         let faults = Faults::draw(&shape, rng);
         faults.stories.iter().for_each(|story| story.prepare(&mut shape.limits));
         let faults = faults.over(shape.duration, rng);
-        Self { seed, shape, faults }
+        let mut plan = Self { seed, shape, faults };
+        plan.alter_states(&mut states);
+        plan
+    }
+
+    /// In some runs, states change by themselves: where they are compared, something goes wrong anyhow, and no server is ever
+    /// the only voter.
+    fn alter_states(&mut self, rng: &mut Rng) {
+        let Shape { voters, others, duration, .. } = self.shape;
+        let is_lonely = |timed: &Timed| matches!(&timed.fault, Fault::Membership { voters, .. } if voters.len() < 2);
+        let is_compared = self.shape.limits.state_digest_every.is_some();
+        if !is_compared || voters < 3 || self.faults.is_empty() || self.faults.iter().any(is_lonely) || chance(rng, 500)
+        {
+            return;
+        }
+        for _ in 0..rng.random_range(1..=8) {
+            let (at, server) = (between(rng, Time::ZERO, duration), rng.random_range(1..=voters + others));
+            let target = if chance(rng, 300) { Target::Leader } else { Target::Server(server) };
+            self.faults.push(Timed { at, fault: Fault::AlteredState { target } });
+        }
+        self.faults.sort_by_key(|timed| timed.at);
     }
 }
 

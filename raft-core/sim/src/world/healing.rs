@@ -155,11 +155,11 @@ impl<M: StateMachine, S: Storage, W: Workload> World<'_, M, S, W> {
         Ok(())
     }
 
-    /// Starts who is down or has halted.
+    /// Starts who is down, has halted, or has a state that need not be compared any more.
     fn restart_halted(&mut self, at: usize) -> Result<(), Failure> {
         let Some(server) = self.servers.get_mut(at) else { return Ok(()) };
         let halted = server.process.as_ref().is_some_and(|process| process.replica.is_halted());
-        if halted {
+        if halted || server.is_altered {
             self.crash(at);
         }
         self.start(at)

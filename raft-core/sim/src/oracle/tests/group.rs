@@ -60,6 +60,8 @@ pub(super) struct Group {
     pub(super) disks: BTreeMap<u32, MemDisk>,
     pub(super) incarnations: BTreeMap<u32, Incarnation>,
     pub(super) machine: Sum,
+    /// Whether servers compare their states, from their next start on, and how often.
+    pub(super) state_digest_every: Option<u64>,
     pub(super) network: Vec<Message>,
     pub(super) rng: Rng,
     founders: Configuration,
@@ -79,7 +81,7 @@ pub(super) fn limits() -> Limits {
         tail_entries: 8,
         max_batch_bytes: 64,
         snapshot_every_bytes: Some(3_000),
-        state_digest_every: None,
+        state_digest_every: Some(16),
         lease_drift: None,
         segment_bytes: 2_000,
     }
@@ -93,6 +95,7 @@ impl Group {
             disks: BTreeMap::new(),
             incarnations: (1..=voters + others).map(|id| (id, Incarnation(u64::from(id) + 7))).collect(),
             machine: Sum::default(),
+            state_digest_every: limits().state_digest_every,
             network: Vec::new(),
             rng: rng(seed, "group"),
             founders: Configuration::new((1..=voters).map(NodeId)),
@@ -136,7 +139,7 @@ impl Group {
         let of_replica = raft_core::Limits {
             max_batch_bytes: limits.max_batch_bytes,
             snapshot_every_bytes: limits.snapshot_every_bytes,
-            state_digest_every: limits.state_digest_every,
+            state_digest_every: self.state_digest_every,
             ..raft_core::Limits::default()
         };
         let storage = self.oracle.watch(NodeId(id), log);

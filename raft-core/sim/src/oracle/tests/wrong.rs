@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use raft_core::{
-    AppendEntriesResponse, Body, Configuration, Digest, Entry, HardState, Heartbeat, LogIndex, Message, NodeId,
-    Outcome, Payload, Position, ReadKind, RequestVoteResponse, SnapshotMeta, Storage, Term, Write, WriteId, WriteOp,
+    AppendEntriesResponse, Body, Configuration, Digest, Entry, Event, HardState, Heartbeat, LogIndex, Message, NodeId,
+    Outcome, Payload, Position, ReadKind, RequestVoteResponse, SnapshotMeta, StateDigest, StateReport, Storage, Term,
+    Write, WriteId, WriteOp,
 };
 
 use super::group::{Group, Server};
@@ -229,6 +230,8 @@ fn i12_a_machine_goes_astray() {
     for (silent, rule) in [(false, "equal applies"), (true, "equal states")] {
         let mut group = Group::new(3, 3, 0);
         group.machine.silent = silent;
+        // What it cannot find out by itself.
+        group.state_digest_every = None;
         (1..=3).for_each(|id| group.crash(id, 0));
         group.start(1);
         group.start(2);
@@ -239,6 +242,33 @@ fn i12_a_machine_goes_astray() {
     let mut history = History::default();
     history.snapshot(NodeId(1), LogIndex(4), Some(Digest([1; 32]))).unwrap();
     assert_eq!(history.snapshot(NodeId(2), LogIndex(4), Some(Digest([2; 32]))).unwrap_err().rule, "equal states");
+}
+
+/// A node that is told of another state than its server says it had is taken for one that had it.
+#[test]
+fn i12_who_had_another_state_than_most_goes_on() {
+    let (mut group, _, follower) = settled();
+    let index = LogIndex((group.oracle.committed().0 / 16 + 1) * 16);
+    let digest = StateDigest { index, state: Digest([9; 32]) };
+    let told = Event::StateDigested(StateReport { digest, is_independent: true });
+    group.input(follower, |server| server.storage_mut().step_begins(&told));
+    assert_eq!(accused(|| (0..3).for_each(|_| group.settle())), "who differs halts");
+}
+
+/// A server that halts in time is not accused, nor are those that it cannot mislead; started anew it is as they are.
+#[test]
+fn i12_who_had_another_state_than_most_halts() {
+    for leads in [false, true] {
+        let (mut group, leader, follower) = settled();
+        let altered = if leads { leader } else { follower };
+        group.oracle.alter_state(NodeId(altered));
+        (0..3).for_each(|_| group.settle());
+        let halted: Vec<u32> = (1..=3).filter(|id| group.servers[id].is_halted()).collect();
+        assert_eq!(halted, [altered]);
+        group.crash(altered, 0);
+        group.start(altered);
+        group.heal();
+    }
 }
 
 #[test]
