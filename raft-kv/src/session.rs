@@ -16,13 +16,16 @@ use bytes::Bytes;
 use raft_core::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::command::{OUTSTANDING_MAX, RequestId};
+use crate::command::RequestId;
 
 mod kept;
+mod record;
 mod sum;
 
 use kept::Kept;
+pub(crate) use record::SessionRecord;
 pub(crate) use sum::SessionSum;
+use sum::Summed;
 
 /// How much the sessions may take. It decides who expires, so it is part of the replicated state: the same on every
 /// server, carried by snapshots.
@@ -43,13 +46,15 @@ impl Default for SessionLimits {
 }
 
 /// One client's run of writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Session {
     client: u64,
     used: Place,
     acknowledged: u64,
+    /// How much of it the sum has. This is no part of the state.
+    summed: Summed,
     /// One for every applied number above `acknowledged`; `None` where the reply was forgotten.
-    /// Invariant: ascending, and every number is within [`OUTSTANDING_MAX`] of `acknowledged`.
+    /// Invariant: ascending, and every number is within [`OUTSTANDING_MAX`](crate::OUTSTANDING_MAX) of `acknowledged`.
     replies: VecDeque<(u64, Option<Kept>)>,
     /// Invariant: the length of all kept replies; above the limit only where a single one is kept.
     reply_bytes: usize,
@@ -66,8 +71,12 @@ pub(crate) struct Sessions {
     opened: u64,
     /// Shared with a snapshot that is being taken, until they change.
     open: BTreeMap<u64, Arc<Session>>,
-    /// Invariant: the sum of `open`.
+    /// Invariant: the sum of what of `open` is [`Summed`].
     sum: SessionSum,
+    /// Invariant: names every open session of which something is not in `sum`, once. May name some that expired.
+    unsettled: Vec<u64>,
+    /// Changes since there were no unsettled sessions.
+    changes: usize,
     /// Writes since this life began: what no server may decide by, and a seeded bug does.
     #[cfg(feature = "seeded-bugs")]
     seen: u64,
@@ -96,17 +105,12 @@ pub(crate) struct Fresh<'a> {
     reply_bytes_max: usize,
 }
 
-/// One session, as snapshots carry it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SessionRecord {
-    session: u64,
-    client: u64,
-    used: Place,
-    acknowledged: u64,
-    replies: Vec<(u64, Option<Bytes>)>,
-}
-
 impl Session {
+    fn new(client: u64, used: Place, acknowledged: u64) -> Self {
+        let (replies, summed) = (VecDeque::new(), Summed::default());
+        Self { client, used, acknowledged, summed, replies, reply_bytes: 0 }
+    }
+
     /// Who opened it.
     #[must_use]
     pub fn client(&self) -> u64 {
@@ -128,11 +132,13 @@ impl Session {
     /// Its client uses it here, and needs no reply up to this number; `sum` is one that it is part of, by this name.
     fn used(&mut self, name: u64, at: Place, acknowledged: u64, sum: &mut SessionSum) {
         sum.take_head(name, self);
+        self.summed = self.summed.without_head();
         self.used = at;
         self.acknowledged = self.acknowledged.max(acknowledged);
-        sum.add_head(name, self);
         while let Some((number, reply)) = self.replies.pop_front_if(|(number, _)| *number <= self.acknowledged) {
-            sum.take_reply(name, number, reply.as_deref());
+            if self.summed.has_reply(number) {
+                sum.take_reply(name, number, reply.as_deref());
+            }
             self.reply_bytes = self.reply_bytes.saturating_sub(reply.map_or(0, |reply| reply.len()));
         }
     }
@@ -150,6 +156,8 @@ impl Sessions {
             opened: 0,
             open: BTreeMap::new(),
             sum: SessionSum::default(),
+            unsettled: Vec::new(),
+            changes: 0,
             #[cfg(feature = "seeded-bugs")]
             seen: 0,
         }
@@ -165,14 +173,37 @@ impl Sessions {
             self.remove(oldest);
         }
         self.opened = self.opened.saturating_add(1);
-        let session = Session { client, used: place(at), acknowledged: 0, replies: VecDeque::new(), reply_bytes: 0 };
-        self.insert(self.opened, session);
+        self.insert(self.opened, Session::new(client, place(at), 0));
+        self.changed();
         self.opened
     }
 
+    /// One of which nothing is summed.
     fn insert(&mut self, name: u64, session: Session) {
-        self.sum.add(name, &session);
+        self.unsettled.push(name);
         self.open.insert(name, Arc::new(session));
+    }
+
+    /// A session was changed. Once in so many times, the sum is given what it lacks: so it never lacks much when it is asked
+    /// for, and a session that is used often costs it little.
+    fn changed(&mut self) {
+        /// About a millisecond's work, at most, is left to do.
+        const UNSETTLED_MAX: usize = 4096;
+        self.changes = self.changes.saturating_add(1);
+        if self.changes >= UNSETTLED_MAX {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        for name in self.unsettled.drain(..) {
+            if let Some(session) = self.open.get_mut(&name) {
+                self.sum.add_rest(name, session);
+                let session = Arc::make_mut(session);
+                session.summed = Summed::all(session);
+            }
+        }
+        self.changes = 0;
     }
 
     fn remove(&mut self, name: u64) {
@@ -182,16 +213,20 @@ impl Sessions {
     }
 
     /// Decides about a write, and takes note of what it acknowledges. Its number is above `acknowledged`, by
-    /// [`OUTSTANDING_MAX`] at most.
+    /// [`OUTSTANDING_MAX`](crate::OUTSTANDING_MAX) at most.
     pub(crate) fn admit(&mut self, at: &Position, request: &RequestId, acknowledged: u64) -> Admission<'_> {
         #[cfg(feature = "seeded-bugs")]
         self.expire_locally();
+        self.changed();
         let session = self.open.get_mut(&request.session).filter(|session| session.client == request.client);
         let Some(session) = session else {
             raft_core::mark!(SessionExpired);
             return Admission::Expired;
         };
         let session = Arc::make_mut(session);
+        if session.summed.has_head() {
+            self.unsettled.push(request.session);
+        }
         session.used(request.session, place(at), acknowledged, &mut self.sum);
         if request.number <= session.acknowledged && !raft_core::bug!(AcknowledgedAppliedAgain) {
             raft_core::mark!(StaleWrite);
@@ -254,8 +289,14 @@ impl Sessions {
     }
 
     /// Of all of them.
-    pub(crate) const fn sum(&self) -> &SessionSum {
-        &self.sum
+    pub(crate) fn sum(&self) -> SessionSum {
+        let mut sum = self.sum.clone();
+        for name in &self.unsettled {
+            if let Some(session) = self.open.get(name) {
+                sum.add_rest(*name, session);
+            }
+        }
+        sum
     }
 
     /// The sessions that gave these limits, `opened` and `records`.
@@ -271,52 +312,16 @@ impl Sessions {
         for record in records {
             let record = record?;
             let above = sessions.open.last_key_value().map_or(0, |(name, _)| *name);
-            if record.session <= above || record.session > opened {
-                return Err(format!("session {} is out of place", record.session));
+            if record.name() <= above || record.name() > opened {
+                return Err(format!("session {} is out of place", record.name()));
             }
-            sessions.insert(record.session, Session::from_record(limits, record)?);
+            sessions.insert(record.name(), Session::from_record(limits, record)?);
         }
         if sessions.open.len() > sessions_max(limits) {
             return Err("more sessions than may be open".into());
         }
+        sessions.settle();
         Ok(sessions)
-    }
-}
-
-impl SessionRecord {
-    pub(crate) fn of(name: u64, session: &Session) -> Self {
-        Self {
-            session: name,
-            client: session.client,
-            used: session.used,
-            acknowledged: session.acknowledged,
-            replies: session
-                .replies
-                .iter()
-                .filter(|_| !raft_core::bug!(RepliesNotInSnapshot))
-                .map(|(number, reply)| (*number, reply.as_ref().map(Kept::to_bytes)))
-                .collect(),
-        }
-    }
-}
-
-impl Session {
-    fn from_record(limits: SessionLimits, record: SessionRecord) -> Result<Self, String> {
-        let SessionRecord { session: name, client, used, acknowledged, replies } = record;
-        let mut session = Self { client, used, acknowledged, replies: VecDeque::new(), reply_bytes: 0 };
-        for (number, reply) in replies {
-            let above = session.replies.back().map_or(acknowledged, |(number, _)| *number);
-            if number <= above || number.saturating_sub(acknowledged) > OUTSTANDING_MAX {
-                return Err(format!("reply {number} of session {name} is out of place"));
-            }
-            session.reply_bytes = session.reply_bytes.saturating_add(reply.as_ref().map_or(0, Bytes::len));
-            session.replies.push_back((number, reply.as_ref().map(Kept::from)));
-        }
-        let kept = session.replies.iter().filter(|(_, reply)| reply.is_some()).count();
-        if session.reply_bytes > reply_bytes_max(limits) && kept > 1 {
-            return Err(format!("the replies of session {name} are too large"));
-        }
-        Ok(session)
     }
 }
 
@@ -324,7 +329,9 @@ impl Fresh<'_> {
     /// Remembers the reply to the write.
     pub(crate) fn record(self, reply: &Bytes) {
         let Self { name, session, sum, number, reply_bytes_max } = self;
-        sum.add_reply(name, number, Some(reply));
+        if session.summed.has_reply(number) {
+            sum.add_reply(name, number, Some(reply));
+        }
         session.reply_bytes = session.reply_bytes.saturating_add(reply.len());
         // There is none before: a write that has one is not fresh.
         let (Ok(place) | Err(place)) = session.place_of(number);
@@ -339,8 +346,10 @@ impl Fresh<'_> {
             if *at != number
                 && let Some(forgotten) = reply.take()
             {
-                sum.take_reply(name, *at, Some(&forgotten));
-                sum.add_reply(name, *at, None);
+                if session.summed.has_reply(*at) {
+                    sum.take_reply(name, *at, Some(&forgotten));
+                    sum.add_reply(name, *at, None);
+                }
                 session.reply_bytes = session.reply_bytes.saturating_sub(forgotten.len());
             }
         }

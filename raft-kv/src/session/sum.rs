@@ -1,33 +1,83 @@
 //! The sum over all sessions, of which the replies are parts by themselves: a write costs a hash of its reply, and not of
 //! all that its session keeps.
+//!
+//! Most replies are acknowledged soon, and most sessions used again, before anybody asks for the sum: so what has changed is
+//! hashed later, and what is gone by then is not hashed at all.
 
 use super::Session;
 use crate::sum::Sum;
 
-/// The [`Sum`] of some sessions. Empty for none.
+/// The [`Sum`] of some sessions, or of parts of them. Empty for none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SessionSum(Sum);
 
+/// How much of a session a sum has.
+///
+/// Invariant: where it has the head, it has all replies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Summed {
+    head: bool,
+    /// The replies up to this number.
+    replies_to: u64,
+}
+
+impl Summed {
+    pub(super) fn all(session: &Session) -> Self {
+        let replies_to = session.replies.back().map_or(session.summed.replies_to, |(number, _)| *number);
+        Self { head: true, replies_to }
+    }
+
+    pub(super) const fn has_head(self) -> bool {
+        self.head
+    }
+
+    /// The head was taken.
+    pub(super) const fn without_head(self) -> Self {
+        Self { head: false, ..self }
+    }
+
+    /// Whether the reply of this number is part of the sum, or would be.
+    pub(super) const fn has_reply(self, number: u64) -> bool {
+        number <= self.replies_to
+    }
+}
+
 impl SessionSum {
-    /// The session is one of them from now on.
+    /// All of the session, whatever another sum has.
     pub(crate) fn add(&mut self, name: u64, session: &Session) {
         self.add_head(name, session);
         session.replies.iter().for_each(|(number, reply)| self.add_reply(name, *number, reply.as_deref()));
     }
 
-    /// The session, as it was added, is none of them any more.
+    /// What of the session is not summed yet.
+    pub(super) fn add_rest(&mut self, name: u64, session: &Session) {
+        if !session.summed.head {
+            self.add_head(name, session);
+        }
+        for (number, reply) in session.replies.iter().rev().take_while(|(number, _)| !session.summed.has_reply(*number))
+        {
+            self.add_reply(name, *number, reply.as_deref());
+        }
+    }
+
+    /// What of the session is summed.
     pub(super) fn take(&mut self, name: u64, session: &Session) {
         self.take_head(name, session);
-        session.replies.iter().for_each(|(number, reply)| self.take_reply(name, *number, reply.as_deref()));
+        for (number, reply) in session.replies.iter().take_while(|(number, _)| session.summed.has_reply(*number)) {
+            self.take_reply(name, *number, reply.as_deref());
+        }
     }
 
     /// All of a session but its replies.
-    pub(super) fn add_head(&mut self, name: u64, session: &Session) {
+    fn add_head(&mut self, name: u64, session: &Session) {
         self.0.add(|out| frame_head(name, session, out));
     }
 
+    /// Where it is summed.
     pub(super) fn take_head(&mut self, name: u64, session: &Session) {
-        self.0.take(|out| frame_head(name, session, out));
+        if session.summed.head {
+            self.0.take(|out| frame_head(name, session, out));
+        }
     }
 
     /// A number that was applied: `None` where its reply was forgotten.
@@ -84,7 +134,7 @@ mod tests {
 
     fn session() -> Session {
         let replies = [(6, kept(b"r")), (9, None)].into();
-        Session { client: 7001, used: (3, 1), acknowledged: 5, replies, reply_bytes: 1 }
+        Session { client: 7001, used: (3, 1), acknowledged: 5, summed: Summed::default(), replies, reply_bytes: 1 }
     }
 
     fn sum(name: u64, session: &Session) -> [u8; 16] {
@@ -120,9 +170,30 @@ mod tests {
     #[test]
     fn a_session_that_is_taken_leaves_no_trace() {
         let mut sum = SessionSum::default();
-        sum.add(1, &session());
-        sum.take(1, &session());
+        let mut session = session();
+        sum.add_rest(1, &session);
+        session.summed = Summed::all(&session);
+        sum.take(1, &session);
         assert_eq!(sum.to_bytes(), [0; 16]);
+    }
+
+    #[test]
+    fn what_is_summed_is_neither_added_nor_left_behind() {
+        for replies_to in [0, 5, 6, 9, 10] {
+            for head in [false, true].into_iter().take(1 + usize::from(replies_to >= 9)) {
+                let mut session = session();
+                session.summed = Summed { head, replies_to };
+                let mut parts = SessionSum::default();
+                parts.add_rest(1, &session);
+                session.summed = Summed::all(&session);
+                parts.add_rest(1, &session);
+                session.summed = Summed { head, replies_to };
+                let whole = u128::from_le_bytes(sum(1, &session)).wrapping_sub(u128::from_le_bytes(parts.to_bytes()));
+                let mut summed = SessionSum::default();
+                summed.take(1, &session);
+                assert_eq!(u128::from_le_bytes(summed.to_bytes()).wrapping_neg(), whole, "{replies_to} {head}");
+            }
+        }
     }
 
     #[test]
