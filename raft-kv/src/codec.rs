@@ -108,15 +108,51 @@ pub fn decode_compact_next<'de, T: Deserialize<'de>>(bytes: &mut &'de [u8]) -> R
     Ok(value)
 }
 
-/// Reads a field of bytes, by `#[serde(deserialize_with)]`, with one copy. [`Bytes`] that read themselves are zeroed memory
-/// first, and are read into that.
-pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    serde_bytes::deserialize(deserializer).map(owned)
+/// What a field of bytes is read into.
+pub trait Field<'de>: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    fn read<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+
+    /// Reads it where it may be absent.
+    ///
+    /// # Errors
+    /// The deserializer's.
+    fn read_optional<D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error>;
+}
+
+/// With one copy. [`Bytes`] that read themselves are zeroed memory first, and are read into that.
+impl<'de> Field<'de> for Bytes {
+    fn read<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_bytes::deserialize(deserializer).map(owned)
+    }
+
+    fn read_optional<D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        serde_bytes::deserialize::<Option<_>, D>(deserializer).map(|bytes| bytes.map(owned))
+    }
+}
+
+/// Where it stands.
+impl<'de> Field<'de> for &'de [u8] {
+    fn read<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+
+    fn read_optional<D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        Option::deserialize(deserializer)
+    }
+}
+
+/// Reads a field of bytes, by `#[serde(deserialize_with)]`.
+pub(crate) fn bytes<'de, B: Field<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<B, D::Error> {
+    B::read(deserializer)
 }
 
 /// [`bytes`], where the field may be absent.
-pub(crate) fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
-    serde_bytes::deserialize::<Option<_>, D>(deserializer).map(|bytes| bytes.map(owned))
+pub(crate) fn optional_bytes<'de, B: Field<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<B>, D::Error> {
+    B::read_optional(deserializer)
 }
 
 fn owned(bytes: Cow<'_, [u8]>) -> Bytes {

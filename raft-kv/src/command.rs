@@ -2,39 +2,42 @@
 //!
 //! A [`Command`] is replicated and applied; its answer is a [`Reply`]. A [`Query`] is answered from the state and
 //! leaves no trace; its answer is a [`QueryReply`]. All four travel as bytes: see their `encode` and `decode`.
+//!
+//! What a command is made of holds its bytes itself, or borrows them from the log, which is how the machine reads it.
 
 mod limits;
 mod nested;
 mod number;
+mod shown;
 
 use std::borrow::Cow;
-use std::fmt;
 
 use bytes::Bytes;
 use raft_core::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, Field};
 use crate::literal::Literal;
 
 /// The name of a value. Two keys are one where their canonical bytes are equal, whatever their literals.
 ///
 /// For keys that are Python literals: equal Python keys (`1`, `1.0`, `True`) have equal canonical bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
+#[serde(bound(deserialize = "B: Field<'de>"))]
+pub struct Key<B = Bytes> {
     /// What the store compares and orders by.
     #[serde(deserialize_with = "codec::bytes")]
-    pub canonical: Bytes,
+    pub canonical: B,
     /// The key as it was written, encoded, for display. `None` where the canonical bytes are as good.
     #[serde(deserialize_with = "codec::optional_bytes")]
-    pub literal: Option<Bytes>,
+    pub literal: Option<B>,
 }
 
 /// What is stored: bytes that the store never looks into, other than to compare them for
 /// [`Operation::CompareAndSwap`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Value(#[serde(deserialize_with = "codec::bytes")] pub Bytes);
+#[serde(transparent, bound(deserialize = "B: Field<'de>"))]
+pub struct Value<B = Bytes>(#[serde(deserialize_with = "codec::bytes")] pub B);
 
 /// A key and what is stored under it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +50,8 @@ pub struct Pair {
 
 /// What goes into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
+#[serde(bound(deserialize = "B: Field<'de>"))]
+pub enum Command<B = Bytes> {
     /// Opens a session: [`Reply::SessionOpened`]. Every copy that is applied opens one more; a client that sends it
     /// again uses whichever it hears of, and the others expire.
     OpenSession {
@@ -63,7 +67,7 @@ pub enum Command {
         /// not applied. Less than `request.number`, by [`OUTSTANDING_MAX`] at most.
         acknowledged: u64,
         /// What to do.
-        operation: Operation,
+        operation: Operation<B>,
     },
 }
 
@@ -80,28 +84,29 @@ pub struct RequestId {
 
 /// What a write does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Operation {
+#[serde(bound(deserialize = "B: Field<'de>"))]
+pub enum Operation<B = Bytes> {
     /// Stores `value` under `key`: [`Outcome::Success`]. A key that is there keeps its literal, as in a Python dict.
     Put {
         /// Where.
-        key: Key,
+        key: Key<B>,
         /// What.
-        value: Value,
+        value: Value<B>,
     },
     /// Removes `key` and its value: [`Outcome::Deleted`].
     Delete {
         /// What to remove.
-        key: Key,
+        key: Key<B>,
     },
     /// Stores `new` where `key` is there with a value equal to `expected`: [`Outcome::Swapped`], or else
     /// [`Outcome::NotSwapped`].
     CompareAndSwap {
         /// Where.
-        key: Key,
+        key: Key<B>,
         /// The value that must be there.
-        expected: Value,
+        expected: Value<B>,
         /// What to store.
-        new: Value,
+        new: Value<B>,
     },
     /// Does all of these in their order, each on what those before it left, or nothing at all: nothing where a
     /// [`CompareAndSwap`](Self::CompareAndSwap) among them does not swap. [`Outcome::Transaction`].
@@ -117,7 +122,7 @@ pub enum Operation {
     /// bits with its sign; it stays what it is, and a new one is bytes.
     Add {
         /// Where.
-        key: Key,
+        key: Key<B>,
         /// What to add.
         amount: i64,
     },
@@ -328,11 +333,12 @@ impl From<&Literal> for Key {
 }
 
 impl Value {
-    /// Equal as Python says: both are literals and those are `==`. Others are equal where their bytes are.
+    /// Whether the values of these bytes are equal as Python says: both are literals and those are `==`. Others are equal
+    /// where their bytes are.
     #[must_use]
-    pub fn same_literal(&self, other: &Self) -> bool {
-        self == other
-            || match (Literal::decode(&self.0), Literal::decode(&other.0)) {
+    pub fn same_literal(one: &[u8], other: &[u8]) -> bool {
+        one == other
+            || match (Literal::decode(one), Literal::decode(other)) {
                 (Ok(a), Ok(b)) => a.key() == b.key(),
                 _ => false,
             }
@@ -354,50 +360,8 @@ impl Pair {
     }
 }
 
-impl AsRef<[u8]> for Value {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Value<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "write {} of session {} of client {}", self.number, self.session, self.client)
-    }
-}
-
-/// Without the values in it: showing those takes their meaning.
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match self {
-            Self::Success => "success",
-            Self::Deleted { existed: true } => "deleted",
-            Self::Deleted { existed: false } => "not there, nothing to delete",
-            Self::Swapped => "swapped",
-            Self::NotSwapped { actual: Some(_) } => "not swapped: the value is another",
-            Self::NotSwapped { actual: None } => "not swapped: the key is not there",
-            Self::Transaction { committed: true, outcomes } => {
-                return write!(f, "committed: {} operations", outcomes.len());
-            }
-            Self::Transaction { committed: false, outcomes } => {
-                return write!(f, "nothing done: operation {} did not swap", outcomes.len());
-            }
-            Self::Added { sum } => return write!(f, "added: {sum}"),
-            Self::NotAdded => "not added: the value is no number of 64 bits, or the sum would be none",
-        };
-        f.write_str(text)
-    }
-}
-
-impl fmt::Display for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SessionOpened { session } => write!(f, "session {session} is open"),
-            Self::Done { outcome, height, hash: Some(hash) } => write!(f, "{outcome} (block {height}, {hash:.8})"),
-            Self::Done { outcome, height, hash: None } => write!(f, "{outcome} (block {height})"),
-            Self::SessionExpired => f.write_str("the session has expired: open another"),
-            Self::Stale => f.write_str("not applied now; whether it was before is no longer known"),
-            Self::Malformed { what } => write!(f, "malformed: {what}"),
-        }
+        self.0.as_ref()
     }
 }

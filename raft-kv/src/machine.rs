@@ -5,27 +5,23 @@
 //! which is the one to prove. Beside it stand the sessions, by which every write is applied once. Both together are the
 //! state: a snapshot carries both, and the digest covers both.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
 use bytes::Bytes;
-use raft_core::{Digest, LogIndex, Position, RestoreError, StateMachine};
+use raft_core::{Digest, Position, RestoreError, StateMachine};
 
 use crate::codec;
-use crate::command::{
-    Command, Key, OUTSTANDING_MAX, Operation, Outcome, Pair, Query, QueryReply, Reply, RequestId, SCAN_BYTES_MAX,
-    SCAN_PAIRS_MAX, Value,
-};
+use crate::command::{Command, OUTSTANDING_MAX, Operation, Pair, Query, QueryReply, Reply, RequestId, Value};
 use crate::session::{Admission, Session, SessionLimits, Sessions};
 
+mod canonical;
 mod frozen;
 mod queries;
 mod snapshot;
+mod store;
 mod sum;
 
 use frozen::Frozen;
 use snapshot::{FORMAT, Header, Shape, parse};
-use sum::PairSum;
+use store::{Store, Stored};
 
 /// A key-value store with sessions, as a replicated state machine.
 ///
@@ -65,8 +61,9 @@ pub struct KvMachine {
     same: SameValue,
 }
 
-/// When two values are equal, for [`Operation::CompareAndSwap`]. A function of the two alone, the same on every server.
-pub type SameValue = fn(&Value, &Value) -> bool;
+/// When the values of these bytes are equal, for [`Operation::CompareAndSwap`]. A function of the two alone, the same on
+/// every server.
+pub type SameValue = fn(&[u8], &[u8]) -> bool;
 
 impl KvMachine {
     /// An empty store without sessions. Both arguments must be the same on every server: the limits decide who expires,
@@ -90,13 +87,13 @@ impl KvMachine {
 
     /// All keys and values, in the order of the canonical keys.
     pub fn pairs(&self) -> impl Iterator<Item = Pair> {
-        self.store.pairs.iter().map(pair)
+        self.store.pairs.iter().map(store::pair)
     }
 
-    /// The value under the key with these canonical bytes.
+    /// The bytes of the value under the key with these canonical bytes.
     #[must_use]
-    pub fn value(&self, canonical: &[u8]) -> Option<&Value> {
-        self.store.pairs.get(canonical).map(|stored| &stored.value)
+    pub fn value(&self, canonical: &[u8]) -> Option<&[u8]> {
+        self.store.pairs.get(canonical).map(Stored::value)
     }
 
     /// The open sessions with their names, in the order they were opened.
@@ -104,7 +101,7 @@ impl KvMachine {
         self.sessions.iter()
     }
 
-    fn write(&mut self, at: &Position, request: &RequestId, acknowledged: u64, operation: Operation) -> Bytes {
+    fn write(&mut self, at: &Position, request: &RequestId, acknowledged: u64, operation: Operation<&[u8]>) -> Bytes {
         // Nothing but the command itself decides here, so that all its copies are refused alike.
         match request.number.checked_sub(acknowledged) {
             None | Some(0) => return malformed("the number is acknowledged already, or 0"),
@@ -158,7 +155,7 @@ impl Default for KvMachine {
 
 impl StateMachine for KvMachine {
     fn apply(&mut self, at: &Position, command: &[u8]) -> Bytes {
-        match Command::decode(command) {
+        match codec::decode::<Command<&[u8]>>(command) {
             Ok(Command::OpenSession { client }) => {
                 Reply::SessionOpened { session: self.sessions.open(at, client) }.encode().into()
             }
@@ -225,140 +222,6 @@ impl StateMachine for KvMachine {
     fn digest(&self) -> Digest {
         self.shape().digest(&self.sessions.sum(), &self.store.sum)
     }
-}
-
-/// Canonical keys and what is under them.
-#[derive(Clone, Debug, Default)]
-struct Store {
-    pairs: BTreeMap<Bytes, Stored>,
-    /// Invariant: the sum of `pairs`.
-    sum: PairSum,
-    /// For a snapshot that was begun and has not ended.
-    frozen: Option<Frozen>,
-}
-
-#[derive(Clone, Debug)]
-struct Stored {
-    literal: Option<Bytes>,
-    value: Value,
-    /// The block that wrote it last.
-    written: LogIndex,
-}
-
-impl Store {
-    /// Does what the block at this height asks for.
-    fn perform(&mut self, operation: Operation, at: LogIndex, same: SameValue) -> Outcome {
-        if let (Some(frozen), Some(Key { canonical, .. })) = (&mut self.frozen, operation.key()) {
-            frozen.keep(canonical, self.pairs.get(canonical));
-        }
-        match operation {
-            Operation::Put { key, value } => {
-                self.put(key, value, at);
-                Outcome::Success
-            }
-            Operation::Delete { key } if raft_core::bug!(DeleteKeepsKey) => {
-                Outcome::Deleted { existed: self.pairs.contains_key(&key.canonical) }
-            }
-            Operation::Delete { key } => Outcome::Deleted { existed: self.remove(&key.canonical) },
-            Operation::CompareAndSwap { key, expected, new } => match self.pairs.get_mut(&key.canonical) {
-                Some(stored) if same(&stored.value, &expected) || raft_core::bug!(SwapIgnoresExpected) => {
-                    self.sum.change(&key.canonical, stored, new, at);
-                    Outcome::Swapped
-                }
-                Some(stored) => {
-                    raft_core::mark!(SwapRefused);
-                    Outcome::NotSwapped { actual: Some(stored.value.clone()) }
-                }
-                None => Outcome::NotSwapped { actual: None },
-            },
-            Operation::Transaction { operations } => self.transact(operations, at, same),
-            Operation::Add { key, amount } => {
-                let stored = self.pairs.get(&key.canonical);
-                let Some((sum, value)) = Value::plus(stored.map(|stored| &stored.value), amount) else {
-                    return Outcome::NotAdded;
-                };
-                self.put(key, value, at);
-                Outcome::Added { sum }
-            }
-        }
-    }
-
-    fn put(&mut self, Key { canonical, literal }: Key, value: Value, at: LogIndex) {
-        if let Some(stored) = self.pairs.get_mut(&canonical) {
-            self.sum.change(&canonical, stored, value, at);
-        } else {
-            self.insert(canonical, Stored { literal, value, written: at });
-        }
-    }
-
-    fn transact(&mut self, operations: Vec<Operation>, at: LogIndex, same: SameValue) -> Outcome {
-        let mut outcomes = Vec::with_capacity(operations.len());
-        let mut before: Vec<(Bytes, Option<Stored>)> = Vec::with_capacity(operations.len());
-        for operation in operations {
-            if let Some(key) = operation.key() {
-                before.push((key.canonical.clone(), self.pairs.get(&key.canonical).cloned()));
-            }
-            outcomes.push(self.perform(operation, at, same));
-            if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
-                self.put_back(before);
-                return Outcome::Transaction { committed: false, outcomes };
-            }
-        }
-        Outcome::Transaction { committed: true, outcomes }
-    }
-
-    /// Undoes what was done since these were there: the last first, for a key may stand in several of them.
-    fn put_back(&mut self, before: Vec<(Bytes, Option<Stored>)>) {
-        for (canonical, stored) in before.into_iter().rev() {
-            match stored {
-                Some(stored) => self.insert(canonical, stored),
-                None => _ = self.remove(&canonical),
-            }
-        }
-    }
-
-    /// In place of what is there.
-    fn insert(&mut self, canonical: Bytes, stored: Stored) {
-        self.sum.add(&canonical, &stored);
-        if let Some(before) = self.pairs.insert(canonical.clone(), stored) {
-            self.sum.take(&canonical, &before);
-        }
-    }
-
-    /// Whether there was something.
-    fn remove(&mut self, canonical: &Bytes) -> bool {
-        let removed = self.pairs.remove(canonical);
-        if let Some(stored) = &removed {
-            self.sum.take(canonical, stored);
-        }
-        removed.is_some()
-    }
-
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> QueryReply {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
-        };
-        let mut found = self.pairs.range::<[u8], _>((start, Bound::Unbounded)).map(pair);
-        let pairs_max = usize::try_from(limit.clamp(1, SCAN_PAIRS_MAX)).unwrap_or(usize::MAX);
-        let mut pairs = Vec::new();
-        let mut bytes = 0_usize;
-        let more = loop {
-            let Some(pair) = found.next().filter(|pair| pair.key.canonical.starts_with(prefix)) else {
-                break false;
-            };
-            bytes = bytes.saturating_add(pair.bytes());
-            if !pairs.is_empty() && (pairs.len() >= pairs_max || bytes > SCAN_BYTES_MAX) {
-                break true;
-            }
-            pairs.push(pair);
-        };
-        QueryReply::Page { pairs, more }
-    }
-}
-
-fn pair((canonical, stored): (&Bytes, &Stored)) -> Pair {
-    Pair { key: Key { canonical: canonical.clone(), literal: stored.literal.clone() }, value: stored.value.clone() }
 }
 
 fn malformed(what: &'static str) -> Bytes {

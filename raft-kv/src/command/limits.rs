@@ -1,13 +1,10 @@
 //! What an operation may be: how large, and of how many others; and how large a reply is.
 
-use bytes::Bytes;
-
 use super::{
-    KEY_BYTES_MAX, Key, Operation, Pair, QueryReply, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX,
-    VALUE_BYTES_MAX, Value,
+    KEY_BYTES_MAX, Key, Operation, Pair, QueryReply, TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX,
 };
 
-impl Operation {
+impl<B: AsRef<[u8]>> Operation<B> {
     /// What of it is larger than may be stored.
     ///
     /// A key and a value come from different commands, and go into one piece of a snapshot: so each has a limit of its
@@ -30,19 +27,19 @@ impl Operation {
         let Some((key, values)) = self.parts() else {
             return Some("a transaction in a transaction");
         };
-        if key.canonical.len().max(key.literal.as_ref().map_or(0, Bytes::len)) > KEY_BYTES_MAX {
+        if key.canonical.as_ref().len().max(literal_len(key)) > KEY_BYTES_MAX {
             return Some("the key is too large: it may have 64 KiB");
         }
         values
             .into_iter()
             .flatten()
-            .any(|value| value.0.len() > VALUE_BYTES_MAX)
+            .any(|value| value.as_ref().len() > VALUE_BYTES_MAX)
             .then_some("the value is too large: it may have 1 MiB")
     }
 
     /// The key that it is about; `None` of a transaction.
     #[must_use]
-    pub fn key(&self) -> Option<&Key> {
+    pub fn key(&self) -> Option<&Key<B>> {
         self.parts().map(|(key, _)| key)
     }
 
@@ -52,20 +49,23 @@ impl Operation {
         let Some((key, values)) = self.parts() else {
             return 0;
         };
-        let values = values.into_iter().flatten().map(|value| value.0.len());
-        let literal = key.literal.as_ref().map_or(0, Bytes::len);
-        values.fold(key.canonical.len().saturating_add(literal), usize::saturating_add)
+        let values = values.into_iter().flatten().map(|value| value.as_ref().len());
+        values.fold(key.canonical.as_ref().len().saturating_add(literal_len(key)), usize::saturating_add)
     }
 
-    /// The key and the values of one that is no transaction.
-    fn parts(&self) -> Option<(&Key, [Option<&Value>; 2])> {
+    /// The key and the values' bytes of one that is no transaction.
+    fn parts(&self) -> Option<(&Key<B>, [Option<&B>; 2])> {
         match self {
-            Self::Put { key, value } => Some((key, [Some(value), None])),
+            Self::Put { key, value } => Some((key, [Some(&value.0), None])),
             Self::Delete { key } | Self::Add { key, .. } => Some((key, [None, None])),
-            Self::CompareAndSwap { key, expected, new } => Some((key, [Some(expected), Some(new)])),
+            Self::CompareAndSwap { key, expected, new } => Some((key, [Some(&expected.0), Some(&new.0)])),
             Self::Transaction { .. } => None,
         }
     }
+}
+
+fn literal_len<B: AsRef<[u8]>>(key: &Key<B>) -> usize {
+    key.literal.as_ref().map_or(0, |literal| literal.as_ref().len())
 }
 
 impl QueryReply {

@@ -13,10 +13,12 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Key, Operation, Outcome, Pair, Query, QueryReply, Value};
-use crate::codec;
+use crate::codec::{self, Field};
 
-pub(super) fn operations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Operation>, D::Error> {
-    elements::<OneOperation, _, _>(deserializer)
+pub(super) fn operations<'de, B: Field<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Operation<B>>, D::Error> {
+    elements::<OneOperation<B>, _, _>(deserializer)
 }
 
 pub(super) fn outcomes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Outcome>, D::Error> {
@@ -33,26 +35,26 @@ pub(super) fn replies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 
 /// Every variant of [`Operation`], in its order.
 #[derive(Deserialize)]
-#[serde(remote = "Operation")]
-enum FlatOperation {
+#[serde(remote = "Operation", bound(deserialize = "B: Field<'de>"))]
+enum FlatOperation<B> {
     Put {
-        key: Key,
-        value: Value,
+        key: Key<B>,
+        value: Value<B>,
     },
     Delete {
-        key: Key,
+        key: Key<B>,
     },
     CompareAndSwap {
-        key: Key,
-        expected: Value,
-        new: Value,
+        key: Key<B>,
+        expected: Value<B>,
+        new: Value<B>,
     },
     Transaction {
         #[serde(deserialize_with = "refuse")]
-        operations: Vec<Operation>,
+        operations: Vec<Operation<B>>,
     },
     Add {
-        key: Key,
+        key: Key<B>,
         amount: i64,
     },
 }
@@ -134,7 +136,8 @@ enum FlatReply {
 }
 
 #[derive(Deserialize)]
-struct OneOperation(#[serde(with = "FlatOperation")] Operation);
+#[serde(bound(deserialize = "B: Field<'de>"))]
+struct OneOperation<B>(#[serde(with = "FlatOperation")] Operation<B>);
 
 #[derive(Deserialize)]
 struct OneOutcome(#[serde(with = "FlatOutcome")] Outcome);
@@ -145,8 +148,8 @@ struct OneQuery(#[serde(with = "FlatQuery")] Query);
 #[derive(Deserialize)]
 struct OneReply(#[serde(with = "FlatReply")] QueryReply);
 
-impl From<OneOperation> for Operation {
-    fn from(one: OneOperation) -> Self {
+impl<B> From<OneOperation<B>> for Operation<B> {
+    fn from(one: OneOperation<B>) -> Self {
         one.0
     }
 }

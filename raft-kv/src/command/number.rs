@@ -8,9 +8,9 @@ use crate::literal::Literal;
 impl Value {
     /// The sum of the number that `value` is and of `amount`, and the value that it is stored as; `None` where there is no
     /// number, or none of 64 bits. What is not there is 0, and becomes bytes.
-    pub(crate) fn plus(value: Option<&Self>, amount: i64) -> Option<(i64, Self)> {
+    pub(crate) fn plus(value: Option<&[u8]>, amount: i64) -> Option<(i64, Self)> {
         let literal = match value {
-            Some(value) => Literal::decode(&value.0).ok()?,
+            Some(value) => Literal::decode(value).ok()?,
             None => Literal::Bytes(b"0".to_vec()),
         };
         let (sum, literal) = match literal {
@@ -43,7 +43,7 @@ mod tests {
 
     fn added(text: &str, amount: i64) -> Option<(i64, String)> {
         let value = Value::from(&Literal::parse(text).unwrap());
-        let (sum, value) = Value::plus(Some(&value), amount)?;
+        let (sum, value) = Value::plus(Some(&value.0), amount)?;
         Some((sum, Literal::decode(&value.0).unwrap().to_string()))
     }
 
@@ -65,6 +65,6 @@ mod tests {
         for text in [largest.clone(), format!("b'{largest}'"), format!("{largest}0"), format!("'{largest}0'")] {
             assert_eq!(added(&text, 1), None, "{text}");
         }
-        assert_eq!(Value::plus(Some(&Value("no literal".into())), 1), None);
+        assert_eq!(Value::plus(Some(b"no literal"), 1), None);
     }
 }

@@ -19,11 +19,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use raft_core::Digest;
 
-use super::Stored;
-use super::snapshot::Shape;
+use super::canonical::Canonical;
+use super::snapshot::{Shape, encode_pair};
+use super::store::Stored;
 use super::sum::PairSum;
 use crate::codec;
 use crate::session::{Session, SessionRecord, SessionSum};
@@ -40,8 +40,8 @@ pub(super) struct Frozen {
     session_sum: SessionSum,
     pair_sum: PairSum,
     /// The last key that was passed.
-    written: Option<Bytes>,
-    before: BTreeMap<Bytes, Option<Stored>>,
+    written: Option<Canonical>,
+    before: BTreeMap<Canonical, Option<Stored>>,
 }
 
 impl Frozen {
@@ -69,10 +69,10 @@ impl Frozen {
     }
 
     /// What stands under this key is about to change.
-    pub(super) fn keep(&mut self, canonical: &Bytes, stored: Option<&Stored>) {
-        let is_ahead = self.written.as_ref().is_none_or(|written| canonical > written);
+    pub(super) fn keep(&mut self, canonical: &[u8], stored: Option<&Stored>) {
+        let is_ahead = self.written.as_ref().is_none_or(|written| *canonical > **written);
         if is_ahead && !self.before.contains_key(canonical) {
-            self.before.insert(Bytes::copy_from_slice(canonical), stored.cloned());
+            self.before.insert(canonical.into(), stored.cloned());
         }
     }
 
@@ -84,7 +84,7 @@ impl Frozen {
 
     /// Appends what follows in the snapshot, until `out` has so many bytes or there is no more; `pairs` are those of the
     /// store now. A key that is passed over, for it is new, costs its part of the bytes too.
-    pub(super) fn write(&mut self, pairs: &BTreeMap<Bytes, Stored>, bytes: usize, out: &mut Vec<u8>) {
+    pub(super) fn write(&mut self, pairs: &BTreeMap<Canonical, Stored>, bytes: usize, out: &mut Vec<u8>) {
         /// Of a key that is passed over, in bytes: about what it takes to look for it.
         const PASSED_COST: usize = 64;
         while out.len() < bytes
@@ -94,7 +94,7 @@ impl Frozen {
             codec::encode_into(&SessionRecord::of(name, &session), out);
         }
         let beyond = self.written.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut standing = pairs.range::<Bytes, _>((beyond, Bound::Unbounded)).peekable();
+        let mut standing = pairs.range::<Canonical, _>((beyond, Bound::Unbounded)).peekable();
         let (mut passed, mut passed_over) = (None, 0_usize);
         while out.len().saturating_add(passed_over.saturating_mul(PASSED_COST)) < bytes && self.pairs > 0 {
             let next = standing.peek().map(|(canonical, _)| *canonical);
@@ -115,20 +115,13 @@ impl Frozen {
             match stored {
                 Some(stored) => {
                     self.pairs = self.pairs.saturating_sub(1);
-                    self.pair_sum.add(&canonical, &stored);
+                    self.pair_sum.add_anew(&canonical, &stored);
                     encode_pair(&canonical, &stored, out);
                 }
                 None => passed_over = passed_over.saturating_add(1),
             }
             passed = Some(canonical);
         }
-        // A copy: a key that was ever cloned keeps a count of who refers to it, in memory of its own.
-        let passed = passed.map(|passed| Bytes::copy_from_slice(&passed));
-        self.written = passed.or(self.written.take());
+        self.written = passed.map(Cow::into_owned).or(self.written.take());
     }
-}
-
-/// As a [`Pair`](crate::Pair) and the height that wrote it are encoded, but without a copy of their parts.
-fn encode_pair(canonical: &Bytes, Stored { literal, value, written }: &Stored, out: &mut Vec<u8>) {
-    codec::encode_into(&(((canonical, literal), value), written), out);
 }

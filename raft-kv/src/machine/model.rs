@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use raft_core::{LogIndex, Term};
 
+use super::sum::PairSum;
 use super::*;
+use crate::command::{Key, Outcome};
 use crate::literal::Literal;
 use crate::session::SessionSum;
 
@@ -260,7 +262,7 @@ fn alike(reply: &Reply, expected: &Reply) -> bool {
 /// The sum of what is there, whatever was done.
 fn sum_anew(store: &Store) -> [u8; 16] {
     let mut sum = PairSum::default();
-    store.pairs.iter().for_each(|(canonical, stored)| sum.add(canonical, stored));
+    store.pairs.iter().for_each(|(canonical, stored)| sum.add_anew(canonical, stored));
     sum.to_bytes()
 }
 
@@ -410,8 +412,7 @@ proptest! {
     ) {
         let mut store = Store::default();
         for key in &keys {
-            let stored = Stored { literal: None, value: Value(Bytes::new()), written: LogIndex(1) };
-            store.insert(Bytes::from(key.clone()), stored);
+            store.insert(key.as_bytes().into(), Stored::new(None, b"", LogIndex(1)));
         }
         let prefix = prefix.unwrap_or_default();
         let all: Vec<&String> = keys

@@ -3,20 +3,21 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::store::owned_value;
 use super::{KvMachine, count};
 use crate::codec;
-use crate::command::{QUERIES_MAX, Query, QueryReply, SCAN_BYTES_MAX, Value};
+use crate::command::{QUERIES_MAX, Query, QueryReply, SCAN_BYTES_MAX};
 
 impl KvMachine {
     /// What the state as it is says to it.
     pub(super) fn answer(&self, query: Query) -> QueryReply {
         match query {
-            Query::Get { key } => QueryReply::Value { value: self.value(&key).cloned() },
+            Query::Get { key } => QueryReply::Value { value: self.store.pairs.get(&key[..]).map(owned_value) },
             Query::Scan { prefix, after, limit } => {
                 self.store.scan(&prefix.unwrap_or_default(), after.as_deref(), limit)
             }
             Query::Written { key } => {
-                QueryReply::Written { height: self.store.pairs.get(&key).map(|stored| stored.written.0) }
+                QueryReply::Written { height: self.store.pairs.get(&key[..]).map(|stored| stored.written.0) }
             }
             Query::Size => QueryReply::Size { keys: count(self.len()), sessions: count(self.sessions.len()) },
             Query::Several { queries } if queries.len() > QUERIES_MAX => {
@@ -40,25 +41,25 @@ impl KvMachine {
     }
 }
 
-/// [`QueryReply::Value`], encoded, without a clone of the value: one that was ever cloned keeps a count of who refers to
-/// it, in memory of its own.
-pub(super) fn encoded_value(value: Option<&Value>) -> Bytes {
+/// [`QueryReply::Value`], encoded, with no other copy of the value.
+pub(super) fn encoded_value(value: Option<&[u8]>) -> Bytes {
     /// The first variant of [`QueryReply`].
     #[derive(Serialize)]
     enum Borrowed<'a> {
-        Value { value: Option<&'a Value> },
+        Value { value: Option<&'a serde_bytes::Bytes> },
     }
-    codec::encode(&Borrowed::Value { value }).into()
+    codec::encode(&Borrowed::Value { value: value.map(serde_bytes::Bytes::new) }).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Value;
 
     #[test]
     fn a_value_is_encoded_as_the_reply_that_has_it() {
         for value in [None, Some(Value(Bytes::new())), Some(Value(vec![7; 300].into()))] {
-            assert_eq!(encoded_value(value.as_ref()), QueryReply::Value { value }.encode());
+            assert_eq!(encoded_value(value.as_ref().map(Value::as_ref)), QueryReply::Value { value }.encode());
         }
     }
 }

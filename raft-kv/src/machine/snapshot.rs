@@ -1,13 +1,14 @@
 //! The bytes of a snapshot of the key-value machine.
 
-use raft_core::Digest;
+use raft_core::{Digest, LogIndex};
 use serde::{Deserialize, Serialize};
+use serde_bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::canonical::Canonical;
+use super::store::{Store, Stored};
 use super::sum::PairSum;
-use super::{Store, Stored};
 use crate::codec;
-use crate::command::{Key, Pair};
 use crate::session::{SessionLimits, SessionRecord, SessionSum, Sessions};
 
 /// The first piece of a snapshot. The sessions follow by name, then by canonical key the pairs, each with the height of
@@ -40,6 +41,16 @@ impl Shape {
     }
 }
 
+/// A [`Pair`](crate::Pair), in its parts, and the height that wrote it.
+type PairRecord<'a> = (((&'a Bytes, Option<&'a Bytes>), &'a Bytes), LogIndex);
+
+/// Appends what [`parse`] reads of a pair.
+pub(super) fn encode_pair(canonical: &Canonical, stored: &Stored, out: &mut Vec<u8>) {
+    let key = (Bytes::new(canonical), stored.literal().map(Bytes::new));
+    let record: PairRecord<'_> = ((key, Bytes::new(stored.value())), stored.written);
+    codec::encode_into(&record, out);
+}
+
 /// "kvstate" and the version of the snapshot's format.
 pub(super) const FORMAT: u64 = u64::from_le_bytes(*b"kvstate\x03");
 
@@ -55,11 +66,11 @@ pub(super) fn parse(snapshot: &[u8]) -> Result<(Store, Sessions), String> {
     let sessions = Sessions::from_records(shape.limits, shape.opened, records)?;
     let mut store = Store::default();
     for _ in 0..shape.pairs {
-        let (Pair { key: Key { canonical, literal }, value }, written) = next(&mut rest)?;
-        if store.pairs.last_key_value().is_some_and(|(last, _)| *last >= canonical) {
+        let (((canonical, literal), value), written): PairRecord<'_> = next(&mut rest)?;
+        if store.pairs.last_key_value().is_some_and(|(last, _)| last[..] >= canonical[..]) {
             return Err("the keys are not in order".into());
         }
-        store.insert(canonical, Stored { literal, value, written });
+        store.insert(canonical[..].into(), Stored::new(literal.map(|literal| &literal[..]), value, written));
     }
     if rest.is_empty() { Ok((store, sessions)) } else { Err(format!("{} bytes left behind it", rest.len())) }
 }

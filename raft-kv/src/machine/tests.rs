@@ -4,7 +4,7 @@ use raft_core::{LogIndex, Term};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::command::{KEY_BYTES_MAX, QUERIES_MAX, VALUE_BYTES_MAX};
+use crate::command::{KEY_BYTES_MAX, Key, Outcome, QUERIES_MAX, SCAN_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::literal::Literal;
 
 const CLIENT: u64 = 7001;
@@ -155,9 +155,9 @@ fn compare_and_swap_compares_as_python_does() {
 
 #[test]
 fn values_that_are_no_literals_are_compared_by_their_bytes() {
-    assert!(raw_value("\u{1}raw").same_literal(&raw_value("\u{1}raw")));
-    assert!(!raw_value("\u{1}raw").same_literal(&raw_value("\u{1}ram")));
-    assert!(!raw_value("").same_literal(&value_of("''")));
+    assert!(Value::same_literal(b"\x01raw", b"\x01raw"));
+    assert!(!Value::same_literal(b"\x01raw", b"\x01ram"));
+    assert!(!Value::same_literal(b"", &value_of("''").0));
 }
 
 #[test]
@@ -475,13 +475,15 @@ fn i12_what_changes_in_memory_shows_when_a_snapshot_of_it_is_written_down() {
     let sound = run.machine.digest();
     assert_eq!(pieces(&mut run.machine, 10), run.machine.snapshot());
     assert_eq!(run.machine.snapshot_digest(), Some(sound));
-    let stored = run.machine.store.pairs.get_mut(&key_of("'b'").canonical).unwrap();
-    let before = std::mem::replace(&mut stored.value, value_of("3"));
+    let set = |run: &mut Run, value: &str| {
+        run.machine.store.pairs.get_mut(&key_of("'b'").canonical[..]).unwrap().set_value(&value_of(value).0);
+    };
+    set(&mut run, "3");
     assert_eq!(run.machine.digest(), sound, "nobody sees it");
     pieces(&mut run.machine, 10);
     assert!(run.machine.snapshot_digest().is_some_and(|written| written != sound));
     // What is written again meanwhile is written down as it was: before that it was sound.
-    run.machine.store.pairs.get_mut(&key_of("'b'").canonical).unwrap().value = before;
+    set(&mut run, "1");
     run.machine.begin_snapshot();
     run.bytes(&write(session, 4, 0, put(key_of("'b'"), value_of("2"))));
     while run.machine.snapshot_piece(10).is_some() {}

@@ -70,26 +70,30 @@ impl SessionSum {
 
     /// All of a session but its replies.
     fn add_head(&mut self, name: u64, session: &Session) {
-        self.0.add(|out| frame_head(name, session, out));
+        let hash = self.0.hash(|out| frame_head(name, session, out));
+        self.0.add(hash);
     }
 
     /// Where it is summed.
     pub(super) fn take_head(&mut self, name: u64, session: &Session) {
         if session.summed.head {
-            self.0.take(|out| frame_head(name, session, out));
+            let hash = self.0.hash(|out| frame_head(name, session, out));
+            self.0.take(hash);
         }
     }
 
     /// A number that was applied: `None` where its reply was forgotten.
     pub(super) fn add_reply(&mut self, name: u64, number: u64, reply: Option<&[u8]>) {
         if !raft_core::bug!(RepliesNotInSnapshot) {
-            self.0.add(|out| frame_reply(name, number, reply, out));
+            let hash = self.0.hash(|out| frame_reply(name, number, reply, out));
+            self.0.add(hash);
         }
     }
 
     pub(super) fn take_reply(&mut self, name: u64, number: u64, reply: Option<&[u8]>) {
         if !raft_core::bug!(RepliesNotInSnapshot) {
-            self.0.take(|out| frame_reply(name, number, reply, out));
+            let hash = self.0.hash(|out| frame_reply(name, number, reply, out));
+            self.0.take(hash);
         }
     }
 

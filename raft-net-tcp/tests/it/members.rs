@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use raft_core::{Action, MembershipChange, NodeId, Refusal};
+use raft_core::{Action, Bytes, MembershipChange, NodeId, Refusal};
 use raft_net_tcp::handshake::Role;
 use raft_net_tcp::protocol::{ChangeRefusal, CloseReason, RequestBody, ResponseBody, ServerStatus, Standing};
 use raft_net_tcp::{ClientConnection, ClientError, ClientOptions, ConnectionError, Identity, Notice, Unfinished};
@@ -37,8 +37,10 @@ async fn every_founder_is_replaced_one_after_the_other() {
     cluster.client(7002).put(key("k"), value("2")).await.unwrap();
     cluster.level().await;
     for id in [1, 9] {
-        let seen = cluster.with(NodeId(id), |control| control.replica().machine().value(b"k").cloned()).await;
-        assert_eq!(seen, Some(value("2")), "server {id}");
+        let seen = cluster
+            .with(NodeId(id), |control| control.replica().machine().value(b"k").map(Bytes::copy_from_slice))
+            .await;
+        assert_eq!(seen, Some(value("2").0), "server {id}");
     }
 }
 

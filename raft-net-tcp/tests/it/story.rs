@@ -65,8 +65,8 @@ async fn a_leader_cut_off_is_replaced_and_follows_when_its_links_are_mended() {
         cluster.mend(old, Link::Server(*other)).await;
     }
     cluster.level().await;
-    let seen = cluster.with(old, |control| control.replica().machine().value(b"k").cloned()).await;
-    assert_eq!(seen, Some(value("2")));
+    let seen = cluster.with(old, |control| control.replica().machine().value(b"k").map(Bytes::copy_from_slice)).await;
+    assert_eq!(seen, Some(value("2").0));
 }
 
 #[tokio::test]
@@ -83,8 +83,9 @@ async fn a_follower_cut_off_catches_up_when_its_link_is_mended() {
     assert!(cluster.status(follower).await.last_applied < cluster.status(leader).await.commit_index);
     cluster.mend(leader, Link::Server(follower)).await;
     cluster.level().await;
-    let seen = cluster.with(follower, |control| control.replica().machine().value(b"k").cloned()).await;
-    assert_eq!(seen, Some(value("199")));
+    let seen =
+        cluster.with(follower, |control| control.replica().machine().value(b"k").map(Bytes::copy_from_slice)).await;
+    assert_eq!(seen, Some(value("199").0));
 }
 
 #[tokio::test]
@@ -169,8 +170,9 @@ async fn a_counter_counts_every_increment_once_while_leaders_come_and_go() {
     }
     cluster.level().await;
     for id in cluster.ids() {
-        let seen = cluster.with(id, |control| control.replica().machine().value(b"n").cloned()).await;
-        assert_eq!(seen, Some(value("33")));
+        let seen =
+            cluster.with(id, |control| control.replica().machine().value(b"n").map(Bytes::copy_from_slice)).await;
+        assert_eq!(seen, Some(value("33").0));
     }
 }
 
