@@ -93,7 +93,7 @@ impl KvMachine {
     /// The bytes of the value under the key with these canonical bytes.
     #[must_use]
     pub fn value(&self, canonical: &[u8]) -> Option<&[u8]> {
-        self.store.pairs.get(canonical).map(Stored::value)
+        self.store.get(canonical).map(Stored::value)
     }
 
     /// The open sessions with their names, in the order they were opened.

@@ -14,19 +14,27 @@ pub(super) enum Canonical {
     Long(Box<[u8]>),
 }
 
+/// In the order of the bytes; the last two overlap, which changes nothing in it.
+fn words(bytes: &[u8; SHORT_BYTES_MAX]) -> [u64; 3] {
+    let ([first, second], _) = bytes.as_chunks() else { return [0; 3] };
+    [first, second, bytes.last_chunk().unwrap_or(&[0; 8])].map(|word| u64::from_be_bytes(*word))
+}
+
 /// As many as fit beside the length in the room of three words.
 const SHORT_BYTES_MAX: usize = 22;
 
+impl Canonical {
+    /// Where these bytes are few.
+    pub(super) fn short(canonical: &[u8]) -> Option<Self> {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        bytes.get_mut(..canonical.len())?.copy_from_slice(canonical);
+        Some(Self::Short { len: u8::try_from(canonical.len()).ok()?, bytes })
+    }
+}
+
 impl From<&[u8]> for Canonical {
     fn from(canonical: &[u8]) -> Self {
-        let mut bytes = [0; SHORT_BYTES_MAX];
-        match (u8::try_from(canonical.len()), bytes.get_mut(..canonical.len())) {
-            (Ok(len), Some(short)) => {
-                short.copy_from_slice(canonical);
-                Self::Short { len, bytes }
-            }
-            _ => Self::Long(canonical.into()),
-        }
+        Self::short(canonical).unwrap_or_else(|| Self::Long(canonical.into()))
     }
 }
 
@@ -48,8 +56,15 @@ impl Borrow<[u8]> for Canonical {
 }
 
 impl Ord for Canonical {
+    /// Of two short ones, a word at a time: the zeros behind the shorter one come before whatever the longer one has there,
+    /// and where that is zeros too, the lengths decide.
     fn cmp(&self, other: &Self) -> Ordering {
-        self[..].cmp(other)
+        match (self, other) {
+            (Self::Short { len, bytes }, Self::Short { len: other_len, bytes: other_bytes }) => {
+                (words(bytes), len).cmp(&(words(other_bytes), other_len))
+            }
+            _ => self[..].cmp(other),
+        }
     }
 }
 

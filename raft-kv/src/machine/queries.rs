@@ -12,12 +12,12 @@ impl KvMachine {
     /// What the state as it is says to it.
     pub(super) fn answer(&self, query: Query) -> QueryReply {
         match query {
-            Query::Get { key } => QueryReply::Value { value: self.store.pairs.get(&key[..]).map(owned_value) },
+            Query::Get { key } => QueryReply::Value { value: self.store.get(&key).map(owned_value) },
             Query::Scan { prefix, after, limit } => {
                 self.store.scan(&prefix.unwrap_or_default(), after.as_deref(), limit)
             }
             Query::Written { key } => {
-                QueryReply::Written { height: self.store.pairs.get(&key[..]).map(|stored| stored.written.0) }
+                QueryReply::Written { height: self.store.get(&key).map(|stored| stored.written.0) }
             }
             Query::Size => QueryReply::Size { keys: count(self.len()), sessions: count(self.sessions.len()) },
             Query::Several { queries } if queries.len() > QUERIES_MAX => {

@@ -100,13 +100,22 @@ impl Store {
             },
             Operation::Transaction { operations } => self.transact(operations, at, same),
             Operation::Add { key, amount } => {
-                let stored = self.pairs.get(key.canonical);
+                let stored = self.get(key.canonical);
                 let Some((sum, value)) = Value::plus(stored.map(Stored::value), amount) else {
                     return Outcome::NotAdded;
                 };
                 self.put(key, &value.0, at);
                 Outcome::Added { sum }
             }
+        }
+    }
+
+    /// What is under the key of these canonical bytes.
+    pub(super) fn get(&self, canonical: &[u8]) -> Option<&Stored> {
+        // To look for a short key by its words takes less.
+        match Canonical::short(canonical) {
+            Some(short) => self.pairs.get(&short),
+            None => self.pairs.get(canonical),
         }
     }
 
@@ -128,7 +137,7 @@ impl Store {
         let mut before: Vec<(&[u8], Option<Stored>)> = Vec::with_capacity(last_swap);
         for (place, operation) in operations.into_iter().enumerate() {
             if let Some(Key { canonical, .. }) = operation.key().filter(|_| place < last_swap) {
-                before.push((canonical, self.pairs.get(*canonical).cloned()));
+                before.push((canonical, self.get(canonical).cloned()));
             }
             outcomes.push(self.perform(operation, at, same));
             if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
