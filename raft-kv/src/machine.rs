@@ -218,7 +218,7 @@ impl StateMachine for KvMachine {
     }
 
     /// SHA-256 of the header without its format, of the sum of the sessions and of the sum of the pairs: it costs the same
-    /// however many there are.
+    /// however many there are, and a little for each session that was used of late.
     fn digest(&self) -> Digest {
         self.shape().digest(&self.sessions.sum(), &self.store.sum)
     }

@@ -102,6 +102,8 @@ pub(crate) struct Fresh<'a> {
     session: &'a mut Session,
     sum: &'a mut SessionSum,
     number: u64,
+    /// Where the reply will be.
+    place: usize,
     reply_bytes_max: usize,
 }
 
@@ -141,11 +143,6 @@ impl Session {
             }
             self.reply_bytes = self.reply_bytes.saturating_sub(reply.map_or(0, |reply| reply.len()));
         }
-    }
-
-    /// Where the reply of this number is, or where it would be.
-    fn place_of(&self, number: u64) -> Result<usize, usize> {
-        self.replies.binary_search_by_key(&number, |(number, _)| *number)
     }
 }
 
@@ -195,14 +192,18 @@ impl Sessions {
         }
     }
 
+    /// A session that a snapshot shares is left for later: to note that it is summed would copy it.
     fn settle(&mut self) {
-        for name in self.unsettled.drain(..) {
-            if let Some(session) = self.open.get_mut(&name) {
-                self.sum.add_rest(name, session);
-                let session = Arc::make_mut(session);
+        let Self { open, sum, unsettled, .. } = self;
+        unsettled.retain(|name| match open.get_mut(name).map(Arc::get_mut) {
+            Some(Some(session)) => {
+                sum.add_rest(*name, session);
                 session.summed = Summed::all(session);
+                false
             }
-        }
+            Some(None) => true,
+            None => false,
+        });
         self.changes = 0;
     }
 
@@ -232,8 +233,9 @@ impl Sessions {
             raft_core::mark!(StaleWrite);
             return Admission::Stale;
         }
-        let place = session.place_of(request.number).ok().filter(|_| !raft_core::bug!(RetryAppliedAgain));
-        match place.and_then(|place| session.replies.get(place)) {
+        let (Ok(place) | Err(place)) = session.replies.binary_search_by_key(&request.number, |(number, _)| *number);
+        let reply = session.replies.get(place).filter(|(number, _)| *number == request.number);
+        match reply.filter(|_| !raft_core::bug!(RetryAppliedAgain)) {
             Some((_, Some(reply))) => {
                 raft_core::mark!(DuplicateAnswered);
                 Admission::Answered(reply.to_bytes())
@@ -247,6 +249,7 @@ impl Sessions {
                 session,
                 sum: &mut self.sum,
                 number: request.number,
+                place,
                 reply_bytes_max: reply_bytes_max(self.limits),
             }),
         }
@@ -328,13 +331,11 @@ impl Sessions {
 impl Fresh<'_> {
     /// Remembers the reply to the write.
     pub(crate) fn record(self, reply: &Bytes) {
-        let Self { name, session, sum, number, reply_bytes_max } = self;
+        let Self { name, session, sum, number, place, reply_bytes_max } = self;
         if session.summed.has_reply(number) {
             sum.add_reply(name, number, Some(reply));
         }
         session.reply_bytes = session.reply_bytes.saturating_add(reply.len());
-        // There is none before: a write that has one is not fresh.
-        let (Ok(place) | Err(place)) = session.place_of(number);
         session.replies.insert(place, (number, Some(Kept::from(reply))));
         if session.reply_bytes <= reply_bytes_max {
             return;

@@ -128,9 +128,12 @@ fn frame_reply(name: u64, number: u64, reply: Option<&[u8]>, out: &mut Vec<u8>) 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use raft_core::{LogIndex, Position, Term};
 
     use super::*;
+    use crate::command::RequestId;
     use crate::session::kept::Kept;
+    use crate::session::{Admission, SessionLimits, Sessions};
 
     fn kept(reply: &'static [u8]) -> Option<Kept> {
         Some(Kept::from(&Bytes::from_static(reply)))
@@ -198,6 +201,36 @@ mod tests {
                 assert_eq!(u128::from_le_bytes(summed.to_bytes()).wrapping_neg(), whole, "{replies_to} {head}");
             }
         }
+    }
+
+    #[test]
+    fn the_sum_is_that_of_all_sessions_whichever_are_settled() {
+        let mut sessions = Sessions::new(SessionLimits { sessions_max: 5, reply_bytes_max: 40 });
+        let (mut shared, mut settled) = (Vec::new(), 0);
+        for index in 0..20_000_u64 {
+            let at = Position { index: LogIndex(index), term: Term(1), number: 0, digest: None };
+            match index % 3000 {
+                0 => _ = sessions.open(&at, 1),
+                // As a snapshot has them, for a while.
+                1000 => shared = sessions.shared().collect(),
+                2000 => shared.clear(),
+                _ => {}
+            }
+            // Some of them are open no more, and some numbers come late.
+            let session = sessions.opened().saturating_sub(index % 7);
+            let request = RequestId { client: 1, session, number: index + 1 - index % 3 };
+            let acknowledged = index.saturating_sub(3 + index % 40);
+            if let Admission::Fresh(fresh) = sessions.admit(&at, &request, acknowledged.min(request.number - 1)) {
+                fresh.record(&Bytes::from(vec![7; usize::try_from(index % 19).unwrap()]));
+            }
+            settled += u32::from(sessions.changes == 0);
+            if index % 97 == 0 || sessions.changes < 2 {
+                let mut anew = SessionSum::default();
+                sessions.iter().for_each(|(name, session)| anew.add(name, session));
+                assert_eq!(sessions.sum().to_bytes(), anew.to_bytes(), "{index}");
+            }
+        }
+        assert_eq!(settled, 4);
     }
 
     #[test]
