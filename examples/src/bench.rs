@@ -59,17 +59,12 @@ impl Target for KvClient {
     type Error = KvError;
 
     async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), KvError> {
-        let value = Value::from(&Literal::Bytes(value.to_vec()));
-        Self::put(self, key_of(key), value).await.map(drop)
+        Self::put(self, Key::of_bytes(key), Value::of_bytes(value)).await.map(drop)
     }
 
     async fn get(&mut self, key: &[u8]) -> Result<(), KvError> {
-        Self::get(self, key_of(key).canonical).await.map(drop)
+        Self::get(self, Literal::key_of_bytes(key).into()).await.map(drop)
     }
-}
-
-fn key_of(key: &[u8]) -> Key {
-    Key::from(&Literal::Bytes(key.to_vec()))
 }
 
 /// Why there are no figures.

@@ -324,6 +324,12 @@ impl Key {
     pub fn shown(&self) -> &Bytes {
         self.literal.as_ref().unwrap_or(&self.canonical)
     }
+
+    /// The key that the literal of these bytes is.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self { canonical: Literal::key_of_bytes(bytes).into(), literal: Some(Literal::encode_bytes(bytes).into()) }
+    }
 }
 
 impl From<&Literal> for Key {
@@ -333,6 +339,12 @@ impl From<&Literal> for Key {
 }
 
 impl Value {
+    /// The value that the literal of these bytes is.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Literal::encode_bytes(bytes).into())
+    }
+
     /// Whether the values of these bytes are equal as Python says: both are literals and those are `==`. Others are equal
     /// where their bytes are.
     #[must_use]

@@ -29,10 +29,18 @@ impl Literal {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = match self {
             Literal::Str(text) => Vec::with_capacity(delimited(text.len())),
-            Literal::Bytes(bytes) => Vec::with_capacity(delimited(bytes.len())),
+            Literal::Bytes(bytes) => return Self::encode_bytes(bytes),
             _ => Vec::new(),
         };
         append(self, &mut bytes);
+        bytes
+    }
+
+    /// What [`encode`](Literal::encode) writes for the literal of these bytes.
+    #[must_use]
+    pub fn encode_bytes(value: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(delimited(value.len()));
+        append_bytes(BYTES, value, &mut bytes);
         bytes
     }
 

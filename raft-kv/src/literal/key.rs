@@ -44,13 +44,19 @@ impl Literal {
     pub fn key(&self) -> Vec<u8> {
         match self {
             Literal::Str(text) => [&[STR], text.as_bytes()].concat(),
-            Literal::Bytes(bytes) => [&[BYTES], bytes.as_slice()].concat(),
+            Literal::Bytes(bytes) => Self::key_of_bytes(bytes),
             _ => {
                 let mut key = Vec::new();
                 element(self, &mut key);
                 key
             }
         }
+    }
+
+    /// The [`key`](Literal::key) of the literal of these bytes.
+    #[must_use]
+    pub fn key_of_bytes(bytes: &[u8]) -> Vec<u8> {
+        [&[BYTES], bytes].concat()
     }
 }
 

@@ -70,11 +70,11 @@ enum WriteForm {
 
 /// What a command asks.
 pub(super) fn plan(words: Vec<Bytes>, cursors: &Cursors) -> Plan {
-    let name = words.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-    if matches!(&name[..], b"post" | b"host:") {
+    let name = words.first().map(|name| &name[..]).unwrap_or_default();
+    if [&b"post"[..], b"host:"].iter().any(|foreign| name.eq_ignore_ascii_case(foreign)) {
         return Plan::Foreign;
     }
-    let Some(spec) = table::find(&name) else { return Plan::Refused(unknown(&words)) };
+    let Some(spec) = table::find(name) else { return Plan::Refused(unknown(&words)) };
     if !spec.takes(words.len()) {
         return Plan::Refused(format!("ERR wrong number of arguments for '{}' command", spec.name));
     }
@@ -261,20 +261,16 @@ fn page(pairs: &[Pair], more: bool, pattern: Option<&[u8]>, cursors: &mut Cursor
     keys.into_iter().for_each(|key| reply::bulk(out, key));
 }
 
-fn literal(bytes: &[u8]) -> Literal {
-    Literal::Bytes(bytes.to_vec())
-}
-
 fn canonical(key: &[u8]) -> Bytes {
-    literal(key).key().into()
+    Literal::key_of_bytes(key).into()
 }
 
 fn stored_key(key: &Bytes) -> Key {
-    Key::from(&literal(key))
+    Key::of_bytes(key)
 }
 
 fn stored_value(value: &Bytes) -> Value {
-    Value::from(&literal(value))
+    Value::of_bytes(value)
 }
 
 /// A value as bytes: those of bytes, the text of a str, the digits of an int; `None` of any other literal.

@@ -159,7 +159,7 @@ fn command(arguments: &[Bytes], out: &mut Vec<u8>) {
         b"info" => {
             reply::array(out, rest.len());
             for name in rest {
-                match table::find(&name.to_ascii_lowercase()) {
+                match table::find(name) {
                     Some(spec) => spec.describe(out),
                     None => reply::null(out),
                 }

@@ -31,9 +31,9 @@ impl Spec {
     }
 }
 
-/// The command of this name, in small letters.
+/// The command of this name, in letters of any size.
 pub(super) fn find(name: &[u8]) -> Option<&'static Spec> {
-    COMMANDS.iter().find(|spec| spec.name.as_bytes() == name)
+    COMMANDS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 const fn spec(name: &'static str, arity: i64, flag: &'static str, keys: [i64; 3]) -> Spec {
