@@ -180,19 +180,19 @@ impl Store {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let mut found = self.pairs.range::<[u8], _>((start, Bound::Unbounded)).map(pair);
+        let mut found = self.pairs.range::<[u8], _>((start, Bound::Unbounded));
         let pairs_max = usize::try_from(limit.clamp(1, SCAN_PAIRS_MAX)).unwrap_or(usize::MAX);
         let mut pairs = Vec::new();
         let mut bytes = 0_usize;
         let more = loop {
-            let Some(pair) = found.next().filter(|pair| pair.key.canonical.starts_with(prefix)) else {
+            let Some((canonical, stored)) = found.next().filter(|(canonical, _)| canonical.starts_with(prefix)) else {
                 break false;
             };
-            bytes = bytes.saturating_add(pair.bytes());
+            bytes = bytes.saturating_add(canonical.len()).saturating_add(stored.bytes().len());
             if !pairs.is_empty() && (pairs.len() >= pairs_max || bytes > SCAN_BYTES_MAX) {
                 break true;
             }
-            pairs.push(pair);
+            pairs.push(pair((canonical, stored)));
         };
         QueryReply::Page { pairs, more }
     }
