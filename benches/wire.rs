@@ -44,7 +44,7 @@ impl Sent {
     /// Appends its frame.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let is_encoded = match self {
-            Self::Append(message) => frame::encode_into(Kind::Message, message, frame::PEER_FRAME_BYTES_MAX, out),
+            Self::Append(message) => frame::encode_message_into(message, frame::PEER_FRAME_BYTES_MAX, out),
             Self::Request(command) => {
                 let request = Request { number: 1, body: RequestBody::Submit(command) };
                 frame::encode_into(Kind::Request, &request, frame::CLIENT_FRAME_BYTES_MAX, out)
@@ -69,7 +69,7 @@ impl Reader {
     pub(crate) fn read(&mut self, stream: &[u8]) {
         self.0.room().extend_from_slice(stream);
         let frame = self.0.next_frame().unwrap().unwrap();
-        let body = read_body(frame.kind, frame.body).unwrap();
+        let body = read_body(frame).unwrap();
         assert!(!matches!(black_box(&body), fuzzing::Body::Other));
     }
 }

@@ -1,12 +1,13 @@
 //! A stream in pieces: the frames that are taken out of it do not depend on where the pieces end, and what is read of
 //! them is written as what reads the same. A node takes every message.
 
+use bytes::BytesMut;
 use raft_core::{
     Action, Config, Configuration, Digest, Event, LogIndex, MemStorage, Message, Node, NodeId, Storage as _,
 };
 use raft_kv::proof::{NoProof, Tree};
 use raft_kv::{ClusterId, Genesis};
-use raft_net_tcp::frame::{CLIENT_FRAME_BYTES_MAX, FrameError, FrameReader, Kind, encode_into};
+use raft_net_tcp::frame::{CLIENT_FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Kind, Memory, encode_into};
 use raft_net_tcp::fuzzing::{Body, read_body, read_value, write_body};
 use raft_net_tcp::protocol::{Request, RequestBody, Response, ResponseBody};
 
@@ -47,7 +48,7 @@ fn take(stream: &[u8], piece: usize) -> (Vec<(Kind, Vec<u8>)>, Option<FrameError
 
 fn check(kind: Kind, body: &[u8], node: &mut Node<MemStorage>) {
     let mut events = Vec::new();
-    match read_body(kind, body) {
+    match read_body(Frame { kind, body, memory: Memory::Pool(&mut BytesMut::new()) }) {
         Ok(Body::Message(message)) => {
             assert_eq!(read_value::<Message>(&write_body(&message)).as_ref(), Ok(&message));
             // Who speaks is who has shaken hands.

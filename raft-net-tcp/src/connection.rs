@@ -3,11 +3,12 @@
 use std::task::Context;
 use std::time::{Duration, Instant};
 
+use raft_core::Message;
 use serde::Serialize;
 use tokio::task::AbortHandle;
 
 use crate::frame::Kind;
-use crate::output::{Flushed, Output};
+use crate::output::{Flushed, Output, Queue};
 use crate::protocol::CloseReason;
 
 /// Names a connection of this process's life; never used twice.
@@ -60,7 +61,16 @@ impl Connection {
 
     /// Adds a frame. `false` where it does not fit.
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, kind: Kind, value: &T) -> bool {
-        let is_taken = self.closing.is_none() && self.output.queue_mut().push(kind, value);
+        self.push_with(|queue| queue.push(kind, value))
+    }
+
+    /// The same for what servers say to each other.
+    pub(crate) fn push_message(&mut self, message: &Message) -> bool {
+        self.push_with(|queue| queue.push_message(message))
+    }
+
+    fn push_with(&mut self, push: impl FnOnce(&mut Queue) -> bool) -> bool {
+        let is_taken = self.closing.is_none() && push(self.output.queue_mut());
         self.has_more_to_say |= is_taken;
         is_taken
     }

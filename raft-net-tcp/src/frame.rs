@@ -12,18 +12,31 @@
 //! that have arrived, not with those that were announced. A frame names its group, so that many groups can share a
 //! connection one day; today there is group 0.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use raft_core::Message;
 use serde::Serialize;
 
-use crate::codec;
+use crate::{codec, message};
 
 /// One frame, whole and with the right checksum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// What its body is.
     pub kind: Kind,
     /// The encoded value.
     pub body: &'a [u8],
+    /// Where parts of it may be kept.
+    pub memory: Memory<'a>,
+}
+
+/// Where parts of a frame's body are kept by whoever keeps them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Memory<'a> {
+    /// In the body itself, a server's message of at least [`HANDED_OVER_MIN`] bytes that fills a quarter of the memory it came
+    /// in: the reader goes on in other memory.
+    Body(&'a Bytes),
+    /// In copies, one behind the other: of other frames' too.
+    Pool(&'a mut BytesMut),
 }
 
 /// What a frame carries.
@@ -99,13 +112,16 @@ pub struct FrameReader {
     /// Everything before it has been handed out.
     at: usize,
     cap: usize,
+    /// The body that was handed over last.
+    body: Option<Bytes>,
+    pool: BytesMut,
 }
 
 impl FrameReader {
     /// Takes frames of at most `cap` bytes, as `length` counts.
     #[must_use]
     pub fn new(cap: usize) -> Self {
-        Self { buffer: BytesMut::new(), at: 0, cap }
+        Self { buffer: BytesMut::new(), at: 0, cap, body: None, pool: BytesMut::new() }
     }
 
     /// Changes the cap for the frames that follow.
@@ -115,12 +131,19 @@ impl FrameReader {
 
     /// Where to append what arrives: the stream's unparsed bytes, with room behind them.
     pub fn room(&mut self) -> &mut BytesMut {
-        self.buffer.advance(self.at.min(self.buffer.len()));
+        self.body = None;
+        if self.at < self.buffer.len() {
+            self.buffer.advance(self.at);
+        } else {
+            self.buffer.clear();
+        }
         self.at = 0;
         if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES_MAX {
             self.buffer = BytesMut::new();
         }
-        self.buffer.reserve(READ_BYTES_MIN.max(self.buffer.len()));
+        if self.buffer.capacity().saturating_sub(self.buffer.len()) < ROOM_BYTES_MIN {
+            self.buffer.reserve(READ_BYTES_MIN.max(self.buffer.len()));
+        }
         &mut self.buffer
     }
 
@@ -129,6 +152,21 @@ impl FrameReader {
     /// # Errors
     /// The stream holds no frame here, and cannot be read on.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let Some((kind, length)) = self.find_frame()? else { return Ok(None) };
+        let end = self.at.saturating_add(PREFIX_BYTES).saturating_add(length);
+        let start = self.at.saturating_add(PREFIX_BYTES.saturating_add(ADDRESS_BYTES));
+        if kind != Kind::Message || length < HANDED_OVER_MIN || length < self.buffer.capacity() / 4 {
+            self.at = end;
+            let body = self.buffer.get(start..end).unwrap_or_default();
+            return Ok(Some(Frame { kind, body, memory: Memory::Pool(&mut self.pool) }));
+        }
+        self.at = 0;
+        let body = &*self.body.insert(self.buffer.split_to(end).freeze().slice(start..));
+        Ok(Some(Frame { kind, body, memory: Memory::Body(body) }))
+    }
+
+    /// The kind of the next frame, and its length as its head tells it: it is whole and sound.
+    fn find_frame(&self) -> Result<Option<(Kind, usize)>, FrameError> {
         let Some((head, rest)) = self.buffer.get(self.at..).and_then(|left| left.split_first_chunk::<PREFIX_BYTES>())
         else {
             return Ok(None);
@@ -138,44 +176,55 @@ impl FrameReader {
         if length > self.cap {
             return Err(FrameError::TooLong { length, cap: self.cap });
         }
-        if length < ADDRESS_BYTES {
-            return Err(FrameError::TooShort { length });
-        }
-        let Some(checked) = rest.get(..length) else { return Ok(None) };
-        if crc32c::crc32c(checked) != u32::from_le_bytes([c0, c1, c2, c3]) {
-            return Err(FrameError::Checksum);
-        }
-        let Some((&[g0, g1, g2, g3, kind], body)) = checked.split_first_chunk::<ADDRESS_BYTES>() else {
+        let Some(checked) = rest.get(..length) else {
+            return if length < ADDRESS_BYTES { Err(FrameError::TooShort { length }) } else { Ok(None) };
+        };
+        let Some((&[g0, g1, g2, g3, kind], _)) = checked.split_first_chunk::<ADDRESS_BYTES>() else {
             return Err(FrameError::TooShort { length });
         };
+        if checksum(checked) != u32::from_le_bytes([c0, c1, c2, c3]) {
+            return Err(FrameError::Checksum);
+        }
         let group = u32::from_le_bytes([g0, g1, g2, g3]);
         if group != GROUP {
             return Err(FrameError::UnknownGroup { group });
         }
-        let kind = Kind::named(kind).ok_or(FrameError::UnknownKind { kind })?;
-        self.at = self.at.saturating_add(PREFIX_BYTES).saturating_add(length);
-        Ok(Some(Frame { kind, body }))
+        Ok(Some((Kind::named(kind).ok_or(FrameError::UnknownKind { kind })?, length)))
     }
 }
 
 /// Appends a frame around the encoding of `value`. `false`, and nothing appended, where it would be above `cap`.
 pub fn encode_into<T: Serialize + ?Sized>(kind: Kind, value: &T, cap: usize, buffer: &mut Vec<u8>) -> bool {
+    frame_into(kind, cap, buffer, |buffer| codec::encode_into(value, buffer))
+}
+
+/// As [`encode_into`], for what servers say to each other.
+pub fn encode_message_into(message: &Message, cap: usize, buffer: &mut Vec<u8>) -> bool {
+    frame_into(Kind::Message, cap, buffer, |buffer| message::write(message, buffer))
+}
+
+fn frame_into(kind: Kind, cap: usize, buffer: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; PREFIX_BYTES]);
     buffer.extend_from_slice(&GROUP.to_le_bytes());
     buffer.push(kind as u8);
-    if codec::encode_into(value, buffer)
+    if encode(buffer)
         && let Some((head, checked)) =
             buffer.get_mut(start..).and_then(|frame| frame.split_first_chunk_mut::<PREFIX_BYTES>())
         && checked.len() <= cap
         && let Ok(length) = u32::try_from(checked.len())
     {
-        let ([l0, l1, l2, l3], [c0, c1, c2, c3]) = (length.to_le_bytes(), crc32c::crc32c(checked).to_le_bytes());
+        let ([l0, l1, l2, l3], [c0, c1, c2, c3]) = (length.to_le_bytes(), checksum(checked).to_le_bytes());
         *head = [l0, l1, l2, l3, c0, c1, c2, c3];
         return true;
     }
     buffer.truncate(start);
     false
+}
+
+/// CRC-32C.
+fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
 }
 
 /// Bytes of the frame at the front of `stream`, header and all, if its prefix is there. For streams of our own making.
@@ -195,6 +244,22 @@ pub const CLIENT_FRAME_BYTES_MAX: usize = 4 << 20;
 /// The cap before the handshake has agreed: 512 bytes.
 pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
 
+impl Memory<'_> {
+    /// Some bytes of the body, to be kept.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        match self {
+            Self::Body(body) => body.slice_ref(bytes),
+            Self::Pool(pool) => {
+                if pool.capacity() < bytes.len() {
+                    pool.reserve(bytes.len().max(POOL_BYTES));
+                }
+                pool.extend_from_slice(bytes);
+                pool.split().freeze()
+            }
+        }
+    }
+}
+
 impl Kind {
     fn named(kind: u8) -> Option<Self> {
         [Self::Hello, Self::Refusal, Self::Message, Self::Request, Self::Response, Self::Ping, Self::Goodbye]
@@ -212,7 +277,16 @@ const PREFIX_BYTES: usize = 8;
 /// Group and kind.
 const ADDRESS_BYTES: usize = 5;
 
-/// Room for a read.
+/// A shorter message is copied rather than handed over: it would not be worth memory of its own.
+pub const HANDED_OVER_MIN: usize = 4 << 10;
+
+/// What is kept of shorter ones comes together in so much memory, which is given back when nothing of it is kept.
+const POOL_BYTES: usize = 16 << 10;
+
+/// A read has so much room at the least: so what is handed over leaves little behind that is never filled.
+const ROOM_BYTES_MIN: usize = 4 << 10;
+
+/// Room for a read, where there is less than that.
 const READ_BYTES_MIN: usize = 16 << 10;
 
 /// An empty buffer larger than this is given back.
@@ -251,7 +325,7 @@ mod tests {
     fn the_layout_is_fixed() {
         let bytes = frame(Kind::Message, &Bytes::from_static(b"a"));
         assert_eq!(bytes[..4], [14, 0, 0, 0]);
-        assert_eq!(bytes[4..8], crc32c::crc32c(&bytes[8..]).to_le_bytes());
+        assert_eq!(bytes[4..8], checksum(&bytes[8..]).to_le_bytes());
         assert_eq!(bytes[8..], [0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, b'a']);
         assert_eq!(front_bytes(&bytes), Some(bytes.len()));
     }
@@ -277,7 +351,7 @@ mod tests {
         let reason = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
-            let checksum = crc32c::crc32c(&bytes[8..]).to_le_bytes();
+            let checksum = checksum(&bytes[8..]).to_le_bytes();
             if at != 4 {
                 bytes[4..8].copy_from_slice(&checksum);
             }
@@ -287,6 +361,21 @@ mod tests {
         assert_eq!(reason(4, !good[4]), FrameError::Checksum);
         assert_eq!(reason(8, 9), FrameError::UnknownGroup { group: 9 });
         assert_eq!(reason(12, 99), FrameError::UnknownKind { kind: 99 });
+    }
+
+    #[test]
+    fn a_message_that_fills_a_quarter_of_its_memory_takes_it_along() {
+        let (short, long) = (vec![1; HANDED_OVER_MIN / 2], vec![2; READ_BYTES_MIN]);
+        let stream = [&short, &long, &short].map(|body| frame(Kind::Message, &Bytes::from(body.clone())));
+        let mut frames = fed(&[stream.concat(), frame(Kind::Request, &Bytes::from(long.clone()))].concat());
+        let mut kept = Vec::new();
+        while let Some(mut frame) = frames.next_frame().unwrap() {
+            let is_whole = matches!(&frame.memory, Memory::Body(body) if *body == frame.body);
+            kept.push((is_whole, frame.memory.keep(&frame.body[8..])));
+        }
+        frames.room().extend_from_slice(&[3; 2 * READ_BYTES_MIN]);
+        let expected = [(false, &short), (true, &long), (false, &short), (false, &long)];
+        assert!(kept.iter().zip(expected).all(|(kept, (is_whole, bytes))| kept.0 == is_whole && kept.1 == bytes[..]));
     }
 
     #[test]

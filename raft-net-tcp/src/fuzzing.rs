@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::codec;
-use crate::frame::{FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
+use crate::frame::{Frame, FrameReader, HANDSHAKE_FRAME_BYTES_MAX, Kind};
 use crate::handshake::{self, Doorkeeper, HandshakeError, HandshakeRefusal, Hello};
 use crate::message;
 use crate::protocol::{CloseReason, Request, Response};
@@ -36,9 +36,10 @@ pub enum Body<'a> {
 ///
 /// # Errors
 /// The bytes are no value of this kind.
-pub fn read_body(kind: Kind, body: &[u8]) -> Result<Body<'_>, crate::CodecError> {
-    Ok(match kind {
-        Kind::Message => Body::Message(message::read(body)?),
+pub fn read_body(frame: Frame<'_>) -> Result<Body<'_>, crate::CodecError> {
+    let body = frame.body;
+    Ok(match frame.kind {
+        Kind::Message => Body::Message(message::read(frame)?),
         Kind::Request => Body::Request(codec::decode(body)?),
         Kind::Response => Body::Response(Box::new(codec::decode(body)?)),
         Kind::Goodbye => Body::Goodbye(codec::decode(body)?),

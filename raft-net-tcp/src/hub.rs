@@ -20,7 +20,7 @@ use crate::clients::{Clients, Closed};
 use crate::codec;
 use crate::config::ServerConfig;
 use crate::connection::{Connection, ConnectionId};
-use crate::frame::{CLIENT_FRAME_BYTES_MAX, FrameReader, Kind, PEER_FRAME_BYTES_MAX};
+use crate::frame::{CLIENT_FRAME_BYTES_MAX, Frame, FrameReader, Kind, PEER_FRAME_BYTES_MAX};
 use crate::handshake::{Guest, Role};
 use crate::links::Link;
 use crate::notice::{Notice, NoticeSink};
@@ -211,7 +211,7 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         self.waker.wake();
         while let Some(frame) = frames.next_frame().map_err(malformed)? {
             match (guest, frame.kind) {
-                (Guest::Server(peer), Kind::Message) => self.on_message(peer, frame.body)?,
+                (Guest::Server(peer), Kind::Message) => self.on_message(peer, frame)?,
                 (Guest::Client(_) | Guest::Admin(_), Kind::Request) => self.on_request(guest, id, frame.body)?,
                 (_, Kind::Ping) => {}
                 (_, Kind::Goodbye) => return Err(codec::decode(frame.body).map_err(malformed)?),
@@ -221,8 +221,8 @@ impl<S: Storage, M: StateMachine> Hub<S, M> {
         Ok(())
     }
 
-    fn on_message(&mut self, peer: NodeId, body: &[u8]) -> Result<(), CloseReason> {
-        let mut message = crate::message::read(body).map_err(malformed)?;
+    fn on_message(&mut self, peer: NodeId, frame: Frame<'_>) -> Result<(), CloseReason> {
+        let mut message = crate::message::read(frame).map_err(malformed)?;
         if !self.replica.transport_mut().links().is_cut(Link::Server(peer)) {
             // Contract 3 of a transport: who speaks is who has shaken hands.
             message.from = peer;

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use raft_core::Message;
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -98,10 +99,17 @@ impl Queue {
 
     /// Adds a frame. `false`, and nothing added, where it is larger than a frame may be or does not fit the budget.
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, kind: Kind, value: &T) -> bool {
+        self.push_frame(|cap, bytes| frame::encode_into(kind, value, cap, bytes))
+    }
+
+    /// The same for what servers say to each other.
+    pub(crate) fn push_message(&mut self, message: &Message) -> bool {
+        self.push_frame(|cap, bytes| frame::encode_message_into(message, cap, bytes))
+    }
+
+    fn push_frame(&mut self, encode: impl FnOnce(usize, &mut Vec<u8>) -> bool) -> bool {
         let before = self.bytes.len();
-        if self.waiting() >= self.budget_bytes
-            || !frame::encode_into(kind, value, self.frame_bytes_max, &mut self.bytes)
-        {
+        if self.waiting() >= self.budget_bytes || !encode(self.frame_bytes_max, &mut self.bytes) {
             return false;
         }
         if self.waiting() > self.budget_bytes {

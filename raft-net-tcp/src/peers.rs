@@ -41,7 +41,7 @@ impl Transport for Peers {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&message.to) {
-            peer.lost |= peer.connection.as_mut().is_none_or(|connection| !connection.push(Kind::Message, &message));
+            peer.lost |= peer.connection.as_mut().is_none_or(|connection| !connection.push_message(&message));
         }
     }
 }

@@ -6,7 +6,7 @@ use raft_core::{
     Action, Batch, Commands, Config, Configuration, Digest, Event, LogIndex, Message, Node, NodeId, Payload, RoleName,
     SnapshotChunk, Storage, WriteId,
 };
-use raft_net_tcp::frame::{self, FrameReader, Kind};
+use raft_net_tcp::frame::{self, FrameReader};
 use raft_net_tcp::fuzzing::{Body, read_body};
 
 use crate::cluster::{Applied, COMPACT_EVERY, Cell, Cluster, KEPT, least};
@@ -173,13 +173,13 @@ impl Wire for Message {
     }
 
     fn write(&self, stream: &mut Vec<u8>) {
-        assert!(frame::encode_into(Kind::Message, self, frame::PEER_FRAME_BYTES_MAX, stream));
+        assert!(frame::encode_message_into(self, frame::PEER_FRAME_BYTES_MAX, stream));
     }
 
     fn read(Frames(frames): &mut Frames, stream: &[u8], inbox: &mut Vec<Self>) {
         frames.room().extend_from_slice(stream);
         while let Some(frame) = frames.next_frame().unwrap() {
-            let Body::Message(message) = read_body(frame.kind, frame.body).unwrap() else { panic!("{frame:?}") };
+            let Body::Message(message) = read_body(frame).unwrap() else { panic!("no message") };
             inbox.push(message);
         }
     }
