@@ -224,7 +224,7 @@ fn frame_into(kind: Kind, cap: usize, buffer: &mut Vec<u8>, encode: impl FnOnce(
 
 /// CRC-32C.
 fn checksum(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
+    crc_fast::crc32_iscsi(bytes)
 }
 
 /// Bytes of the frame at the front of `stream`, header and all, if its prefix is there. For streams of our own making.
