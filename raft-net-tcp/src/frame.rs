@@ -32,10 +32,10 @@ pub struct Frame<'a> {
 /// Where parts of a frame's body are kept by whoever keeps them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Memory<'a> {
-    /// In the body itself, a server's message of at least [`HANDED_OVER_MIN`] bytes that fills a quarter of the memory it came
+    /// In the body itself, a server's message of at least [`HANDED_OVER_MIN`] bytes that fills half of the memory it came
     /// in: the reader goes on in other memory.
     Body(&'a Bytes),
-    /// In copies, one behind the other: of other frames' too.
+    /// In copies: small ones one behind the other, of other frames' too.
     Pool(&'a mut BytesMut),
 }
 
@@ -141,9 +141,7 @@ impl FrameReader {
         if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES_MAX {
             self.buffer = BytesMut::new();
         }
-        if self.buffer.capacity().saturating_sub(self.buffer.len()) < ROOM_BYTES_MIN {
-            self.buffer.reserve(READ_BYTES_MIN.max(self.buffer.len()));
-        }
+        self.buffer.reserve(READ_BYTES_MIN.max(self.buffer.len()));
         &mut self.buffer
     }
 
@@ -155,7 +153,7 @@ impl FrameReader {
         let Some((kind, length)) = self.find_frame()? else { return Ok(None) };
         let end = self.at.saturating_add(PREFIX_BYTES).saturating_add(length);
         let start = self.at.saturating_add(PREFIX_BYTES.saturating_add(ADDRESS_BYTES));
-        if kind != Kind::Message || length < HANDED_OVER_MIN || length < self.buffer.capacity() / 4 {
+        if kind != Kind::Message || length < HANDED_OVER_MIN || length < self.buffer.capacity() / 2 {
             self.at = end;
             let body = self.buffer.get(start..end).unwrap_or_default();
             return Ok(Some(Frame { kind, body, memory: Memory::Pool(&mut self.pool) }));
@@ -249,9 +247,10 @@ impl Memory<'_> {
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> Bytes {
         match self {
             Self::Body(body) => body.slice_ref(bytes),
+            Self::Pool(_) if bytes.len() > POOLED_BYTES_MAX => Bytes::copy_from_slice(bytes),
             Self::Pool(pool) => {
                 if pool.capacity() < bytes.len() {
-                    pool.reserve(bytes.len().max(POOL_BYTES));
+                    pool.reserve(POOL_BYTES);
                 }
                 pool.extend_from_slice(bytes);
                 pool.split().freeze()
@@ -278,15 +277,15 @@ const PREFIX_BYTES: usize = 8;
 const ADDRESS_BYTES: usize = 5;
 
 /// A shorter message is copied rather than handed over: it would not be worth memory of its own.
-pub const HANDED_OVER_MIN: usize = 4 << 10;
+pub const HANDED_OVER_MIN: usize = 8 << 10;
 
-/// What is kept of shorter ones comes together in so much memory, which is given back when nothing of it is kept.
+/// Small copies lie together in so much memory, which is given back when nothing of it is kept.
 const POOL_BYTES: usize = 16 << 10;
 
-/// A read has so much room at the least: so what is handed over leaves little behind that is never filled.
-const ROOM_BYTES_MIN: usize = 4 << 10;
+/// A larger copy has memory of its own: counting who keeps the pool would wait until all of it is written.
+const POOLED_BYTES_MAX: usize = 1 << 10;
 
-/// Room for a read, where there is less than that.
+/// Room for a read.
 const READ_BYTES_MIN: usize = 16 << 10;
 
 /// An empty buffer larger than this is given back.
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_fills_a_quarter_of_its_memory_takes_it_along() {
+    fn a_message_that_fills_half_of_its_memory_takes_it_along() {
         let (short, long) = (vec![1; HANDED_OVER_MIN / 2], vec![2; READ_BYTES_MIN]);
         let stream = [&short, &long, &short].map(|body| frame(Kind::Message, &Bytes::from(body.clone())));
         let mut frames = fed(&[stream.concat(), frame(Kind::Request, &Bytes::from(long.clone()))].concat());
