@@ -99,12 +99,7 @@ impl Configuration {
 
     /// Whether those for whom `holds` is true form a quorum of each half.
     pub fn is_quorum(&self, holds: impl Fn(NodeId) -> bool) -> bool {
-        let majority = |half: &[NodeId]| {
-            let count = |ids: &[NodeId]| ids.iter().filter(|id| holds(**id)).count();
-            let learners = if bug!(LearnersCount) { count(&self.learners) } else { 0 };
-            let needed = half.len() / 2 + usize::from(!bug!(HalfIsQuorum) || half.len() % 2 == 1);
-            count(half).saturating_add(learners) >= needed
-        };
+        let majority = |half: &[NodeId]| self.counted(half).filter(|id| holds(*id)).count() >= needed(half);
         match (self.voters.is_empty(), self.voters_outgoing.is_empty()) {
             (true, true) => false,
             (false, true) => majority(&self.voters),
@@ -129,23 +124,48 @@ impl Configuration {
         self.reached(LogIndex(0), match_index)
     }
 
-    /// The highest mark that a quorum of each half has reached; `known`, where that is none above it.
-    ///
-    /// Free of allocation, and linear in the voters until a quorum is above what is known, then quadratic: clusters are small,
-    /// and this runs once an acknowledgement.
-    pub(crate) fn reached<M: Ord>(&self, known: M, mark: impl Fn(NodeId) -> M) -> M {
-        let counts_always = |id| bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id);
-        if !self.is_quorum(|id| mark(id) > known || counts_always(id)) {
-            return known;
-        }
-        let mut highest = known;
-        for candidate in self.voters.iter().chain(&self.voters_outgoing).map(|id| mark(*id)) {
-            if candidate > highest && self.is_quorum(|id| mark(id) >= candidate || counts_always(id)) {
-                highest = candidate;
+    /// The highest mark that a quorum of each half has reached; `known`, where that is none above it. Free of allocation,
+    /// for this runs once an acknowledgement.
+    pub(crate) fn reached<M: Ord + Copy>(&self, known: M, mark: impl Fn(NodeId) -> M) -> M {
+        let halves = [&self.voters, &self.voters_outgoing].into_iter().filter(|half| !half.is_empty());
+        halves.map(|half| self.reached_by(half, known, &mark)).min().unwrap_or(known)
+    }
+
+    /// The same for one half. The lowest mark above what is known is what a majority has reached, if so many are above it; as
+    /// a rule those are no more than a majority needs, and the half is gone through once.
+    fn reached_by<M: Ord + Copy>(&self, half: &[NodeId], known: M, mark: impl Fn(NodeId) -> M) -> M {
+        let mut reached = known;
+        loop {
+            let (mut count, mut lowest) = (0, None);
+            for id in self.counted(half) {
+                let mark = mark(id);
+                if mark > reached {
+                    count += 1;
+                    lowest = lowest.filter(|lowest| *lowest < mark).or(Some(mark));
+                } else if bug!(TwoOfFiveCommit) && self.voters.first() == Some(&id) {
+                    count += 1;
+                }
+            }
+            match lowest {
+                Some(lowest) if count >= needed(half) => reached = lowest,
+                _ => return reached,
+            }
+            if count == needed(half) {
+                return reached;
             }
         }
-        highest
     }
+
+    /// Those of a half whose answers count.
+    fn counted<'a>(&'a self, half: &'a [NodeId]) -> impl Iterator<Item = NodeId> + 'a {
+        let learners: &[NodeId] = if bug!(LearnersCount) { &self.learners } else { &[] };
+        half.iter().chain(learners).copied()
+    }
+}
+
+/// How many of a half are a majority of it.
+fn needed(half: &[NodeId]) -> usize {
+    half.len() / 2 + usize::from(!bug!(HalfIsQuorum) || half.len() % 2 == 1)
 }
 
 /// `1,2,3`, then what there is of `outgoing 1,2` and `learners 4`.

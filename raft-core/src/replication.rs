@@ -100,8 +100,8 @@ impl<S: Storage> Node<S> {
         Ok(())
     }
 
-    /// Sends the next append, where there is one and the follower may be sent it. It is the `shared` one, made for another
-    /// follower in this step, where both are equally far.
+    /// Sends the next append, where there is one and the follower may be sent it; whether it lacks more than that. The append
+    /// is the `shared` one, made for another follower in this step, where both are equally far.
     fn send_append(
         &mut self,
         to: NodeId,
@@ -111,20 +111,21 @@ impl<S: Storage> Node<S> {
     ) -> Result<bool, Fault> {
         let Role::Leader(leader) = &mut self.role else { return Ok(false) };
         let Some(progress) = leader.follower_mut(to) else { return Ok(false) };
+        let (next, last) = (progress.next_index(), self.log.last().index);
+        let takes_snapshot = matches!(progress.state(), ProgressState::Snapshot { .. });
+        if next > last && !even_empty && !takes_snapshot {
+            return Ok(false);
+        }
         let full = progress.window_is_full(&self.config);
         mark!(WindowFull, full);
         if progress.is_paused(&self.config) && !(full && even_empty) {
             return Ok(false);
         }
-        let next = progress.next_index();
         if bug!(SnapshotNeverSent) && next.prev() < self.log.start() {
             return Ok(false);
         }
-        if matches!(progress.state(), ProgressState::Snapshot { .. }) || next.prev() < self.log.start() {
+        if takes_snapshot || next.prev() < self.log.start() {
             self.send_chunk(to, actions)?;
-            return Ok(false);
-        }
-        if next > self.log.last().index && !even_empty {
             return Ok(false);
         }
         let (request, bytes) = match shared {
@@ -135,8 +136,9 @@ impl<S: Storage> Node<S> {
             }
         };
         progress.sent(request.entries.last().map_or(request.prev_log_index, |entry| entry.index), bytes);
+        let lacks_more = progress.next_index() <= last;
         self.send(to, Body::AppendEntries(request), actions);
-        Ok(true)
+        Ok(lacks_more)
     }
 
     pub(crate) fn on_append_entries_response(
