@@ -171,7 +171,7 @@ impl Leader {
     }
 
     pub(crate) fn follower(&self, id: NodeId) -> Option<&Progress> {
-        self.followers.iter().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
+        self.followers.get(self.place(id)?).map(|(_, progress)| progress)
     }
 
     /// The same, where it counts: not of a disk that took another's place.
@@ -180,7 +180,21 @@ impl Leader {
     }
 
     pub(crate) fn follower_mut(&mut self, id: NodeId) -> Option<&mut Progress> {
-        self.followers.iter_mut().find(|(follower, _)| *follower == id).map(|(_, progress)| progress)
+        let place = self.place(id)?;
+        self.followers.get_mut(place).map(|(_, progress)| progress)
+    }
+
+    /// Where a follower is. Ids have few gaps as a rule, so it is looked for first where it is if they have none, or none
+    /// but this server's own.
+    fn place(&self, id: NodeId) -> Option<usize> {
+        let is_at = |at: usize| self.followers.get(at).is_some_and(|(follower, _)| *follower == id);
+        let (first, _) = self.followers.first()?;
+        let guess = usize::try_from(id.0.checked_sub(first.0)?).ok()?;
+        if is_at(guess) {
+            return Some(guess);
+        }
+        let before = guess.checked_sub(1)?;
+        if is_at(before) { Some(before) } else { self.followers.iter().position(|(follower, _)| *follower == id) }
     }
 }
 
@@ -213,6 +227,17 @@ mod tests {
         assert_eq!(uncommitted.bytes(), 3, "a proposal counts until its last entry commits");
         uncommitted.remove(LogIndex(5));
         assert_eq!(uncommitted.bytes(), 0);
+    }
+
+    #[test]
+    fn a_follower_is_found_whatever_gaps_the_ids_have() {
+        for ids in [&[][..], &[4], &[1, 2, 3, 5, 6], &[2, 3, 4], &[3, 9, 10, 40], &[7, 8, 10, 11, 12, 20]] {
+            let leader = Leader::new(ids.iter().copied().map(NodeId), LogIndex(6), 10);
+            for id in 0..50 {
+                let place = ids.iter().position(|follower| *follower == id);
+                assert_eq!(leader.place(NodeId(id)), place, "{id} in {ids:?}");
+            }
+        }
     }
 
     #[test]
