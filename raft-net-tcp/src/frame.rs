@@ -35,7 +35,7 @@ pub enum Memory<'a> {
     /// In the body itself, a server's message of at least [`HANDED_OVER_MIN`] bytes that fills half of the memory it came
     /// in: the reader goes on in other memory.
     Body(&'a Bytes),
-    /// In copies: small ones one behind the other, of other frames' too.
+    /// In copies, one behind the other: of other frames' too.
     Pool(&'a mut BytesMut),
 }
 
@@ -247,10 +247,9 @@ impl Memory<'_> {
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> Bytes {
         match self {
             Self::Body(body) => body.slice_ref(bytes),
-            Self::Pool(_) if bytes.len() > POOLED_BYTES_MAX => Bytes::copy_from_slice(bytes),
             Self::Pool(pool) => {
                 if pool.capacity() < bytes.len() {
-                    pool.reserve(POOL_BYTES);
+                    pool.reserve(bytes.len().max(POOL_BYTES));
                 }
                 pool.extend_from_slice(bytes);
                 pool.split().freeze()
@@ -279,11 +278,8 @@ const ADDRESS_BYTES: usize = 5;
 /// A shorter message is copied rather than handed over: it would not be worth memory of its own.
 pub const HANDED_OVER_MIN: usize = 8 << 10;
 
-/// Small copies lie together in so much memory, which is given back when nothing of it is kept.
+/// Copies lie together in so much memory, which is given back when nothing of it is kept.
 const POOL_BYTES: usize = 16 << 10;
-
-/// A larger copy has memory of its own: counting who keeps the pool would wait until all of it is written.
-const POOLED_BYTES_MAX: usize = 1 << 10;
 
 /// Room for a read.
 const READ_BYTES_MIN: usize = 16 << 10;

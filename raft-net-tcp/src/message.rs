@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The payloads of an `AppendEntries` stay where its frame [says](Memory): in the memory that it came in, or, of a short
-//! one, in one copy of its bytes, or of the payload's where one entry comes alone; small copies lie behind each other in
+//! one, in one copy of its bytes, or of the payload's where one entry comes alone; copies lie behind each other in
 //! memory of 16 KiB. So a payload that is kept keeps those that came with it or just before. A log keeps and forgets entries
 //! as they came, so what its window keeps alive is at most twice its budget (some 28 bytes a payload beside them), and
 //! the memory of one frame; who keeps a small payload for longer copies it.
