@@ -9,6 +9,7 @@
 //! | `disk.rs` | [`Disk`]: the directory that it writes through, real or in memory |
 //! | `command.rs` | what clients write and ask, and what they are told |
 //! | `session.rs` | a client's writes, each applied once |
+//! | `crc.rs` | the checksum of files and frames |
 //! | `sum.rs` | a sum over the parts of a state, for its digest |
 //! | `machine.rs` | [`KvMachine`]: the `StateMachine` over both |
 //! | [`literal`] | Python literals: keys and values as people write them |
@@ -20,6 +21,7 @@ mod block;
 mod block_log;
 pub mod codec;
 mod command;
+mod crc;
 mod disk;
 pub mod literal;
 mod machine;

@@ -27,10 +27,10 @@
 //! is none.
 
 use bytes::Bytes;
-use crc32c::{crc32c, crc32c_append};
 use raft_core::{Configuration, Digest, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotMeta, Term};
 
 use crate::block::{Genesis, payload};
+use crate::crc::{crc32c, crc32c_of_both};
 
 pub(super) const SEGMENT_HEADER_LEN: usize = 32;
 pub(super) const FRAME_HEADER_LEN: usize = 24;
@@ -106,7 +106,7 @@ impl FrameHeader {
         let (magic, len, synced) = (fields.array()?, fields.u32()?, fields.u64()?);
         let (body_crc, crc) = (fields.u32()?, fields.u32()?);
         let len = usize::try_from(len).ok()?;
-        let written = magic == FRAME_MAGIC && crc == crc32c_append(crc32c(&at.to_le_bytes()), bytes.get(..20)?);
+        let written = magic == FRAME_MAGIC && crc == crc32c_of_both(&at.to_le_bytes(), bytes.get(..20)?);
         (written && synced <= at && len <= MAX_BODY_LEN).then_some(Self { len, synced, body_crc })
     }
 
@@ -125,7 +125,7 @@ pub(super) fn encode_frame(at: u64, synced: u64, out: &mut Vec<u8>, body: impl F
     let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY_LEN)?;
     let fields = FRAME_MAGIC.into_iter().chain(len.to_le_bytes()).chain(synced.to_le_bytes());
     header.iter_mut().zip(fields.chain(crc32c(body).to_le_bytes())).for_each(|(to, from)| *to = from);
-    let crc = crc32c_append(crc32c(&at.to_le_bytes()), header.get(..20)?);
+    let crc = crc32c_of_both(&at.to_le_bytes(), header.get(..20)?);
     header.iter_mut().skip(20).zip(crc.to_le_bytes()).for_each(|(to, from)| *to = from);
     Some(())
 }

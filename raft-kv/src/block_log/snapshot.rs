@@ -2,11 +2,11 @@
 //! memory are their names and some 24 bytes a chunk.
 
 use bytes::Bytes;
-use crc32c::crc32c;
 use raft_core::{LogIndex, SnapshotChunk, SnapshotMeta, StorageError};
 
 use super::segments::snapshot_name;
 use super::snapshot_file::{self, Layout, Piece};
+use crate::crc::crc32c;
 use crate::disk::Disk;
 
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@
 //!
 //! A piece is what one chunk brought. A file is written from its beginning to its end; one without its trailer is none.
 
-use crc32c::{crc32c, crc32c_append};
 use raft_core::{SnapshotMeta, StorageError};
 
 use super::frame::{VERSION, encode_description, parse_description};
+use crate::crc::{crc32c, crc32c_of_both};
 use crate::disk::{Disk, DiskError};
 
 const MAGIC: [u8; 8] = *b"raftsnp\n";
@@ -52,7 +52,7 @@ pub(super) fn encode_header(meta: &SnapshotMeta, out: &mut Vec<u8>) {
     out.extend(MAGIC);
     out.extend(VERSION.to_le_bytes());
     out.extend(u32::try_from(description.len()).unwrap_or(u32::MAX).to_le_bytes());
-    let crc = crc32c_append(crc32c(out.get(begin..).unwrap_or_default()), &description);
+    let crc = crc32c_of_both(out.get(begin..).unwrap_or_default(), &description);
     out.extend(crc.to_le_bytes());
     out.extend(description);
 }
@@ -99,7 +99,7 @@ fn read_header(disk: &impl Disk, file: &str, len: u64) -> Result<Option<(Snapsho
     let (Some(room), true) = (usize::try_from(description_len).ok(), state_at <= len) else { return Ok(None) };
     let mut description = vec![0; room];
     disk.read_at(file, HEADER_LEN as u64, &mut description)?;
-    let crc = crc32c_append(crc32c(header.get(..16).unwrap_or_default()), &description);
+    let crc = crc32c_of_both(header.get(..16).unwrap_or_default(), &description);
     let is_ours = header.starts_with(&MAGIC) && number(&header, 8) == VERSION && number(&header, 16) == crc;
     Ok(parse_description(&description).filter(|_| is_ours).map(|meta| (meta, state_at)))
 }

@@ -224,7 +224,7 @@ fn another_version_is_named() {
     let mut disk = create().into_disk();
     disk.corrupt(FIRST, |bytes| {
         bytes[8] = 9;
-        let crc = crc32c::crc32c(&bytes[..28]).to_le_bytes();
+        let crc = crate::crc::crc32c(&bytes[..28]).to_le_bytes();
         bytes[28..32].copy_from_slice(&crc);
     });
     let error = open(disk).unwrap_err();

@@ -1,10 +1,10 @@
 //! The bytes of a recording: every width, offset and checksum is here and nowhere else.
 
-use crc32c::{crc32c, crc32c_append};
 use raft_core::Action;
 
 use super::Fingerprint;
 use crate::codec;
+use crate::crc::{crc32c, crc32c_of_both};
 
 pub(super) const FILE_HEADER_LEN: usize = 16;
 pub(super) const FRAME_HEADER_LEN: usize = 12;
@@ -66,7 +66,7 @@ impl FrameHeader {
         let (fields, crc) = bytes.split_at(8);
         let (len, body_crc) = fields.split_at(4);
         let len = usize::try_from(number(len)?).ok()?;
-        let written = number(crc)? == crc32c_append(crc32c(&at.to_le_bytes()), fields);
+        let written = number(crc)? == crc32c_of_both(&at.to_le_bytes(), fields);
         let body_crc = number(body_crc)?;
         (written && len <= MAX_BODY_LEN).then_some(Self { len, body_crc })
     }
@@ -81,7 +81,7 @@ impl FrameHeader {
 pub(super) fn frame_header(at: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     bytes.extend(crc32c(body).to_le_bytes());
-    bytes.extend(crc32c_append(crc32c(&at.to_le_bytes()), &bytes).to_le_bytes());
+    bytes.extend(crc32c_of_both(&at.to_le_bytes(), &bytes).to_le_bytes());
     bytes
 }
 

@@ -583,7 +583,7 @@ fn another_version_and_other_files_are_refused() {
     other[0] ^= 1;
     assert!(matches!(verify_bytes(&other), Err(ReplayError::Recording(RecordingError::NotARecording))));
     bytes[8] = 9;
-    let crc = crc32c::crc32c(&bytes[..12]);
+    let crc = crate::crc::crc32c(&bytes[..12]);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     let error = verify_bytes(&bytes).unwrap_err();
     assert!(matches!(error, ReplayError::Recording(RecordingError::OtherVersion { found: 9 })));

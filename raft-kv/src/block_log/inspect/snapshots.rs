@@ -1,6 +1,5 @@
 //! Looking at the snapshot files of a directory.
 
-use crc32c::crc32c;
 use raft_core::{Digest, LogIndex, SnapshotMeta, StorageError};
 
 use super::super::frame::{BLOCK_HEADER_LEN, BlockHeader};
@@ -8,6 +7,7 @@ use super::super::segments::{RECEIVING, is_snapshot, snapshot_name};
 use super::super::snapshot_file::{self, Layout};
 use super::Severity;
 use super::walk::Walk;
+use crate::crc::crc32c;
 use crate::disk::Disk;
 
 /// What a snapshot's file holds, where every byte of it is as it was written.
