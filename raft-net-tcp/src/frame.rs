@@ -47,7 +47,7 @@ pub enum Kind {
     Hello = 1,
     /// [`HandshakeRefusal`](crate::handshake::HandshakeRefusal): instead of a hello; the connection closes.
     Refusal = 2,
-    /// A server's [`Message`](raft_core::Message).
+    /// A server's [`Message`].
     Message = 3,
     /// A client's [`Request`](crate::protocol::Request).
     Request = 4,
