@@ -126,17 +126,29 @@ impl Line {
             number
         };
         shared.more.notify_one();
-        let _waiting = Waiting { shared, number };
+        let _waiting = Waiting { end: &self.0, number };
         Ok(response.await.ok())
     }
 
-    /// A request that was made then had no response in time. Where nothing has come since, nothing will: the connection is
-    /// closed for everybody.
+    /// A request that was made then had no response in time. Where nothing has come since, nobody asks here from now on: the
+    /// next opens another connection. Those who wait may have more patience, and still get their responses; this connection
+    /// is closed once nobody waits.
     pub(crate) fn doubt(&self, asked: Instant) {
-        if self.0.shared.lock().heard < asked {
-            self.0.shared.close();
+        let is_left = {
+            let mut state = self.0.shared.lock();
+            state.is_open &= state.heard >= asked;
+            state.is_left()
+        };
+        if is_left {
             self.0.task.abort();
         }
+    }
+}
+
+impl State {
+    /// Whether nobody asks any more, and nobody waits.
+    fn is_left(&self) -> bool {
+        !self.is_open && self.waiting.is_empty()
     }
 }
 
@@ -168,13 +180,20 @@ impl Shared {
 
 /// A request that somebody waits for. Dropped, nobody does.
 struct Waiting<'a> {
-    shared: &'a Shared,
+    end: &'a End,
     number: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.shared.lock().waiting.remove(&self.number);
+        let is_left = {
+            let mut state = self.end.shared.lock();
+            state.waiting.remove(&self.number);
+            state.is_left()
+        };
+        if is_left {
+            self.end.task.abort();
+        }
     }
 }
 

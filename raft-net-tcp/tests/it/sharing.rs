@@ -198,3 +198,33 @@ async fn c1_clients_that_share_connections_lose_no_write_to_a_leader_that_fails(
         assert_eq!(found, Some(value("20")));
     }
 }
+
+#[tokio::test]
+async fn who_gives_up_where_nothing_came_leaves_the_others_their_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hasty = ClientOptions { deadline: Duration::from_millis(100), ..ClientOptions::default() };
+    let options = ClientOptions { attempt_max: PATIENCE, deadline: PATIENCE, ..ClientOptions::default() };
+    let servers = BTreeMap::from([(NodeId(1), listener.local_addr().unwrap())]);
+    let shared = Connections::new(identity(7000));
+    let client = |id, options| Client::new(servers.clone(), identity(id), options).sharing(shared.clone());
+    let (mut first, mut second) = (client(7001, hasty), client(7002, options));
+    let waits = tokio::spawn(async move { (second.submit(b"second").await, second) });
+    let mut slow = Guest::welcome(&listener).await;
+    let (number, _) = slow.query().await;
+    assert_eq!(first.query(b"first").await, Err(ClientError::Timeout { unknown: false }));
+    slow.query().await;
+    // The answer that comes late reaches who still waits for it.
+    let (index, reply) = (LogIndex(1), Bytes::from_static(b"done"));
+    let body = ResponseBody::Applied { index, term: raft_core::Term(1), hash: None, number: 0, reply: reply.clone() };
+    slow.say(Kind::Response, &Response { number, body }).await;
+    let (answer, mut second) = waits.await.unwrap();
+    assert_eq!(answer.unwrap().reply, reply);
+    // Who asks from now on does so on another, and the doubtful one is closed.
+    let asks = tokio::spawn(async move { second.query(b"third").await });
+    let mut other = Guest::welcome(&listener).await;
+    let (number, query) = other.query().await;
+    other.answer(number, query.clone()).await;
+    assert_eq!(asks.await.unwrap().unwrap().reply, query);
+    let closed = tokio::time::timeout(PATIENCE, slow.socket.read_buf(slow.frames.room())).await;
+    assert_eq!(closed.expect("it is closed").unwrap(), 0);
+}
