@@ -74,7 +74,7 @@ impl Connections {
         slot.try_lock().ok()?.as_ref().filter(|line| line.is_open()).cloned()
     }
 
-    /// The connection to this server: the one that there is, or a new one.
+    /// The connection to this server: the one that there is, or a new one. Given up at the deadline, whoever else opens it.
     pub(crate) async fn line(
         &self,
         server: NodeId,
@@ -82,12 +82,15 @@ impl Connections {
         deadline: Duration,
     ) -> Result<Line, HandshakeError> {
         let slot = locked(&self.lines).entry(server).or_default().clone();
-        let mut slot = timeout(deadline, slot.lock()).await.map_err(|_| HandshakeError::Deadline)?;
-        if let Some(line) = slot.as_ref().filter(|line| line.is_open()) {
-            return Ok(line.clone());
-        }
-        let connection = ClientConnection::connect(address, Some(server), self.identity, deadline).await?;
-        Ok(slot.insert(Line::new(connection)).clone())
+        let found = async {
+            let mut slot = slot.lock().await;
+            if let Some(line) = slot.as_ref().filter(|line| line.is_open()) {
+                return Ok(line.clone());
+            }
+            let connection = ClientConnection::connect(address, Some(server), self.identity, deadline).await?;
+            Ok(slot.insert(Line::new(connection)).clone())
+        };
+        timeout(deadline, found).await.unwrap_or(Err(HandshakeError::Deadline))
     }
 }
 

@@ -228,3 +228,21 @@ async fn who_gives_up_where_nothing_came_leaves_the_others_their_answers() {
     let closed = tokio::time::timeout(PATIENCE, slow.socket.read_buf(slow.frames.room())).await;
     assert_eq!(closed.expect("it is closed").unwrap(), 0);
 }
+
+#[tokio::test]
+async fn n4_a_client_that_waits_for_anothers_connecting_keeps_its_deadline() {
+    // Connections are taken, by the system, and nobody shakes hands.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = |millis| {
+        let time = Duration::from_millis(millis);
+        ClientOptions { deadline: time, attempt_max: time, connect_max: time, ..ClientOptions::default() }
+    };
+    let servers = BTreeMap::from([(NodeId(1), listener.local_addr().unwrap())]);
+    let shared = Connections::new(identity(7000));
+    let client = |id, millis| Client::new(servers.clone(), identity(id), options(millis)).sharing(shared.clone());
+    let (mut first, mut second) = (client(7001, 800), client(7002, 1000));
+    let begun = std::time::Instant::now();
+    let (first, second) = tokio::join!(first.query(b"first"), second.query(b"second"));
+    assert!(first.is_err() && second.is_err());
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?} for a deadline of 1 s", begun.elapsed());
+}
