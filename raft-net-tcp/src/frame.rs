@@ -35,7 +35,7 @@ pub enum Memory<'a> {
     /// In the body itself, a server's message of at least [`HANDED_OVER_MIN`] bytes that fills half of the memory it came
     /// in: the reader goes on in other memory.
     Body(&'a Bytes),
-    /// In copies, one behind the other: of other frames' too.
+    /// In copies, one behind the other: of other frames' too. Large ones are in memory of their own.
     Pool(&'a mut BytesMut),
 }
 
@@ -247,9 +247,11 @@ impl Memory<'_> {
     pub(crate) fn keep(&mut self, bytes: &[u8]) -> Bytes {
         match self {
             Self::Body(body) => body.slice_ref(bytes),
+            // Or what is small would lie in memory that was made for what is large.
+            Self::Pool(_) if bytes.len() > POOL_BYTES => Bytes::copy_from_slice(bytes),
             Self::Pool(pool) => {
                 if pool.capacity() < bytes.len() {
-                    pool.reserve(bytes.len().max(POOL_BYTES));
+                    pool.reserve(POOL_BYTES);
                 }
                 pool.extend_from_slice(bytes);
                 pool.split().freeze()
@@ -375,6 +377,15 @@ mod tests {
             assert_eq!((*is_handed_over, bytes), (at == 1, body));
         }
         assert_eq!(kept.len(), sent.len());
+    }
+
+    #[test]
+    fn what_is_small_is_not_kept_in_memory_made_for_what_is_large() {
+        let mut pool = BytesMut::new();
+        drop(Memory::Pool(&mut pool).keep(&vec![1; 1 << 20]));
+        let small = Memory::Pool(&mut pool).keep(b"small");
+        assert_eq!(small, b"small"[..]);
+        assert!(pool.capacity() <= POOL_BYTES, "{} bytes beside a small copy", pool.capacity());
     }
 
     #[test]
