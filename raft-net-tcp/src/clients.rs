@@ -3,7 +3,7 @@
 use std::task::Context;
 use std::time::Instant;
 
-use raft_core::RequestId;
+use raft_core::{Refusal, RequestId};
 
 use crate::config::ConnectionLimits;
 use crate::connection::{Connection, ConnectionId, Next};
@@ -110,7 +110,9 @@ impl Clients {
         self.respond(id, number, body, links)
     }
 
-    /// Sends a response, unless the link is cut. A client that does not read what it asked for is closed (fault N5).
+    /// Sends a response, unless the link is cut. An answer to a query that does not fit is refused: it can be asked for
+    /// again, and those who share the connection keep theirs. A client that does not read what it asked for is closed
+    /// (fault N5).
     pub(crate) fn respond(
         &mut self,
         id: ConnectionId,
@@ -119,7 +121,11 @@ impl Clients {
         links: &LinkFaults,
     ) -> Option<Closed> {
         let client = self.open.get_mut(id).filter(|client| !links.is_cut(Link::Client(client.name)))?;
-        if client.connection.push(Kind::Response, &Response { number, body }) {
+        let is_read = matches!(body, ResponseBody::Answered { .. });
+        let busy = || Response { number, body: ResponseBody::Refused(Refusal::Busy) };
+        if client.connection.push(Kind::Response, &Response { number, body })
+            || is_read && client.connection.push(Kind::Response, &busy())
+        {
             client.talk(&mut self.talking);
             return None;
         }

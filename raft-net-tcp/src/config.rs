@@ -54,7 +54,8 @@ pub struct ConnectionLimits {
     pub requests_max: usize,
     /// Bytes that wait to be sent to one server. What does not fit is lost, and Raft sends again.
     pub peer_queue_bytes_max: usize,
-    /// Bytes that wait to be sent to one client. Where they do not fit, its connection is closed.
+    /// Bytes that wait to be sent to one client. Where the answer to a query does not fit, it is refused as busy; where
+    /// anything else does not, its connection is closed.
     pub client_queue_bytes_max: usize,
     /// For connecting and for the handshake, each.
     pub handshake_deadline: Duration,

@@ -126,8 +126,11 @@ async fn n4_a_half_open_peer_is_given_up_and_dialled_again() {
 }
 
 #[tokio::test]
-async fn n5_a_client_that_does_not_read_is_closed_at_its_budget() {
-    let cluster = Cluster::tuned(1, |config| config.connections.client_queue_bytes_max = 3 << 20);
+async fn n5_a_client_that_does_not_read_costs_its_budget_and_is_closed() {
+    let cluster = Cluster::tuned(1, |config| {
+        config.connections.client_queue_bytes_max = 3 << 20;
+        config.connections.stall_max = Duration::from_millis(300);
+    });
     cluster.client(7001).put(key("k"), value(&"v".repeat(1 << 19))).await.unwrap();
     let mut connection = cluster.connect(NodeId(1), 7002).await;
     let get = Query::Get { key: key("k").canonical }.encode();

@@ -9,7 +9,7 @@ use raft_kv::Outcome;
 use raft_net_tcp::frame::{self, FrameReader, Kind};
 use raft_net_tcp::handshake::{Hello, PROTOCOL_VERSION, Role};
 use raft_net_tcp::protocol::{Request, RequestBody, Response, ResponseBody};
-use raft_net_tcp::{Client, ClientError, ClientOptions, Connections};
+use raft_net_tcp::{Client, ClientError, ClientOptions, Connections, Notice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -245,4 +245,23 @@ async fn n4_a_client_that_waits_for_anothers_connecting_keeps_its_deadline() {
     let (first, second) = tokio::join!(first.query(b"first"), second.query(b"second"));
     assert!(first.is_err() && second.is_err());
     assert!(begun.elapsed() < Duration::from_millis(1500), "{:?} for a deadline of 1 s", begun.elapsed());
+}
+
+#[tokio::test]
+async fn large_answers_to_many_who_share_a_connection_reach_them_all() {
+    let cluster = Cluster::new(1);
+    let large = value(&"v".repeat(1_000_000));
+    cluster.client(7100).put(key("k"), large.clone()).await.unwrap();
+    let shared = Connections::new(identity(7000));
+    let asking: Vec<_> = (7001..7065)
+        .map(|id| {
+            let mut client = cluster.client(id).sharing(shared.clone());
+            tokio::spawn(async move { client.get(key("k").canonical).await.map(|answer| answer.value) })
+        })
+        .collect();
+    for one in asking {
+        assert_eq!(one.await.unwrap(), Ok(Some(large.clone())));
+    }
+    let closed = |(_, notice): &(NodeId, Notice)| matches!(notice, Notice::ClientClosed(..));
+    assert_eq!(cluster.notices.lock().unwrap().iter().filter(|one| closed(one)).count(), 0, "times it was closed");
 }
