@@ -55,6 +55,8 @@ struct State {
     waiting: BTreeMap<u64, oneshot::Sender<ResponseBody>>,
     /// When the last response came.
     heard: Instant,
+    /// Since when nothing has come, though something was asked.
+    silent_since: Option<Instant>,
 }
 
 /// The request is larger than a frame may be.
@@ -97,8 +99,8 @@ impl Connections {
 impl Line {
     /// Takes a connection on which nothing was asked yet.
     fn new(connection: ClientConnection) -> Self {
-        let state =
-            State { is_open: true, requests: Requests::default(), waiting: BTreeMap::new(), heard: Instant::now() };
+        let (requests, waiting) = (Requests::default(), BTreeMap::new());
+        let state = State { is_open: true, requests, waiting, heard: Instant::now(), silent_since: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), more: Notify::new() });
         let server = connection.server();
         let task = tokio::spawn(run(connection, Closing(shared.clone()))).abort_handle();
@@ -110,9 +112,13 @@ impl Line {
         self.0.server
     }
 
-    /// Whether it can be used, as far as one knows.
+    /// Whether it can be used, as far as one knows. One that has been silent for too long cannot, whoever gave up how soon
+    /// (fault N4).
     pub(crate) fn is_open(&self) -> bool {
-        self.0.shared.lock().is_open
+        self.0.change(|state| {
+            state.is_open &= state.silent_since.is_none_or(|since| since.elapsed() < SILENCE_MAX);
+            state.is_open
+        })
     }
 
     /// The response to a request; `None` where the connection is lost. Given up, nobody waits for it any more.
@@ -126,6 +132,7 @@ impl Line {
             }
             let number = state.requests.add(body).ok_or(TooLarge)?;
             state.waiting.insert(number, sender);
+            state.silent_since.get_or_insert_with(Instant::now);
             number
         };
         shared.more.notify_one();
@@ -137,27 +144,34 @@ impl Line {
     /// next opens another connection. Those who wait may have more patience, and still get their responses; this connection
     /// is closed once nobody waits.
     pub(crate) fn doubt(&self, asked: Instant) {
-        let is_left = {
-            let mut state = self.0.shared.lock();
-            state.is_open &= state.heard >= asked;
-            state.is_left()
-        };
-        if is_left {
-            self.0.task.abort();
-        }
+        self.0.change(|state| state.is_open &= state.heard >= asked);
     }
 }
 
-impl State {
-    /// Whether nobody asks any more, and nobody waits.
-    fn is_left(&self) -> bool {
-        !self.is_open && self.waiting.is_empty()
+impl End {
+    /// Changes the state, and closes the connection where nobody asks any more and nobody waits.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (result, is_left) = {
+            let mut state = self.shared.lock();
+            (change(&mut state), !state.is_open && state.waiting.is_empty())
+        };
+        if is_left {
+            self.task.abort();
+        }
+        result
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl State {
+    fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.silent_since = (!self.waiting.is_empty()).then_some(now);
     }
 }
 
@@ -189,14 +203,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let is_left = {
-            let mut state = self.end.shared.lock();
-            state.waiting.remove(&self.number);
-            state.is_left()
-        };
-        if is_left {
-            self.end.task.abort();
-        }
+        self.end.change(|state| state.waiting.remove(&self.number));
     }
 }
 
@@ -225,7 +232,7 @@ async fn run(mut connection: ClientConnection, line: Closing) -> Result<(), Conn
                 while let Some(response) = connection.received()? {
                     shared.answer(response);
                 }
-                shared.lock().heard = Instant::now();
+                shared.lock().hear(Instant::now());
             }
         }
     }
@@ -234,3 +241,6 @@ async fn run(mut connection: ClientConnection, line: Closing) -> Result<(), Conn
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Where nothing has come for so long, though something was asked, nobody asks any more.
+const SILENCE_MAX: Duration = Duration::from_secs(3);

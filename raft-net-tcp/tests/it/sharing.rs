@@ -265,3 +265,21 @@ async fn large_answers_to_many_who_share_a_connection_reach_them_all() {
     let closed = |(_, notice): &(NodeId, Notice)| matches!(notice, Notice::ClientClosed(..));
     assert_eq!(cluster.notices.lock().unwrap().iter().filter(|one| closed(one)).count(), 0, "times it was closed");
 }
+
+#[tokio::test]
+async fn n4_a_silent_connection_is_left_even_by_those_who_wait_for_less_than_the_client_would() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = clients(&listener, 1, ClientOptions::default()).remove(0);
+    let asks = tokio::spawn(async move {
+        loop {
+            if let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_millis(100), client.query(b"?")).await {
+                return answer.reply;
+            }
+        }
+    });
+    let _silent = Guest::welcome(&listener).await;
+    let mut speaking = Guest::welcome(&listener).await;
+    let (number, query) = speaking.query().await;
+    speaking.answer(number, query.clone()).await;
+    assert_eq!(asks.await.unwrap(), query);
+}
