@@ -38,6 +38,7 @@ impl Forwarder {
             Ask::Submit(command) => RequestBody::Submit(command),
             Ask::Query(query) => RequestBody::Query(query),
         };
+        let begun = Instant::now();
         let line = match self.0.open(leader) {
             Some(line) => Some(line),
             None => timeout(patience, self.connect(hub, leader)).await.ok().flatten(),
@@ -47,7 +48,7 @@ impl Forwarder {
             return Some(ResponseBody::Refused(Refusal::NotLeader { leader: None }));
         };
         let asked = Instant::now();
-        match timeout(patience, line.ask(body)).await {
+        match timeout(patience.saturating_sub(begun.elapsed()), line.ask(body)).await {
             Ok(Ok(response)) => response.filter(|_| !is_cut(hub, leader)),
             Ok(Err(TooLarge)) => {
                 let limit = u64::try_from(CLIENT_FRAME_BYTES_MAX).unwrap_or(u64::MAX);
