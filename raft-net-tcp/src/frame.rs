@@ -323,6 +323,7 @@ mod tests {
         let bytes = frame(Kind::Message, &Bytes::from_static(b"a"));
         assert_eq!(bytes[..4], [14, 0, 0, 0]);
         assert_eq!(bytes[4..8], checksum(&bytes[8..]).to_le_bytes());
+        assert_eq!(checksum(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
         assert_eq!(bytes[8..], [0, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0, 0, 0, b'a']);
         assert_eq!(front_bytes(&bytes), Some(bytes.len()));
     }
