@@ -216,11 +216,12 @@ mod tests {
         /// Fault L9: a clever quorum scan commits with 2 of 5.
         #[test]
         fn l9_committed_index_equals_the_naive_count(
-            voters in ids(), outgoing in ids(), reached in prop::collection::vec(0_u64..6, 9),
+            voters in ids(), outgoing in ids(), reached in prop::collection::vec(0_u64..6, 9), known in 0_u64..6,
         ) {
             let configuration = Configuration::joint(voters, outgoing, []);
             let expected = naive_committed([configuration.voters(), configuration.voters_outgoing()], &reached);
             prop_assert_eq!(configuration.committed_index(|id| LogIndex(reached[id.0 as usize])), LogIndex(expected));
+            prop_assert_eq!(configuration.reached(known, |id| reached[id.0 as usize]), expected.max(known));
         }
 
         #[test]
