@@ -234,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn large_replies_are_not_left_to_be_summed_together() {
+        let mut sessions = Sessions::new(SessionLimits { sessions_max: 100, reply_bytes_max: 1 << 20 });
+        let reply = Bytes::from(vec![7; 1 << 20]);
+        for index in 0..100 {
+            let at = Position { index: LogIndex(index), term: Term(1), number: 0, digest: None };
+            let request = RequestId { client: 1, session: sessions.open(&at, 1), number: 1 };
+            let Admission::Fresh(fresh) = sessions.admit(&at, &request, 0) else { panic!("it was applied before") };
+            fresh.record(&reply);
+            let is_left =
+                |session: &Session| session.replies.iter().any(|(number, _)| !session.summed.has_reply(*number));
+            let left = sessions.iter().filter(|(_, session)| is_left(session)).count();
+            assert!(left <= 5, "{left} MiB are left to be summed");
+        }
+    }
+
+    #[test]
     fn a_sessions_parts_stay_what_they_are() {
         let mut bytes = Vec::new();
         frame_head(1, &session(), &mut bytes);
