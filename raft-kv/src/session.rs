@@ -75,7 +75,7 @@ pub(crate) struct Sessions {
     sum: SessionSum,
     /// Invariant: names every open session of which something is not in `sum`, once. May name some that expired.
     unsettled: Vec<u64>,
-    /// Changes since there were no unsettled sessions.
+    /// Changes since the sum was last given what it lacked; a reply counts for as many as it has [`HASHED_BYTES`].
     changes: usize,
     /// Writes since this life began: what no server may decide by, and a seeded bug does.
     #[cfg(feature = "seeded-bugs")]
@@ -101,6 +101,7 @@ pub(crate) struct Fresh<'a> {
     name: u64,
     session: &'a mut Session,
     sum: &'a mut SessionSum,
+    changes: &'a mut usize,
     number: u64,
     /// Where the reply will be.
     place: usize,
@@ -248,6 +249,7 @@ impl Sessions {
                 name: request.session,
                 session,
                 sum: &mut self.sum,
+                changes: &mut self.changes,
                 number: request.number,
                 place,
                 reply_bytes_max: reply_bytes_max(self.limits),
@@ -331,7 +333,8 @@ impl Sessions {
 impl Fresh<'_> {
     /// Remembers the reply to the write.
     pub(crate) fn record(self, reply: &Bytes) {
-        let Self { name, session, sum, number, place, reply_bytes_max } = self;
+        let Self { name, session, sum, changes, number, place, reply_bytes_max } = self;
+        *changes = changes.saturating_add(reply.len() / HASHED_BYTES);
         if session.summed.has_reply(number) {
             sum.add_reply(name, number, Some(reply));
         }
@@ -356,6 +359,9 @@ impl Fresh<'_> {
         }
     }
 }
+
+/// What is hashed in about the time that any change takes besides.
+const HASHED_BYTES: usize = 1 << 10;
 
 fn sessions_max(limits: SessionLimits) -> usize {
     usize::try_from(limits.sessions_max.max(1)).unwrap_or(usize::MAX)
