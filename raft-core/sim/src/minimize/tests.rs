@@ -75,6 +75,15 @@ fn no_server_that_a_fault_names_goes() {
 }
 
 #[test]
+fn no_server_whose_state_is_altered_is_left_as_the_only_voter() {
+    let mut whole = plan();
+    whole.faults.push(Timed { at: Time::secs(4), fault: Fault::AlteredState { target: Target::Leader } });
+    let alters = |plan: &Plan| plan.faults.iter().any(|timed| timed.fault.kind() == "altered state");
+    let small = minimize(whole, alters, BUDGET, |_| ());
+    assert_eq!((small.shape.voters, small.faults.len()), (2, 1), "{small:?}");
+}
+
+#[test]
 fn faults_become_plainer_where_that_suffices() {
     let (small, _) = shrink(|plan| {
         let any = |is: fn(&Fault) -> bool| plan.faults.iter().any(|timed| is(&timed.fault));
