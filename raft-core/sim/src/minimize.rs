@@ -107,9 +107,12 @@ impl<F: FnMut(&Plan) -> bool, P: FnMut(Progress)> Search<F, P> {
         self.fewer_servers();
     }
 
-    /// One founding voter less as long as no fault names it; the others move up.
+    /// One founding voter less as long as no fault names it; the others move up. One whose state is altered is not left as
+    /// the only voter: that state would be the majority's, and what comes of it is no failure of the servers.
     fn fewer_servers(&mut self) {
-        while self.plan.shape.voters > 1 {
+        let alters = |timed: &Timed| matches!(timed.fault, Fault::AlteredState { .. });
+        let least = if self.plan.faults.iter().any(alters) { 2 } else { 1 };
+        while self.plan.shape.voters > least {
             let mut smaller = self.plan.clone();
             let last = smaller.shape.voters + smaller.shape.others;
             if smaller.faults.iter().any(|timed| names(&timed.fault, last)) {
