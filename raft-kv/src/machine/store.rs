@@ -134,10 +134,11 @@ impl Store {
         // Nothing else undoes what was done before it.
         let is_swap = |operation: &Operation<_>| matches!(operation, Operation::CompareAndSwap { .. });
         let last_swap = operations.iter().rposition(is_swap).unwrap_or(0);
-        let mut before: Vec<(&[u8], Option<Stored>)> = Vec::with_capacity(last_swap);
+        // One copy a key: a few bytes may name a large value many times.
+        let mut before: BTreeMap<&[u8], Option<Stored>> = BTreeMap::new();
         for (place, operation) in operations.into_iter().enumerate() {
             if let Some(Key { canonical, .. }) = operation.key().filter(|_| place < last_swap) {
-                before.push((canonical, self.get(canonical).cloned()));
+                before.entry(canonical).or_insert_with(|| self.get(canonical).cloned());
             }
             outcomes.push(self.perform(operation, at, same));
             if let Some(Outcome::NotSwapped { .. }) = outcomes.last() {
@@ -148,9 +149,9 @@ impl Store {
         Outcome::Transaction { committed: true, outcomes }
     }
 
-    /// Undoes what was done since these were there: the last first, for a key may stand in several of them.
-    fn put_back(&mut self, before: Vec<(&[u8], Option<Stored>)>) {
-        for (canonical, stored) in before.into_iter().rev() {
+    /// Undoes what was done since these were there.
+    fn put_back(&mut self, before: BTreeMap<&[u8], Option<Stored>>) {
+        for (canonical, stored) in before {
             match stored {
                 Some(stored) => self.insert(canonical.into(), stored),
                 None => _ = self.remove(canonical),
