@@ -769,26 +769,3 @@ fn several_queries_are_answered_by_one_state_as_far_as_they_fit() {
     let many = Query::Several { queries: vec![Query::Size; QUERIES_MAX + 1] };
     assert!(matches!(run.query(&many), QueryReply::Malformed { .. }));
 }
-
-/// A value is copied once for a transaction that may have to undo what it does, however many of its operations are about it.
-#[test]
-fn a_transaction_that_names_a_large_value_many_times_takes_about_as_long_as_one_that_does_once() {
-    let mut run = Run::new(4, 1000);
-    let session = run.open();
-    run.outcome(session, 1, put(raw_key("k"), raw_value(vec![0xff; VALUE_BYTES_MAX])));
-    let mut fastest = |times: usize| {
-        let mut all = vec![Operation::Add { key: raw_key("k"), amount: 1 }; times];
-        all.push(swap("'none'", "1", "2"));
-        let runs = (0..5).map(|_| {
-            let command = write(session, run.index, run.index - 1, transaction(all.clone()));
-            let begun = std::time::Instant::now();
-            let reply = run.apply(&command);
-            let outcome = matches!(&reply, Reply::Done { outcome: Outcome::Transaction { committed: false, .. }, .. });
-            assert!(outcome, "{reply}");
-            begun.elapsed()
-        });
-        runs.min().unwrap()
-    };
-    let (once, often) = (fastest(1), fastest(127));
-    assert!(often < once * 30, "{often:?} and {once:?}");
-}
