@@ -266,7 +266,7 @@ impl Recovered {
     /// of it is durable before a snapshot is removed that is needed without it.
     pub(super) fn settle(&self, disk: &mut impl Disk) -> Result<(), OpenError> {
         let (last, end) = (*self.segments.last(), self.segments.end());
-        let file = last.name();
+        let file = self.segments.last_name();
         let from = if self.vouched <= last.start { 0 } else { last.offset(self.vouched) };
         let len = last.offset(end);
         let mut tail = vec![0; usize::try_from(len.saturating_sub(from)).unwrap_or(usize::MAX)];

@@ -47,7 +47,7 @@ impl<D: Disk> BlockLog<D> {
 
     /// Opening and founding: the last segment's file is as long as a segment, where there is room for that.
     pub(super) fn reserve(&mut self) -> Result<(), StorageError> {
-        let file = self.segments.last().name();
+        let file = self.segments.last_name();
         self.disk.reserve(&file, self.options.segment_bytes);
         self.room.held = self.disk.len(&file)?;
         Ok(())

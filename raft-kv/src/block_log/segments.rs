@@ -1,6 +1,7 @@
 //! The segments of a log: which file holds which part of the stream.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use raft_core::LogIndex;
 
@@ -69,17 +70,23 @@ impl Segment {
 pub(super) struct Segments {
     older: VecDeque<Segment>,
     last: Segment,
+    /// The last one's file, to which every write goes.
+    last_name: Arc<str>,
     /// Where the last frame ends.
     end: u64,
 }
 
 impl Segments {
-    pub(super) const fn new(first: Segment) -> Self {
-        Self { older: VecDeque::new(), end: first.first, last: first }
+    pub(super) fn new(first: Segment) -> Self {
+        Self { older: VecDeque::new(), end: first.first, last: first, last_name: first.name().into() }
     }
 
     pub(super) const fn last(&self) -> &Segment {
         &self.last
+    }
+
+    pub(super) fn last_name(&self) -> Arc<str> {
+        Arc::clone(&self.last_name)
     }
 
     pub(super) fn first(&self) -> &Segment {
@@ -102,6 +109,7 @@ impl Segments {
     /// The next segment begins.
     pub(super) fn push(&mut self, next: Segment) {
         self.older.push_back(std::mem::replace(&mut self.last, next));
+        self.last_name = next.name().into();
         self.end = next.first;
     }
 

@@ -187,7 +187,7 @@ impl<D: Disk> BlockLog<D> {
             buffer.clear();
             self.submit_to_next(&mut buffer, &body)?
         } else {
-            let file = last.name();
+            let file = self.segments.last_name();
             let ticket = self.submit(Change::Write { file: &file, offset, bytes: &buffer })?;
             let body = start.saturating_add(FRAME_HEADER_LEN as u64);
             Submitted { body, end: start.saturating_add(len), ticket }
