@@ -5,8 +5,8 @@
 use raft_core::seeded::{Bug, select};
 use raft_core::{
     Action, AppendEntries, AppendEntriesResponse, Body, Config, Configuration, Entries, Entry, Event, HardState,
-    Incarnation, LogIndex, MemStorage, Message, Node, NodeId, Payload, PreVoteResponse, ReadId, RequestVote,
-    RequestVoteResponse, Storage, Term,
+    HeartbeatResponse, Incarnation, Lease, LogIndex, MemStorage, Message, Node, NodeId, Payload, PreVoteResponse,
+    ReadId, ReadKind, RequestVote, RequestVoteResponse, Storage, Term,
 };
 
 const UNKNOWN: Incarnation = Incarnation::UNKNOWN;
@@ -23,27 +23,56 @@ struct Server {
 impl Server {
     /// Of so many voters, in term 1 with entries of these terms.
     fn new(voters: u32, terms: &[u64]) -> Self {
+        Self::with_config(Config::new(NodeId(1)), voters, terms)
+    }
+
+    fn with_config(config: Config, voters: u32, terms: &[u64]) -> Self {
         let entries = terms.iter().zip(1..);
         let entries = entries.map(|(term, index)| entry(index, *term)).collect();
         let hard_state = HardState { current_term: Term(1), voted_for: None };
         let storage = MemStorage::with_log(Configuration::new((1..=voters).map(NodeId)), hard_state, entries).unwrap();
-        Self { node: Node::new(Config::new(NodeId(1)), storage).unwrap(), syncs: true }
+        Self { node: Node::new(config, storage).unwrap(), syncs: true }
     }
 
     /// The leader of term 2, with its no-op where `syncs` says.
     fn leading(voters: u32, syncs: bool) -> Self {
         let mut server = Self::new(voters, &[]);
-        server.step(Event::Campaign);
+        server.win(voters, syncs);
+        server
+    }
+
+    /// Of three, the leader of term 2 with a lease of fourteen ticks for each heartbeat, which has committed its no-op and
+    /// has just sent heartbeats, round 1.
+    fn leasing() -> Self {
+        let config = Config { lease: Some(Lease { drift_ticks: 1 }), ..Config::new(NodeId(1)) };
+        let (timeout, heartbeat) = (config.election_timeout_ticks, config.heartbeat_ticks);
+        let mut server = Self::with_config(config, 3, &[]);
+        // It has started in term 1: it may have promised until then.
+        server.tick(timeout);
+        server.win(3, true);
+        server.hear(2, 2, accepted(1));
+        server.step(Event::Applied(LogIndex(1)));
+        server.tick(heartbeat);
+        server
+    }
+
+    fn win(&mut self, voters: u32, syncs: bool) {
+        self.step(Event::Campaign);
         let next_term = Term(2);
         for voter in 2..=voters / 2 + 1 {
             let response = PreVoteResponse { next_term, vote_granted: true };
-            server.hear(voter, 1, Body::PreVoteResponse(UNKNOWN, response));
+            self.hear(voter, 1, Body::PreVoteResponse(UNKNOWN, response));
         }
-        server.syncs = syncs;
+        self.syncs = syncs;
         for voter in 2..=voters / 2 + 1 {
-            server.hear(voter, 2, Body::RequestVoteResponse(UNKNOWN, RequestVoteResponse { vote_granted: true }));
+            self.hear(voter, 2, Body::RequestVoteResponse(UNKNOWN, RequestVoteResponse { vote_granted: true }));
         }
-        server
+    }
+
+    fn tick(&mut self, times: u32) {
+        for _ in 0..times {
+            self.step(Event::Tick);
+        }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
@@ -152,6 +181,14 @@ fn a_bug_breaks_its_rule_and_only_where_it_is_selected() {
             leader.step(Event::Applied(LogIndex(1)));
             let answers = leader.step(Event::Read(ReadId(7)));
             answers.iter().any(|action| matches!(action, Action::ReadReady { .. }))
+        }),
+        (Bug::LeaseFromAnswer, || {
+            let mut leader = Server::leasing();
+            leader.tick(11);
+            leader.hear(2, 2, Body::HeartbeatResponse(UNKNOWN, HeartbeatResponse { round: 1 }));
+            leader.tick(3);
+            let answers = leader.step(Event::Read(ReadId(7)));
+            answers.iter().any(|action| matches!(action, Action::ReadReady { kind: ReadKind::Lease, .. }))
         }),
         (Bug::TwoOfFiveCommit, || committed(5, &[0, 4, 4, 0, 0]) > 0),
         (Bug::HalfIsQuorum, || committed(4, &[4, 4, 0, 0]) > 0),

@@ -476,6 +476,31 @@ fn r4_a_lease_counts_from_the_sending_of_the_heartbeat_to_the_tick() {
     assert_eq!((sent_to(&asks, 2).len(), sent_to(&asks, 3).len(), asks.len()), (1, 1, 2), "a round: {asks:?}");
 }
 
+/// An answer to the heartbeats of tick 3 is on its way until just before the lease that counts from them is over. Once it is,
+/// the others may have counted an election timeout, as the drift bound has it, and elect another leader, which commits what
+/// this one lacks.
+#[test]
+fn r4_no_read_is_served_by_lease_for_an_answer_that_comes_when_another_may_lead() {
+    let mut cluster = about_to_lease();
+    while let Some(at) = cluster.network.iter().position(|sent| sent.from == NodeId(1)) {
+        cluster.deliver(at);
+    }
+    cluster.network.clear();
+    cluster.cut_off(1);
+    cluster.tick(1, T - DRIFT - 2);
+    cluster.step(1, message(2, 1, 1, heard(1)));
+    cluster.tick(1, 2);
+    cluster.tick(2, T);
+    cluster.tick(3, T);
+    cluster.step(2, Event::Campaign);
+    cluster.settle();
+    cluster.propose(2, "x");
+    cluster.settle();
+    assert_eq!((cluster.leaders(), cluster.commit(1), cluster.commit(2)), (vec![1, 2], 1, 3));
+    assert_eq!(cluster.step(1, read(1)).len(), 2, "a round");
+    assert_eq!(answers(&cluster), [], "it would be stale");
+}
+
 #[test]
 fn r4_a_heartbeat_that_is_sent_again_counts_from_the_first_time() {
     let mut cluster = leased();
