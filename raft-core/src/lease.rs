@@ -123,8 +123,10 @@ impl<S: Storage> Node<S> {
         }
     }
 
-    /// Whether a leader's lease may count on this server's not voting.
-    pub(crate) const fn is_promised(&self) -> bool {
+    /// Whether a leader's [lease](crate::Lease) may count on this server's not voting: until an election timeout after it
+    /// heard one, or started. Never, where leases are off.
+    #[must_use]
+    pub const fn is_promised(&self) -> bool {
         self.now < self.promised_until
     }
 }

@@ -35,8 +35,9 @@
 //! # What is checked
 //!
 //! Seventeen invariants after every input of every server: the table is in [`Oracle`]'s source, `oracle.rs`. The servers'
-//! word is not trusted: a [`Watched`] storage and a [`WatchedMachine`] stand between them and what they use. What the clients
-//! were told must be [linearizable](linearizability).
+//! word is not trusted: a [`Watched`] storage and a [`WatchedMachine`] stand between them and what they use. Where
+//! leases are on, nobody has one while another leads in a later term, or a quorum could elect one: before a read is stale.
+//! What the clients were told must be [linearizable](linearizability).
 //!
 //! # Your own state machine
 //!
