@@ -107,10 +107,10 @@ pub(crate) fn payload(kind: u8, bytes: Bytes) -> Option<Payload> {
 }
 
 pub(crate) fn hash(prev: &Digest, height: LogIndex, term: Term, kind: u8, payload: &[u8]) -> Digest {
-    let mut header = [0; 49];
-    let fields = prev.0.into_iter().chain(height.0.to_le_bytes()).chain(term.0.to_le_bytes()).chain([kind]);
-    header.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    Digest(Sha256::new().chain_update(header).chain_update(payload).finalize().into())
+    // Both numbers as 8 bytes each, little-endian, one behind the other.
+    let numbers = u128::from(height.0) | u128::from(term.0) << 64;
+    let fields = Sha256::new().chain_update(prev.0).chain_update(numbers.to_le_bytes()).chain_update([kind]);
+    Digest(fields.chain_update(payload).finalize().into())
 }
 
 /// Lower-case hexadecimal.
