@@ -18,12 +18,14 @@ mod error;
 mod history;
 mod members;
 mod open;
+mod options;
 mod search;
 
 pub use error::{ClientError, HistoryError, Rewritten, Unfinished};
 pub use history::Verified;
 pub use members::Members;
 use open::{Open, Way};
+pub use options::ClientOptions;
 use search::Search;
 
 /// A client of a cluster: one request at a time, to whoever leads.
@@ -39,24 +41,6 @@ pub struct Client {
     target: Option<NodeId>,
     /// The newest head that it has verified.
     remembered: Option<Head>,
-}
-
-/// How long a client waits, and whom it trusts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// For a request as a whole, whatever happens.
-    pub deadline: Duration,
-    /// For the first answer of one server, before another is asked; twice as long for the next, and so on.
-    pub attempt_max: Duration,
-    /// For connecting to one server, and for [checking](Self::check_history) its history then, each.
-    pub connect_max: Duration,
-    /// The first pause after all was in vain; it doubles up to `pause_max`.
-    pub pause_min: Duration,
-    /// The longest pause.
-    pub pause_max: Duration,
-    /// Whether every new connection begins with the proof that the server's history goes on from the head that the client
-    /// remembers. A server that has none is not asked anything: for clusters whose servers keep every block.
-    pub check_history: bool,
 }
 
 /// What the state machine answered, and where.
@@ -403,29 +387,6 @@ impl Client {
             self.target = Some(leader);
         }
         follows
-    }
-}
-
-impl ClientError {
-    /// Whether the request may have been done all the same.
-    #[must_use]
-    pub const fn is_unknown(&self) -> bool {
-        matches!(self, Self::Timeout { unknown: true } | Self::Waiting { .. })
-    }
-}
-
-impl Default for ClientOptions {
-    /// 5 s for a request, of which 1 s for one server's answer and 500 ms for connecting to it; pauses of 10 to 200 ms.
-    /// Histories are not checked.
-    fn default() -> Self {
-        Self {
-            deadline: Duration::from_secs(5),
-            attempt_max: Duration::from_secs(1),
-            connect_max: Duration::from_millis(500),
-            pause_min: Duration::from_millis(10),
-            pause_max: Duration::from_millis(200),
-            check_history: false,
-        }
     }
 }
 

@@ -63,6 +63,14 @@ pub enum ClientError {
     History(#[from] HistoryError),
 }
 
+impl ClientError {
+    /// Whether the request may have been done all the same.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Timeout { unknown: true } | Self::Waiting { .. })
+    }
+}
+
 /// Why a server's history is not known to go on from the head that was remembered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
