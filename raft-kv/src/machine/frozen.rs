@@ -15,6 +15,7 @@
 //! Invariant: `before` holds what stood under every key beyond `written` that was changed, added or removed since.
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -68,11 +69,15 @@ impl Frozen {
         self.shape.digest(&self.session_sum, &self.pair_sum)
     }
 
-    /// What stands under this key is about to change.
-    pub(super) fn keep(&mut self, canonical: &[u8], stored: Option<&Stored>) {
-        let is_ahead = self.written.as_ref().is_none_or(|written| *canonical > **written);
-        if is_ahead && !self.before.contains_key(canonical) {
-            self.before.insert(canonical.into(), stored.cloned());
+    /// What stands under this key in the store is about to change. Most keys are behind the writing, or were kept already: only for
+    /// the others it is looked for.
+    pub(super) fn keep(&mut self, canonical: &[u8], pairs: &BTreeMap<Canonical, Stored>) {
+        let canonical = Canonical::from(canonical);
+        if self.written.as_ref().is_none_or(|written| canonical > *written)
+            && let Entry::Vacant(place) = self.before.entry(canonical)
+        {
+            let stored = pairs.get(place.key()).cloned();
+            place.insert(stored);
         }
     }
 

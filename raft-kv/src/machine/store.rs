@@ -76,7 +76,7 @@ impl Store {
     /// Does what the block at this height asks for.
     pub(super) fn perform(&mut self, operation: Operation<&[u8]>, at: LogIndex, same: SameValue) -> Outcome {
         if let (Some(frozen), Some(Key { canonical, .. })) = (&mut self.frozen, operation.key()) {
-            frozen.keep(canonical, self.pairs.get(*canonical));
+            frozen.keep(canonical, &self.pairs);
         }
         match operation {
             Operation::Put { key, value } => {
