@@ -113,15 +113,21 @@ async fn many_ask_on_one_connection_and_each_has_its_own_answer() {
     }
 }
 
-#[tokio::test]
-async fn who_gives_up_leaves_the_others_their_answers() {
+/// Somewhere to listen as server 1, and two clients of it that share a connection: one soon gives up, the other does not.
+async fn hasty_and_patient() -> (TcpListener, Client, Client) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let hasty = ClientOptions { deadline: Duration::from_millis(100), ..ClientOptions::default() };
-    let options = ClientOptions { attempt_max: PATIENCE, deadline: PATIENCE, ..ClientOptions::default() };
+    let patient = ClientOptions { attempt_max: PATIENCE, deadline: PATIENCE, ..ClientOptions::default() };
     let servers = BTreeMap::from([(NodeId(1), listener.local_addr().unwrap())]);
     let shared = Connections::new(identity(7000));
     let client = |id, options| Client::new(servers.clone(), identity(id), options).sharing(shared.clone());
-    let (mut first, mut second) = (client(7001, hasty), client(7002, options));
+    let (first, second) = (client(7001, hasty), client(7002, patient));
+    (listener, first, second)
+}
+
+#[tokio::test]
+async fn who_gives_up_leaves_the_others_their_answers() {
+    let (listener, mut first, mut second) = hasty_and_patient().await;
     let gives_up = tokio::spawn(async move { first.query(b"first").await });
     let mut guest = Guest::welcome(&listener).await;
     let (unanswered, asked) = guest.query().await;
@@ -201,13 +207,7 @@ async fn c1_clients_that_share_connections_lose_no_write_to_a_leader_that_fails(
 
 #[tokio::test]
 async fn who_gives_up_where_nothing_came_leaves_the_others_their_answers() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let hasty = ClientOptions { deadline: Duration::from_millis(100), ..ClientOptions::default() };
-    let options = ClientOptions { attempt_max: PATIENCE, deadline: PATIENCE, ..ClientOptions::default() };
-    let servers = BTreeMap::from([(NodeId(1), listener.local_addr().unwrap())]);
-    let shared = Connections::new(identity(7000));
-    let client = |id, options| Client::new(servers.clone(), identity(id), options).sharing(shared.clone());
-    let (mut first, mut second) = (client(7001, hasty), client(7002, options));
+    let (listener, mut first, mut second) = hasty_and_patient().await;
     let waits = tokio::spawn(async move { (second.submit(b"second").await, second) });
     let mut slow = Guest::welcome(&listener).await;
     let (number, _) = slow.query().await;
